@@ -1,0 +1,29 @@
+"""Parameter-efficient fine-tuning of Transformers with structured adapters."""
+
+import importlib
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from kronlit.adapters import merge, trainable_report
+    from kronlit.methods import BitFit, FullFineTuning, HeadOnly, KronA, LoRA, Method, inject
+
+__version__ = "0.1.0"
+__all__ = [
+    "BitFit",
+    "FullFineTuning",
+    "HeadOnly",
+    "KronA",
+    "LoRA",
+    "Method",
+    "inject",
+    "merge",
+    "trainable_report",
+]
+
+
+def __getattr__(name: str) -> object:
+    # Late, so that `import kronlit` (and with it `kronlit --help`) does not wait for torch.
+    if name in __all__:
+        room = "kronlit.adapters" if name in ("merge", "trainable_report") else "kronlit.methods"
+        return getattr(importlib.import_module(room), name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

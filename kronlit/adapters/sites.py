@@ -1,0 +1,88 @@
+"""Sites: where in a Transformer something can be added, one table for all architectures."""
+
+import re
+
+from torch import nn
+
+BERT = {
+    "query": r"attention\.self\.query",
+    "key": r"attention\.self\.key",
+    "value": r"attention\.self\.value",
+    "attention_output": r"attention\.output\.dense",
+    "ffn_input": r"intermediate\.dense",
+    "ffn_output": r"\d+\.output\.dense",
+}
+
+T5 = {  # all three kinds of attention: the encoder's, the decoder's, and the decoder's over the encoder
+    "query": r"(SelfAttention|EncDecAttention)\.q",
+    "key": r"(SelfAttention|EncDecAttention)\.k",
+    "value": r"(SelfAttention|EncDecAttention)\.v",
+    "attention_output": r"(SelfAttention|EncDecAttention)\.o",
+    "ffn_input": r"DenseReluDense\.wi(_0|_1)?",
+    "ffn_output": r"DenseReluDense\.wo",
+}
+
+SITES: dict[str, dict[str, str]] = {
+    "bert": BERT,
+    "roberta": BERT,
+    "xlm-roberta": BERT,
+    "camembert": BERT,
+    "electra": BERT,
+    "deberta-v2": BERT
+    | {
+        "query": r"attention\.self\.query_proj",
+        "key": r"attention\.self\.key_proj",
+        "value": r"attention\.self\.value_proj",
+    },
+    "distilbert": {
+        "query": r"attention\.q_lin",
+        "key": r"attention\.k_lin",
+        "value": r"attention\.v_lin",
+        "attention_output": r"attention\.out_lin",
+        "ffn_input": r"ffn\.lin1",
+        "ffn_output": r"ffn\.lin2",
+    },
+    "mpnet": BERT
+    | {
+        "query": r"attention\.attn\.q",
+        "key": r"attention\.attn\.k",
+        "value": r"attention\.attn\.v",
+        "attention_output": r"attention\.attn\.o",
+    },
+    "t5": T5,
+    "mt5": T5,
+}
+"""Architecture (`config.model_type`) to site to a pattern that the end of a module's name must match."""
+
+
+def matches(model: nn.Module, site: str) -> list[str]:
+    """Names of the modules of `model` at `site`, in the model's order.
+
+    Args:
+        model: a Transformers model.
+        site: a site of the model's architecture, or a regular expression that a whole module name must match, for an
+            architecture or a place that the table lacks.
+
+    Raises:
+        ValueError: if nothing matches; it lists what the model has.
+    """
+    architecture = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    known = SITES.get(architecture, {})
+    pattern = rf"(.*\.)?{known[site]}" if site in known else site
+    found = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and matched(pattern, name)]
+    if not found:
+        linear = sorted({re.sub(r"\d+", "*", name) for name, m in model.named_modules() if isinstance(m, nn.Linear)})
+        has = ", ".join(known) or f"no site of its own; its linear modules are {', '.join(linear)}"
+        raise ValueError(
+            f"{architecture!r} has no site {site!r}; it has {has}. "
+            "A site may also be a regular expression over whole module names."
+        )
+    return found
+
+
+def matched(pattern: str, name: str) -> bool:
+    """Whether the whole of `name` matches `pattern`."""
+    try:
+        return re.fullmatch(pattern, name) is not None
+    except re.error as error:
+        raise ValueError(f"the site {pattern!r} is neither a known site nor a regular expression: {error}.") from error

@@ -1,0 +1,59 @@
+"""Checkpoints of what is trained, and nothing of the frozen model, written so that a kill leaves the last one whole."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch.plugins.io import TorchCheckpointIO
+from torch import Tensor, nn
+
+from kronlit.adapters import placements
+
+
+def adapter_state(model: nn.Module) -> dict[str, Tensor]:
+    """The entries of `model.state_dict()` that a checkpoint needs: what is trained, and all that placements hold."""
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    state = model.state_dict()
+    prefixes = tuple(f"{name}." for name, _ in placements(model))
+    hosts = tuple(f"{prefix}host." for prefix in prefixes)
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if name in names or (name.startswith(prefixes) and not name.startswith(hosts))
+    }
+
+
+def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Raise `ValueError` unless `state` holds exactly what `model` trains, in the same shapes.
+
+    Lightning's `strict_loading=False`, which a checkpoint without the frozen model needs, would pass over all of this.
+    """
+    own = adapter_state(model)
+    faults = [f"lacks {name}" for name in own if name not in state]
+    faults += [f"has {name}, which this model does not train" for name in state if name not in own]
+    faults += [
+        f"has {name} of shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    if faults:
+        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+        raise ValueError(
+            f"the checkpoint does not fit `model.method` or `model.plm`: it {faults[0]}{more}. "
+            "Use the config.yaml that lies beside it."
+        )
+
+
+class AtomicCheckpoint(TorchCheckpointIO):
+    """Writes beside the target, then renames, so that whatever happens the target is the old file or the new one."""
+
+    def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
+        path = Path(path)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        partial = path.with_name(f".{path.name}.partial")
+        with partial.open("wb") as file:
+            torch.save(checkpoint, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)

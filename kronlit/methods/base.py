@@ -1,0 +1,90 @@
+"""What a paper adds to a frozen model, and what else it trains."""
+
+from typing import Literal, TypeVar, get_args
+
+from torch import nn
+
+from kronlit.adapters import Insertion, placements
+from kronlit.adapters import inject as insert
+
+Group = Literal["head", "layer_norm", "bias", "all"]
+Model = TypeVar("Model", bound=nn.Module)
+
+
+class Method:
+    """A way to fine-tune a frozen model: structured matrix x placement x sites, and what else is trained.
+
+    To add one, subclass it as a frozen dataclass, and return from `insertions` what goes where. The fields are the
+    configuration, the docstring is the help text.
+    """
+
+    trains: tuple[Group, ...] = ()
+    """Groups of the model's own parameters that are trained beside what is added, see `group`."""
+
+    def insertions(self) -> list[Insertion]:
+        """What goes where."""
+        return []
+
+    def apply(self, model: nn.Module) -> None:
+        """Freeze `model`, add what this method adds, and un-freeze what it trains.
+
+        Raises:
+            ValueError: if the model already holds adapters, or a site or a shape does not suit it.
+        """
+        if any(True for _ in placements(model)):
+            raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
+        own = {name: group(model, name) for name in self.trains}
+        model.requires_grad_(False)
+        insert(model, self.insertions())
+        for parameters in own.values():
+            for parameter in parameters:
+                parameter.requires_grad_(True)
+
+
+def inject(model: Model, method: Method) -> Model:
+    """Freeze a Transformers model and add to it what `method` adds, in place; train it as you like.
+
+    Returns:
+        The same model.
+
+    Raises:
+        ValueError: if the model already holds adapters, or a site or a shape does not suit it.
+
+    Example:
+        >>> from transformers import BertConfig, BertModel
+        >>> model = BertModel(BertConfig(num_hidden_layers=2, hidden_size=64, intermediate_size=128, vocab_size=99))
+        >>> model = inject(model, KronA())
+        >>> sum(p.numel() for p in model.parameters() if p.requires_grad)  # 2 layers x 2 sites x 2 x (8 x 8)
+        512
+    """
+    method.apply(model)
+    return model
+
+
+def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
+    """The model's own parameters of a group.
+
+    - `head`: what stands outside the pre-trained body, such as a classifier. A sequence-to-sequence or a bare model
+      has none.
+    - `layer_norm`: weights and biases of all layer norms.
+    - `bias`: all biases.
+    - `all`: everything.
+
+    Raises:
+        ValueError: if `name` is none of these.
+    """
+    if name == "all":
+        return list(model.parameters())
+    if name == "head":
+        body = {id(parameter) for parameter in getattr(model, "base_model", model).parameters()}
+        return [parameter for parameter in model.parameters() if id(parameter) not in body]
+    if name == "layer_norm":
+        return [parameter for module in model.modules() if is_norm(module) for parameter in module.parameters(False)]
+    if name == "bias":
+        return [parameter for key, parameter in model.named_parameters() if key.split(".")[-1] == "bias"]
+    raise ValueError(f"`trains` has {name!r}; it may have {', '.join(get_args(Group))}.")
+
+
+def is_norm(module: nn.Module) -> bool:
+    """Whether `module` is a layer norm, T5's root-mean-square one included."""
+    return isinstance(module, nn.LayerNorm) or type(module).__name__.endswith(("LayerNorm", "RMSNorm"))

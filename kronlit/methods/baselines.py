@@ -1,0 +1,55 @@
+"""What structured adapters are measured against and that adds no adapter: BitFit, a trained head, full fine-tuning."""
+
+from dataclasses import dataclass
+
+from torch import nn
+
+from kronlit.adapters import Bias
+from kronlit.methods.base import Group, Method, is_norm
+
+
+@dataclass(frozen=True)
+class BitFit(Method):
+    """Train the biases (Ben Zaken et al., 2022, arXiv:2106.10199).
+
+    A linear module or layer norm that has no bias is given one, zero at the start: T5 has none at all, and Mahabadi et
+    al. (arXiv:2106.04647) add one to every projection, layer norm and the language-model head.
+
+    Args:
+        trains: what is trained beside the added biases.
+    """
+
+    trains: tuple[Group, ...] = ("bias", "head")
+
+    def apply(self, model: nn.Module) -> None:
+        super().apply(model)
+        bare = [
+            (name, module)
+            for name, module in model.named_modules()
+            if (isinstance(module, nn.Linear) or is_norm(module)) and getattr(module, "bias", None) is None
+        ]
+        for name, module in bare:
+            width = module.weight.shape[0]
+            model.set_submodule(name, Bias(module, width, width).to(module.weight.device))
+
+
+@dataclass(frozen=True)
+class HeadOnly(Method):
+    """Train the head alone, on the frozen model's features (linear probing).
+
+    Args:
+        trains: what is trained.
+    """
+
+    trains: tuple[Group, ...] = ("head",)
+
+
+@dataclass(frozen=True)
+class FullFineTuning(Method):
+    """Train everything.
+
+    Args:
+        trains: what is trained.
+    """
+
+    trains: tuple[Group, ...] = ("all",)

@@ -1,0 +1,29 @@
+"""Hu et al., LoRA: low-rank adaptation of large language models, 2021, arXiv:2106.09685."""
+
+from dataclasses import dataclass
+from functools import partial
+
+from kronlit.adapters import Delta, Insertion
+from kronlit.methods.base import Group, Method
+from kronlit.structured import LowRank
+
+
+@dataclass(frozen=True)
+class LoRA(Method):
+    """A low-rank matrix beside the query and value projections; it merges away.
+
+    Args:
+        rank: the rank r.
+        alpha: the scale is alpha / r; without it, the scale is 1.
+        sites: where; on T5, query and value mean those of self- and cross-attention alike.
+        trains: what is trained beside the factors: head, layer_norm, bias.
+    """
+
+    rank: int = 8
+    alpha: float | None = None
+    sites: tuple[str, ...] = ("query", "value")
+    trains: tuple[Group, ...] = ("head",)
+
+    def insertions(self) -> list[Insertion]:
+        scale = 1.0 if self.alpha is None else self.alpha / self.rank
+        return [Insertion(self.sites, partial(Delta, matrix=partial(LowRank, rank=self.rank), scale=scale))]

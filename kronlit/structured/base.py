@@ -1,0 +1,84 @@
+"""The contract of a structured matrix, and its plainest case, the dense one."""
+
+import math
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+
+class StructuredLinear(nn.Module):
+    r"""A linear map :math:`R^{in} \to R^{out}`, :math:`y = Wx`, given by few parameters.
+
+    To add one, subclass and write three methods: `forward`, the fast way; `to_dense`, :math:`W` of shape
+    `(out_features, in_features)` as `nn.Linear` stores it, from the definition and never by calling `forward`;
+    `reset_parameters`, the paper's initialisation. Call `reset_parameters` at the end of `__init__`.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    tied: tuple[str, ...] = ()
+    """Names of parameters of which one copy serves the whole model."""
+
+    def __init__(self, in_features: int, out_features: int) -> None:
+        super().__init__()
+        if in_features < 1 or out_features < 1:
+            raise ValueError(f"a matrix needs positive widths, not {out_features} x {in_features}.")
+        self.in_features = in_features
+        self.out_features = out_features
+
+    def forward(self, x: Tensor) -> Tensor:
+        raise NotImplementedError
+
+    def to_dense(self) -> Tensor:
+        raise NotImplementedError
+
+    def reset_parameters(self) -> None:
+        raise NotImplementedError
+
+    def extra_repr(self) -> str:
+        return f"in_features={self.in_features}, out_features={self.out_features}"
+
+
+def compute_dtype(x: Tensor) -> torch.dtype:
+    """The dtype a product with `x` runs in: autocast's where that is on, else that of `x`.
+
+    Parameters are float32 and the frozen model may not be, so each structure casts its (few) parameters to this.
+    """
+    if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
+        return torch.get_autocast_dtype(x.device.type)
+    return x.dtype
+
+
+class Dense(StructuredLinear):
+    r"""A matrix without structure, :math:`W` itself: `in_features * out_features` parameters.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        std: standard deviation of the normal initialisation; without it, the Kaiming-uniform one of `nn.Linear`.
+    """
+
+    def __init__(self, in_features: int, out_features: int, std: float | None = None) -> None:
+        super().__init__(in_features, out_features)
+        self.std = std
+        self.weight = nn.Parameter(torch.empty(out_features, in_features))
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = compute_dtype(x)
+        return F.linear(x.to(dtype), self.weight.to(dtype))
+
+    def to_dense(self) -> Tensor:
+        return self.weight
+
+    def reset_parameters(self) -> None:
+        if self.std is None:
+            nn.init.kaiming_uniform_(self.weight, a=math.sqrt(5))
+        else:
+            nn.init.normal_(self.weight, std=self.std)

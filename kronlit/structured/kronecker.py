@@ -1,0 +1,118 @@
+"""Kronecker products: Edalati et al., KronA, 2022, arXiv:2212.10650, section 3."""
+
+import math
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+
+from kronlit.structured.base import StructuredLinear, compute_dtype
+
+
+class Kronecker(StructuredLinear):
+    r"""The Kronecker product :math:`W = A \otimes B`.
+
+    :math:`A` is `a_shape`, :math:`B` has the shape that is left. The rank of :math:`W` is the product of the two
+    ranks, so few parameters can reach a high one. :math:`W` is never formed: with :math:`X` the input reshaped to
+    `(a_2, b_2)`, :math:`Wx = \mathrm{vec}(A X B^T)` (equation 2), contracted in the order that the shape makes cheaper.
+    Between forward and backward only the input is kept.
+
+    :math:`A` is Kaiming-uniform, :math:`B` zero (appendix B.1), so the map starts as zero. The paper's :math:`A_k`
+    is the transpose of this :math:`A` (it multiplies from the right), and the bound of its initialisation,
+    :math:`1 / \sqrt{a_1}`, is kept.
+
+    Args:
+        in_features: width of the input; a multiple of `a_shape[1]`.
+        out_features: width of the output; a multiple of `a_shape[0]`.
+        a_shape: shape of :math:`A`, `(rows, columns)`; by default the balanced one: fewest parameters, then highest
+            rank, then most columns.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+
+    Example:
+        >>> Kronecker(768, 768).a.shape, Kronecker(768, 768).b.shape
+        (torch.Size([24, 32]), torch.Size([32, 24]))
+    """
+
+    def __init__(self, in_features: int, out_features: int, a_shape: tuple[int, int] | None = None) -> None:
+        super().__init__(in_features, out_features)
+        a1, a2 = balanced_shape(out_features, in_features) if a_shape is None else a_shape
+        if min(a1, a2) < 1 or out_features % a1 or in_features % a2:
+            raise ValueError(
+                f"`a_shape`={(a1, a2)} must divide the map's shape {(out_features, in_features)}, "
+                f"as does {balanced_shape(out_features, in_features)}."
+            )
+        self.a = nn.Parameter(torch.empty(a1, a2))
+        self.b = nn.Parameter(torch.empty(out_features // a1, in_features // a2))
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = compute_dtype(x)
+        return KroneckerProduct.apply(x.to(dtype), self.a.to(dtype), self.b.to(dtype))
+
+    def to_dense(self) -> Tensor:
+        return torch.kron(self.a, self.b)
+
+    def reset_parameters(self) -> None:
+        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5), mode="fan_out")
+        nn.init.zeros_(self.b)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, a_shape={tuple(self.a.shape)}"
+
+
+def balanced_shape(rows: int, columns: int) -> tuple[int, int]:
+    """The shape of A for which A ⊗ B of shape `(rows, columns)` has fewest parameters, then highest rank.
+
+    Where several remain (A ⊗ B and B ⊗ A), the one with most columns, which for 768 x 768 is the paper's.
+    """
+
+    def cost(shape: tuple[int, int]) -> tuple[int, int, int]:
+        a1, a2 = shape
+        b1, b2 = rows // a1, columns // a2
+        return a1 * a2 + b1 * b2, -min(a1, a2) * min(b1, b2), -a2
+
+    return min(((a1, a2) for a1 in divisors(rows) for a2 in divisors(columns)), key=cost)
+
+
+def divisors(n: int) -> list[int]:
+    """All divisors of `n`."""
+    small = [i for i in range(1, math.isqrt(n) + 1) if n % i == 0]
+    return sorted({*small, *(n // i for i in small)})
+
+
+def applies_b_first(a: Tensor, b: Tensor) -> bool:
+    """Whether A(XBᵀ) takes fewer multiply-adds than (AX)Bᵀ."""
+    (a1, a2), (b1, b2) = a.shape, b.shape
+    return a2 * b1 * (b2 + a1) <= a1 * b2 * (a2 + b1)
+
+
+class KroneckerProduct(torch.autograd.Function):
+    """`y = (A ⊗ B) x`, keeping nothing but its three inputs for the backward pass."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
+        ctx.save_for_backward(x, a, b)
+        x3 = x.reshape(-1, a.shape[1], b.shape[1])  # (t, a2, b2)
+        y = a @ (x3 @ b.mT) if applies_b_first(a, b) else (a @ x3) @ b.mT  # (t, a1, b1)
+        return y.reshape(*x.shape[:-1], a.shape[0] * b.shape[0])
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
+        x, a, b = ctx.saved_tensors
+        x3 = x.reshape(-1, a.shape[1], b.shape[1])
+        dy3 = dy.reshape(-1, a.shape[0], b.shape[0])
+        if applies_b_first(a, b):
+            h, dh = x3 @ b.mT, a.mT @ dy3  # (t, a2, b1), the intermediate and its gradient
+            da = torch.tensordot(dy3, h, dims=([0, 2], [0, 2]))
+            db = torch.tensordot(dh, x3, dims=([0, 1], [0, 1]))
+            dx = dh @ b if ctx.needs_input_grad[0] else None
+        else:
+            h, dh = a @ x3, dy3 @ b  # (t, a1, b2)
+            da = torch.tensordot(dh, x3, dims=([0, 2], [0, 2]))
+            db = torch.tensordot(dy3, h, dims=([0, 1], [0, 1]))
+            dx = a.mT @ dh if ctx.needs_input_grad[0] else None
+        return None if dx is None else dx.reshape(x.shape), da, db
