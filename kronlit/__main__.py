@@ -1,0 +1,49 @@
+"""The command `kronlit`. What needs no torch answers without importing it."""
+
+import difflib
+import sys
+
+from kronlit import __version__
+
+COMMANDS = {
+    "fit": "train, validating as it goes; with --test, test the best checkpoint after",
+    "validate": "score a checkpoint on the validation rows",
+    "test": "score a checkpoint on the test rows",
+    "predict": "write the predictions of a checkpoint for the test rows or a file of one's own",
+}
+
+HELP = f"""usage: kronlit COMMAND --config FILE.yaml [--config MORE.yaml ...] [--KEY VALUE ...]
+
+Parameter-efficient fine-tuning of Transformers with structured adapters, version {__version__}.
+
+commands:
+{chr(10).join(f"  {name:10}{text}" for name, text in COMMANDS.items())}
+
+start with
+  kronlit fit --config configs/quickstart.yaml
+everything that can be set, and every method with its options
+  kronlit fit --help
+  kronlit fit --model.help SequenceClassification
+  kronlit fit --model SequenceClassification --model.method.help KronA"""
+
+
+def main() -> None:
+    """Run the command line."""
+    arguments = sys.argv[1:]
+    if not arguments or arguments[0] in ("-h", "--help"):
+        print(HELP)
+    elif arguments[0] == "--version":
+        print(f"kronlit {__version__}")
+    elif arguments[0] not in COMMANDS:
+        near = difflib.get_close_matches(arguments[0], COMMANDS, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else "."
+        print(f"kronlit: {arguments[0]!r} is no command; there are {', '.join(COMMANDS)}{hint}", file=sys.stderr)
+        sys.exit(2)
+    else:
+        from kronlit.cli import run
+
+        run()
+
+
+if __name__ == "__main__":
+    main()

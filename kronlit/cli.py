@@ -1,0 +1,173 @@
+"""The command line: a LightningCLI whose YAMLs name a model, a method and data."""
+
+import logging
+import sys
+import warnings
+from itertools import count
+from pathlib import Path
+from typing import Any, NoReturn
+
+import datasets
+import transformers
+from jsonargparse import set_parsing_settings
+from lightning.pytorch import Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.data import TextData
+from kronlit.data.tasks import Task
+from kronlit.errors import explained, fail, mistake
+from kronlit.methods import Method
+from kronlit.modules import FrozenPLM
+from kronlit.predictions import PredictionWriter
+
+TRAINER_DEFAULTS = {
+    "enable_model_summary": False,  # the table of what is trained stands in its place
+    "log_every_n_steps": 10,
+    "use_distributed_sampler": False,  # kronlit.data.batches shares the rows out itself
+}
+
+CHECKPOINT_DEFAULTS = {
+    "checkpoint.monitor": "val/score",
+    "checkpoint.mode": "max",
+    "checkpoint.save_last": True,
+    "checkpoint.filename": "best-{epoch}-{step}",
+}
+
+
+class OneLineParser(LightningArgumentParser):
+    """A parser whose errors are one line and exit code 2, and that takes no abbreviations."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+        fail(explained(message, self, {"model": FrozenPLM, "data": TextData, "method": Method}))
+
+
+class CLI(LightningCLI):
+    """`fit`, `validate`, `test` and `predict`, each leaving a directory of its own."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
+        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.set_defaults(CHECKPOINT_DEFAULTS)
+        parser.add_argument(
+            "--run_dir",
+            type=str | None,
+            help="Folder of this experiment's runs, each a version_N below it; by default runs/ and the configs' names.",
+        )
+        parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
+        parser.add_argument(
+            "--predictions", type=str | None, help="Where predict writes, .jsonl or .csv; by default in the run's folder."
+        )
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: the command line and the configs say what runs, never what a checkpoint remembers."""
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        names = [Path(str(path)).stem for path in config.config or []]
+        self.run_dir = Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
+        if config.model.init_args.get("task") is not None:
+            raise ValueError("`model.task` is taken from `data`: leave it out.")
+        config.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, self.subcommand)
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init[self.subcommand]
+        trainer = config.trainer
+        callbacks = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
+        if trainer.logger in (None, True) and not trainer.fast_dev_run:
+            version = new_version(self.run_dir)
+            trainer.logger = [
+                TensorBoardLogger(self.run_dir, "", version, default_hp_metric=False),
+                CSVLogger(self.run_dir, "", version),
+            ]
+            self.log_dir = self.run_dir / f"version_{version}"
+        else:
+            self.log_dir = self.run_dir
+        if self.subcommand == "predict":
+            callbacks.append(PredictionWriter(Path(config.predictions or self.log_dir / "predictions.jsonl")))
+        plugins = trainer.plugins or []
+        trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
+        trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
+        return super().instantiate_trainer(**kwargs)
+
+    def after_fit(self) -> None:
+        if self.config_init.fit.test_after_fit and not self.trainer.fast_dev_run:
+            best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+            if not best:
+                rank_zero_only(print)("no validation was run, so there is no best checkpoint: testing the last weights.")
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None)
+        rank_zero_only(print)(f"run directory: {self.log_dir}")
+
+
+def run() -> None:
+    """Run the command line in `sys.argv`; the user's mistakes end in one line and exit code 2."""
+    quieten()
+    set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
+    try:
+        CLI(
+            FrozenPLM,
+            TextData,
+            parser_class=OneLineParser,
+            subclass_mode_model=True,
+            subclass_mode_data=True,
+            auto_configure_optimizers=False,
+            load_from_checkpoint_support=False,
+            seed_everything_default=42,
+            trainer_defaults=TRAINER_DEFAULTS,
+            save_config_kwargs={"overwrite": True},
+        )
+    except Exception as error:
+        if message := mistake(error):
+            fail(message)
+        raise
+
+
+def quieten() -> None:
+    """Drop what a user can't act on."""
+    transformers.logging.set_verbosity_error()
+    transformers.utils.logging.disable_progress_bar()
+    datasets.logging.set_verbosity_error()
+    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
+    warnings.filterwarnings("ignore", ".*does not have many workers.*")
+    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
+    warnings.filterwarnings("ignore", ".*exists and is not empty. Previous log files.*")  # new_version made it
+    warnings.filterwarnings("ignore", ".*LeafSpec.*")
+
+
+def found_checkpoint(path: str | None, run_dir: Path, command: str) -> str | None:
+    """The file that `--ckpt_path` names; `last` and `best` are those of the newest run below `run_dir`.
+
+    Raises:
+        ValueError: if there is none. Only `fit --ckpt_path last` may find none: it starts afresh.
+    """
+    if path is None:
+        return None
+    if path not in ("last", "best"):
+        if not Path(path).is_file():
+            raise ValueError(f"`ckpt_path`={path!r} is no file; give one, or `last` or `best` of {str(run_dir)!r}.")
+        return path
+    files = sorted(run_dir.glob(f"*/checkpoints/{path}*.ckpt"), key=lambda file: file.stat().st_mtime)
+    if files:
+        return str(files[-1])
+    if path == "last" and command == "fit":
+        print(f"kronlit: {run_dir} has no checkpoint yet, starting afresh.", file=sys.stderr)
+        return None
+    raise ValueError(f"`ckpt_path`={path!r}: there is no run with a checkpoint below {str(run_dir)!r}; name a file, or `run_dir`.")
+
+
+@rank_zero_only
+def new_version(run_dir: Path) -> int:
+    """Make the next free `version_N` below `run_dir`; two runs that start at once get two."""
+    for number in count():
+        try:
+            (run_dir / f"version_{number}").mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return number
+    raise AssertionError

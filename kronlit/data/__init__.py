@@ -1,0 +1,7 @@
+"""LightningDataModules."""
+
+from kronlit.data.glue import GLUE
+from kronlit.data.movie_reviews import MovieReviews
+from kronlit.data.text import TextData
+
+__all__ = ["GLUE", "MovieReviews", "TextData"]

@@ -1,0 +1,104 @@
+"""Batches of rows of like length, and a loader that can stop and go on anywhere."""
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader, Sampler
+
+POOL = 50
+"""Batches whose rows are sorted together: enough for a few per cent of padding, few enough to keep the order random."""
+
+
+class LengthGroupedBatches(Sampler[list[int]]):
+    """Batches of rows of like length, shared out among processes.
+
+    A global batch has `batch_size * world_size` rows, of which process `rank` takes every `world_size`-th, so one
+    process with the larger batch and several with the smaller one train on the same rows.
+
+    Args:
+        lengths: length of each row, in tokens.
+        batch_size: rows a batch, per process.
+        shuffle: draw a new order each epoch; otherwise all rows by falling length.
+        seed: of the order; the same seed and epoch give the same batches.
+        rank: of this process.
+        world_size: number of processes.
+    """
+
+    def __init__(
+        self, lengths: list[int], batch_size: int, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+    ) -> None:
+        self.lengths = torch.tensor(lengths)
+        self.batch_size = batch_size
+        self.shuffle = shuffle
+        self.seed = seed
+        self.rank = rank
+        self.world_size = world_size
+        self.epoch = 0
+        self.start = 0
+
+    def __len__(self) -> int:
+        return -(-len(self.lengths) // (self.batch_size * self.world_size))
+
+    def __iter__(self) -> Iterator[list[int]]:
+        for batch in self.global_batches()[self.start :]:
+            # Fewer rows than processes: fill up with repeats, so that every process takes every step.
+            rows = batch if len(batch) >= self.world_size else batch * self.world_size
+            yield rows[self.rank :: self.world_size]
+
+    def global_batches(self) -> list[list[int]]:
+        """The batches of this epoch, over all processes."""
+        size = self.batch_size * self.world_size
+        if not self.shuffle:
+            return [rows.tolist() for rows in torch.argsort(self.lengths, descending=True, stable=True).split(size)]
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
+        order = torch.randperm(len(self.lengths), generator=generator)
+        pools = [pool[torch.argsort(self.lengths[pool], stable=True)] for pool in order.split(POOL * size)]
+        batches = [rows.tolist() for pool in pools for rows in pool.split(size)]
+        return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+class ResumableLoader(DataLoader[Any]):
+    """A data loader over `LengthGroupedBatches` that remembers its epoch and how many batches it gave out.
+
+    Lightning stores and restores its state with the loops (it looks for `state_dict`). It draws no number from the
+    global generator, so that restarting it leaves dropout as it was.
+
+    Args:
+        dataset: the rows.
+        batches: the sampler.
+        batches_per_epoch: how many batches the trainer takes each epoch; it may stop an epoch early.
+        kwargs: see `torch.utils.data.DataLoader`.
+    """
+
+    def __init__(
+        self, dataset: Any, batches: LengthGroupedBatches, batches_per_epoch: Callable[[], float], **kwargs: Any
+    ) -> None:
+        super().__init__(
+            dataset, batch_sampler=batches, generator=torch.Generator().manual_seed(batches.seed), **kwargs
+        )
+        self.batches = batches
+        self.batches_per_epoch = batches_per_epoch
+        self.given = 0
+        self.resumes = False
+
+    def __iter__(self) -> Iterator[Any]:  # type: ignore[override]
+        if self.given and not self.resumes:
+            self.batches.epoch += 1
+            self.given = 0
+        self.resumes = False
+        self.batches.start = self.given
+        for batch in super().__iter__():
+            self.given += 1
+            yield batch
+
+    def state_dict(self) -> dict[str, int]:
+        """Seed, epoch and batches given out; an epoch that is over counts as the start of the next."""
+        over = self.given >= min(len(self), self.batches_per_epoch())
+        epoch, given = (self.batches.epoch + 1, 0) if over else (self.batches.epoch, self.given)
+        return {"seed": self.batches.seed, "epoch": epoch, "given": given}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on where `state` was taken."""
+        self.batches.seed, self.batches.epoch, self.given = state["seed"], state["epoch"], state["given"]
+        self.resumes = True

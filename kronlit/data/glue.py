@@ -1,0 +1,119 @@
+"""GLUE: Wang et al., 2019, arXiv:1804.07461, from the hub or a local folder, in the splits that papers use."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from datasets import Dataset, load_dataset
+
+from kronlit.data.tasks import GLUE_TASKS
+from kronlit.data.text import TextData
+
+HUB_ID = "nyu-mll/glue"
+
+HALVED = ("cola", "wnli", "rte", "mrpc", "stsb")
+"""Tasks of which Mahabadi et al. halve the development set."""
+HELD_OUT = ("qqp", "qnli", "sst2")
+"""Tasks of which they hold out a thousand training rows."""
+
+
+class GLUE(TextData):
+    """The GLUE benchmark.
+
+    Args:
+        task: cola, sst2, mrpc, qqp, stsb, mnli, qnli, rte, wnli or ax (diagnostics: predict only).
+        path: a folder with `<task>/<split>.parquet` as the hub has it; by default the hub's nyu-mll/glue.
+        splits: `official`, or `mahabadi`, those of Mahabadi et al. (Compacter) and of KronA: development sets
+            halved into validation and test (cola, rte, mrpc, stsb, wnli); 1,000 training rows as validation and the
+            development set as test (sst2, qqp, qnli); mnli mismatched as validation and matched as test.
+        split_seed: of the mahabadi splits; their code has 42.
+        batch_size: rows a step, per device.
+        eval_batch_size: rows a step in validation, test and prediction, per device.
+        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
+        sample_seed: of that draw.
+        predict_file: a .csv or .jsonl file with the task's columns to predict, in place of the test set.
+        num_workers: processes that make batches.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        path: str | None = None,
+        splits: Literal["official", "mahabadi"] = "official",
+        split_seed: int = 42,
+        batch_size: int = 32,
+        eval_batch_size: int = 64,
+        max_train_samples: int | None = None,
+        sample_seed: int = 42,
+        predict_file: str | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        if task not in GLUE_TASKS:
+            raise ValueError(f"`data.task`={task!r} is no GLUE task; there are {', '.join(GLUE_TASKS)}.")
+        if task == "ax" and splits == "mahabadi":
+            raise ValueError("`data.splits`='mahabadi' has no ax: it is a test set alone; use `official`.")
+        super().__init__(
+            GLUE_TASKS[task], batch_size, eval_batch_size, max_train_samples, sample_seed, predict_file, num_workers
+        )
+        self.path = path
+        self.protocol = splits
+        self.split_seed = split_seed
+
+    def validation_splits(self) -> tuple[str, ...]:
+        if self.protocol == "mahabadi":
+            return ("validation",)
+        return ("validation", *(f"validation_{name}" for name in self.task.validation))
+
+    def prediction_splits(self) -> tuple[str, ...]:
+        if self.protocol == "official" and self.task.name == "mnli":
+            return ("test_matched", "test_mismatched")
+        return ("test",)
+
+    def load(self, split: str) -> Dataset:
+        return self._official(split) if self.protocol == "official" else self._mahabadi(split)
+
+    def _official(self, split: str) -> Dataset:
+        if self.task.name == "mnli" and split in ("validation", "test"):
+            split = f"{split}_matched"
+        return self.read(split)
+
+    def _mahabadi(self, split: str) -> Dataset:
+        task = self.task.name
+        if task == "mnli" and split != "train":
+            return self.read({"validation": "validation_mismatched", "test": "validation_matched"}[split])
+        if task in HALVED and split != "train":
+            rows = self.read("validation")
+            return self._part(rows, len(rows) // 2, split)
+        if task in HELD_OUT and split != "test":
+            return self._part(self.read("train"), 1000, split)
+        return self.read({"train": "train", "test": "validation"}[split])
+
+    def _part(self, rows: Dataset, validation: int, split: str) -> Dataset:
+        """The first `validation` rows of a seeded permutation, or those after them."""
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.split_seed)).tolist()
+        return rows.select(order[:validation] if split == "validation" else order[validation:])
+
+    def read(self, split: str) -> Dataset:
+        """The rows of an official split.
+
+        Raises:
+            ValueError: if neither the folder nor the hub has them.
+        """
+        task = self.task.name
+        if self.path is None:
+            try:
+                return load_dataset(HUB_ID, task, split=split)
+            except (ConnectionError, OSError, ValueError) as error:
+                reason = str(error).splitlines()[0]
+                raise ValueError(
+                    f"{HUB_ID} has no {task}/{split} that can be reached ({reason}); "
+                    f"give a local folder of its layout with `--data.path`."
+                ) from error
+        folder = Path(self.path, task)
+        files = sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*.parquet")})
+        if not files:
+            raise ValueError(f"`data.path`={self.path!r} has no {task}/{split}.parquet, which this run needs.")
+        try:
+            return Dataset.from_parquet([str(file) for file in files])
+        except Exception as error:  # whatever pyarrow and datasets make of a damaged file
+            raise ValueError(f"{folder / split}.parquet cannot be read: {error.__cause__ or error}") from error

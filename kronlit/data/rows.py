@@ -1,0 +1,62 @@
+"""Rows from files, and what every row must have."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from kronlit.data.tasks import Task
+
+
+def read_rows(path: str | Path, task: Task) -> Dataset:
+    """The rows of a CSV or JSONL file that has the columns of `task`, all text; a `label` column may be there.
+
+    Raises:
+        ValueError: if the file is missing, of another kind, empty, or lacks a column.
+    """
+    path = Path(path)
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}; give a .csv or .jsonl file with {columns(task)}.")
+    if path.suffix not in (".csv", ".jsonl"):
+        raise ValueError(f"{str(path)!r} must be a .csv or .jsonl file with {columns(task)}.")
+    try:
+        with path.open(encoding="utf-8", newline="") as file:
+            rows: list[dict[str, Any]] = (
+                list(csv.DictReader(file)) if path.suffix == ".csv" else [json.loads(line) for line in file if line.strip()]
+            )
+    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}: {error}.") from error
+    if not rows:
+        raise ValueError(f"{str(path)!r} has no rows; it needs at least one, with {columns(task)}.")
+    for number, row in enumerate(rows, 1):
+        for column in task.columns:
+            if not isinstance(row, dict) or not isinstance(row.get(column), str):
+                has = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
+                raise ValueError(f"{str(path)!r}, row {number}: no text in column {column!r}; it has {has}.")
+    return Dataset.from_dict({column: [row[column] for row in rows] for column in task.columns})
+
+
+def columns(task: Task) -> str:
+    """The columns of a task, for a message."""
+    return ("the column " if len(task.columns) == 1 else "the columns ") + ", ".join(task.columns)
+
+
+def check_rows(rows: Dataset, task: Task, where: str) -> None:
+    """Raise `ValueError` unless `rows` has the columns of `task` and labels of its range (-1: hidden)."""
+    if missing := [column for column in (*task.columns, "label") if column not in rows.column_names]:
+        raise ValueError(f"{where} has no column {missing[0]!r}; it has {', '.join(rows.column_names)}.")
+    if not len(rows):
+        raise ValueError(f"{where} has no rows.")
+    for column in task.columns:
+        if rows.features[column].dtype not in ("string", "large_string"):
+            raise ValueError(f"{where}: column {column!r} must hold text, not {rows.features[column].dtype}.")
+        if rows.data.column(column).null_count:
+            raise ValueError(f"{where}: column {column!r} is empty in {rows.data.column(column).null_count} rows.")
+    labels = set(rows.unique("label"))
+    if None in labels or (task.is_regression and any(label != label for label in labels)):
+        raise ValueError(f"{where} has rows without a label.")
+    if not task.is_regression and not labels <= {-1, *range(len(task.labels))}:
+        bad = sorted(labels - {-1, *range(len(task.labels))})[0]
+        raise ValueError(f"{where} has the label {bad}; {task.name} has 0 to {len(task.labels) - 1} ({', '.join(task.labels)}).")

@@ -1,0 +1,7 @@
+"""LightningModules: the frozen pre-trained model plus a method."""
+
+from kronlit.modules.base import FrozenPLM
+from kronlit.modules.classification import SequenceClassification
+from kronlit.modules.text_to_text import TextToText
+
+__all__ = ["FrozenPLM", "SequenceClassification", "TextToText"]

@@ -1,0 +1,242 @@
+"""The LightningModule that all tasks share: a frozen pre-trained model plus a method."""
+
+import hashlib
+from functools import cached_property
+from typing import Any
+
+import torch
+from lightning.pytorch import LightningModule
+from lightning.pytorch.utilities import rank_zero_only
+from torch import Tensor, nn
+from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
+
+from kronlit.adapters import trainable_report
+from kronlit.checkpoint import adapter_state, check_adapter_state
+from kronlit.data.tasks import Task
+from kronlit.methods import Method
+from kronlit.methods.base import is_norm
+from kronlit.metrics import TaskMetrics
+from kronlit.modules.plm import load_config, load_tokenizer
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+Batch = dict[str, Tensor]
+
+
+class FrozenPLM(LightningModule):
+    """A frozen pre-trained language model plus what a method adds, trained with AdamW and linear decay.
+
+    To add a kind of task, subclass and write `load`, `encode`, `losses`, `predictions` and `predict_step`.
+
+    Args:
+        plm: hub id or local folder of the pre-trained language model.
+        method: what is added and trained.
+        task: what the rows are; the command line takes it from `data`.
+        lr: peak learning rate.
+        weight_decay: AdamW's, on all that is trained but biases and layer norms.
+        warmup: steps of linear warm-up; below 1, a share of all steps.
+        max_length: tokens of input that are kept.
+        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
+    """
+
+    def __init__(
+        self,
+        plm: str,
+        method: Method,
+        task: Task,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        warmup: float = 0.0,
+        max_length: int = 128,
+        gradient_checkpointing: bool = False,
+    ) -> None:
+        super().__init__()
+        for name, value, least in (("lr", lr, 0), ("weight_decay", weight_decay, 0), ("warmup", warmup, 0)):
+            if not least <= value < float("inf"):
+                raise ValueError(f"`model.{name}`={value} must be a number from {least} up.")
+        if max_length < 8:
+            raise ValueError(f"`model.max_length`={max_length} must be at least 8 tokens.")
+        self.plm = plm
+        self.method = method
+        self.task = task
+        self.lr = lr
+        self.weight_decay = weight_decay
+        self.warmup = warmup
+        self.max_length = max_length
+        self.gradient_checkpointing = gradient_checkpointing
+        self.strict_loading = False  # checkpoints hold no frozen weights; on_load_checkpoint checks the rest
+        self.model: PreTrainedModel | None = None
+        self.val_metrics = nn.ModuleList(TaskMetrics(task) for _ in range(1 + len(task.validation)))
+        self.test_metrics = TaskMetrics(task)
+        self._random_states: list[dict[str, Any]] | None = None
+
+    # --- what a kind of task says ---
+
+    def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+        """The pre-trained model, and those of its parameters that are drawn anew."""
+        raise NotImplementedError
+
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Columns of text (and `label`, if there is one) as columns of tokens, `input_ids` among them."""
+        raise NotImplementedError
+
+    def losses(self, batch: Batch) -> Tensor:
+        """The loss of each row, `(n,)`."""
+        raise NotImplementedError
+
+    def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """The predicted label of each row (-1: none) and its loss, both `(n,)`."""
+        raise NotImplementedError
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Probability of each class, `(n, num_labels)`; for regression the predicted number, `(n, 1)`."""
+        raise NotImplementedError
+
+    # --- what rows become ---
+
+    @cached_property
+    def tokenizer(self) -> PreTrainedTokenizerBase:
+        """The tokenizer of the pre-trained model."""
+        return load_tokenizer(self.plm)
+
+    @property
+    def encoding_key(self) -> str:
+        """Changes when `encode` gives other tokens for the same rows: the tokenised cache goes by it."""
+        tokenizer = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
+        return f"{type(self).__name__} {tokenizer} {self.max_length}"
+
+    def collate(self, rows: list[dict[str, Any]]) -> Batch:
+        """Rows of tokens as one batch, padded to the longest."""
+        fill = {"input_ids": self.tokenizer.pad_token_id, "target_ids": -100}
+        batch = {"row": torch.tensor([row["row"] for row in rows])}
+        label_dtype = torch.float32 if self.task.is_regression else torch.long
+        batch["label"] = torch.tensor([row["label"] for row in rows], dtype=label_dtype)
+        for name in rows[0].keys() - {"row", "label", "length"}:
+            tokens = [torch.tensor(row[name]) for row in rows]
+            batch[name] = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=fill.get(name, 0))
+        return batch
+
+    # --- building ---
+
+    def setup(self, stage: str) -> None:
+        precision, kind = str(self.trainer.precision), load_config(self.plm).model_type
+        if precision not in PRECISIONS:
+            raise ValueError(
+                f"`trainer.precision`={precision!r} would train in less or more than float32; use {', '.join(PRECISIONS)}."
+            )
+        if precision == "16-mixed" and kind in ("t5", "mt5", "umt5"):
+            raise ValueError(
+                "`trainer.precision`='16-mixed' overflows on T5 (its feed-forward outputs exceed float16's 65,504) and "
+                "gives NaN; use 'bf16-mixed' or '32-true'."
+            )
+
+    def configure_model(self) -> None:
+        if self.model is not None:
+            return
+        self.model, fresh = self.load()
+        self.method.apply(self.model)
+        for parameter in fresh:  # a random layer that stays frozen would be another one after each loading
+            parameter.requires_grad_(True)
+        if self.gradient_checkpointing:
+            # Non-reentrant: the inputs of a frozen model need no gradient, what is added inside does.
+            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+        self.model.train()
+
+    def configure_optimizers(self) -> dict[str, Any]:
+        steps = self.trainer.estimated_stepping_batches
+        if steps == float("inf"):
+            raise ValueError("linear decay needs an end: set `trainer.max_epochs` or `trainer.max_steps`.")
+        warmup = round(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
+        norms = {id(p) for module in self.modules() if is_norm(module) for p in module.parameters(False)}
+        trained = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
+        if not trained:
+            raise ValueError(f"`model.method`={type(self.method).__name__} trains nothing on {self.plm!r}.")
+        plain = [p for name, p in trained if name.endswith("bias") or id(p) in norms]
+        decayed = [p for name, p in trained if not (name.endswith("bias") or id(p) in norms)]
+        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
+        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=self.lr)
+        schedule = get_linear_schedule_with_warmup(optimizer, warmup, int(steps))
+        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+
+    # --- training ---
+
+    def on_fit_start(self) -> None:
+        assert self.model is not None
+        report = trainable_report(self.model)
+        rank_zero_only(print)(report)
+
+    def on_train_start(self) -> None:
+        if self._random_states is not None:
+            restore_random_state(self._random_states[self.global_rank % len(self._random_states)])
+            self._random_states = None
+        elif self.trainer.world_size > 1:
+            # seed_everything gives every process the same stream: dropout would repeat from one to the next.
+            torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = self.train_loss(batch)
+        self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["row"]))
+        self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch["row"]))
+        return loss
+
+    def train_loss(self, batch: Batch) -> Tensor:
+        """The loss that is minimised."""
+        return self.losses(batch).mean()
+
+    # --- evaluation ---
+
+    def validation_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> None:
+        self._score(self.val_metrics[dataloader_idx], batch)
+
+    def test_step(self, batch: Batch, batch_idx: int) -> None:
+        self._score(self.test_metrics, batch)
+
+    def _score(self, metrics: nn.Module, batch: Batch) -> None:
+        prediction, loss = self.predictions(batch)
+        assert isinstance(metrics, TaskMetrics)
+        metrics.update(batch["row"], prediction, batch["label"], loss)
+
+    def on_validation_epoch_end(self) -> None:
+        names = ("val", *(f"val_{name}" for name in self.task.validation))
+        for name, metrics in zip(names, self.val_metrics, strict=True):
+            self._report(name, metrics)
+
+    def on_test_epoch_end(self) -> None:
+        self._report("test", self.test_metrics)
+
+    def _report(self, name: str, metrics: nn.Module) -> None:
+        assert isinstance(metrics, TaskMetrics)
+        if metrics.update_called:
+            values = {f"{name}/{key}": value.float() for key, value in metrics.compute().items()}
+            self.log_dict(values, prog_bar=True, rank_zero_only=False)
+            metrics.reset()
+
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
+        """Row numbers `(n,)` and `scores` `(n, num_labels)`."""
+        return {"row": batch["row"], "scores": self.scores(batch).float()}
+
+    # --- checkpoints ---
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = adapter_state(self)
+        states = [random_state()]
+        if self.trainer.world_size > 1:
+            states = [{} for _ in range(self.trainer.world_size)]
+            torch.distributed.all_gather_object(states, random_state())
+        checkpoint["random_states"] = states
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        check_adapter_state(self, checkpoint["state_dict"])
+        self._random_states = checkpoint.get("random_states")
+
+
+def random_state() -> dict[str, Any]:
+    """State of torch's generators on this process."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set torch's generators on this process to `state`."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])

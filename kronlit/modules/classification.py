@@ -1,0 +1,57 @@
+"""Sequence classification and regression on an encoder."""
+
+from typing import Any
+
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForSequenceClassification, PreTrainedModel
+
+from kronlit.modules.base import Batch, FrozenPLM
+from kronlit.modules.plm import load_model
+
+NOT_INPUTS = ("row", "label")
+
+
+class SequenceClassification(FrozenPLM):
+    """A frozen encoder with a classification head, or a regression head where the label is a number.
+
+    Args:
+        plm: hub id or local folder of the pre-trained language model.
+        method: what is added and trained.
+        task: what the rows are; the command line takes it from `data`.
+        lr: peak learning rate.
+        weight_decay: AdamW's, on all that is trained but biases and layer norms.
+        warmup: steps of linear warm-up; below 1, a share of all steps.
+        max_length: tokens of input that are kept.
+        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
+    """
+
+    def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+        return load_model(AutoModelForSequenceClassification, self.plm, num_labels=self.task.num_labels)
+
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        texts = [rows[column] for column in self.task.columns]
+        return dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length))
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, `(n, num_labels)`."""
+        assert self.model is not None
+        inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
+        return self.model(**inputs).logits.float()
+
+    def losses(self, batch: Batch) -> Tensor:
+        return self._losses(self(batch), batch["label"])
+
+    def _losses(self, logits: Tensor, label: Tensor) -> Tensor:
+        if self.task.is_regression:
+            return F.mse_loss(logits.squeeze(-1), label, reduction="none")
+        return F.cross_entropy(logits, label, reduction="none")
+
+    def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = self(batch)
+        prediction = logits.squeeze(-1) if self.task.is_regression else logits.argmax(-1)
+        return prediction, self._losses(logits, batch["label"])
+
+    def scores(self, batch: Batch) -> Tensor:
+        logits = self(batch)
+        return logits if self.task.is_regression else logits.softmax(-1)

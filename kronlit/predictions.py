@@ -1,0 +1,85 @@
+"""Predictions as a file, one line a row, in the rows' order, whatever processes made them."""
+
+import csv
+import json
+from pathlib import Path
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from kronlit.data.tasks import Task
+
+
+class PredictionWriter(Callback):
+    """Writes text, label and scores of every predicted row.
+
+    Args:
+        path: a .jsonl or .csv file.
+    """
+
+    def __init__(self, path: Path) -> None:
+        if path.suffix not in (".csv", ".jsonl"):
+            raise ValueError(f"`predictions`={str(path)!r} must end in .jsonl or .csv.")
+        self.path = path
+        self.scores: dict[tuple[int, int], list[float]] = {}
+
+    def on_predict_batch_end(
+        self,
+        trainer: Trainer,
+        pl_module: LightningModule,
+        outputs: Any,
+        batch: Any,
+        batch_idx: int,
+        dataloader_idx: int = 0,
+    ) -> None:
+        rows, scores = outputs["row"].tolist(), outputs["scores"].tolist()
+        self.scores |= {(dataloader_idx, row): score for row, score in zip(rows, scores, strict=True)}
+
+    def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        parts = [self.scores]
+        if trainer.world_size > 1:
+            parts = [{} for _ in range(trainer.world_size)]
+            torch.distributed.all_gather_object(parts, self.scores)
+        if not trainer.is_global_zero:
+            return
+        scores = {key: value for part in parts for key, value in part.items()}
+        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        splits = [(split, data.rows(split)) for split in data.predicted()]
+        lines = [
+            {"split": splits[index][0]}
+            | {column: splits[index][1][row][column] for column in data.task.columns}
+            | labelled(data.task, scores[index, row])
+            for index, row in sorted(scores)
+        ]
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        partial = self.path.with_name(f".{self.path.name}.partial")
+        with partial.open("w", encoding="utf-8", newline="") as file:
+            write_csv(file, lines) if self.path.suffix == ".csv" else write_jsonl(file, lines)
+        partial.replace(self.path)
+        print(f"{len(lines)} predictions in {self.path}")
+
+
+def labelled(task: Task, scores: list[float]) -> dict[str, Any]:
+    """The label, and the score of each class; for regression the number."""
+    if task.is_regression:
+        return {"label": scores[0]}
+    best = max(range(len(scores)), key=scores.__getitem__)
+    return {"label": task.labels[best], "scores": dict(zip(task.labels, scores, strict=True))}
+
+
+def write_jsonl(file: Any, lines: list[dict[str, Any]]) -> None:
+    """One JSON object a line."""
+    file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
+
+
+def write_csv(file: Any, lines: list[dict[str, Any]]) -> None:
+    """One row a line, each class's score in a column of its own."""
+    flat = [
+        {key: value for key, value in line.items() if key != "scores"}
+        | {f"score_{label}": score for label, score in line.get("scores", {}).items()}
+        for line in lines
+    ]
+    writer = csv.DictWriter(file, list(flat[0]))
+    writer.writeheader()
+    writer.writerows(flat)
