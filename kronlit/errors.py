@@ -53,7 +53,7 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type]) -> s
         path = found[1].split(".")
         name = path[0] if "Option" in message else path[-1]  # within a class, what is unknown is the first part
         return f"there is no option {found[1]!r}{nearest(name, known_options(parser, bases.values()))}"
-    pattern = r'key "([\w.]+)": Does not validate against any of.*?\[(.*?)\].*Given value: (.*)'
+    pattern = r'key "([\w.]+)":\s+Does not validate against any of.*Subtypes: \[(.*)\]\s+Errors:.*Given value: (.*)'
     if found := re.search(pattern, message, re.DOTALL):
         return f"{found[1]}={found[3].strip()!r} must be of one of the types {found[2]}."
     if found := re.search(r'key "([\w.]+)":\s+Expected an? (.*)\. Got value: (.*)', message, re.DOTALL):

@@ -1,6 +1,7 @@
 """The LightningModule that all tasks share: a frozen pre-trained model plus a method."""
 
 import hashlib
+import time
 from functools import cached_property
 from typing import Any
 
@@ -172,6 +173,16 @@ class FrozenPLM(LightningModule):
         elif self.trainer.world_size > 1:
             # seed_everything gives every process the same stream: dropout would repeat from one to the next.
             torch.manual_seed(torch.initial_seed() + self.global_rank)
+
+    def on_train_epoch_start(self) -> None:
+        self._epoch_start = self._last_step = time.perf_counter()
+
+    def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
+        self._last_step = time.perf_counter()
+
+    def on_train_epoch_end(self) -> None:
+        # Up to the last step: the validation that follows it is not training.
+        self.log("train/epoch_seconds", self._last_step - self._epoch_start)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.train_loss(batch)

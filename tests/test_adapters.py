@@ -1,0 +1,236 @@
+"""Laws of every placement in every architecture, and the oracle of PEFT."""
+
+import copy
+
+import peft
+import pytest
+import torch
+from torch import nn
+from transformers import (
+    AutoModel,
+    AutoModelForSequenceClassification,
+    BertConfig,
+    CamembertConfig,
+    DebertaV2Config,
+    DistilBertConfig,
+    ElectraConfig,
+    MPNetConfig,
+    MT5Config,
+    RobertaConfig,
+    T5Config,
+    T5ForConditionalGeneration,
+    XLMRobertaConfig,
+)
+
+import kronlit
+from kronlit import BitFit, FullFineTuning, HeadOnly, KronA, LoRA
+from kronlit.adapters import Delta, Insertion, Placement, inject, placements
+from kronlit.adapters.sites import SITES
+from kronlit.structured import Kronecker
+
+BERT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 99}
+T5 = {"d_model": 24, "d_kv": 5, "d_ff": 32, "num_layers": 2, "num_heads": 4, "vocab_size": 99, "decoder_start_token_id": 0}
+CONFIGS = {
+    "bert": BertConfig(**BERT),
+    "roberta": RobertaConfig(**BERT),
+    "xlm-roberta": XLMRobertaConfig(**BERT),
+    "camembert": CamembertConfig(**BERT),
+    "electra": ElectraConfig(**BERT, embedding_size=16),
+    "deberta-v2": DebertaV2Config(**BERT, relative_attention=True, pos_att_type=["p2c", "c2p"], share_att_key=True),
+    "distilbert": DistilBertConfig(dim=24, n_layers=2, n_heads=4, hidden_dim=48, vocab_size=99),
+    "mpnet": MPNetConfig(**BERT),
+    "t5": T5Config(**T5),
+    "t5 gated": T5Config(**T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
+    "mt5": MT5Config(**T5),
+}
+METHODS = {
+    "KronA": KronA(),
+    "KronA everywhere": KronA(
+        scale=3.0, sites=("query", "key", "value", "attention_output", "ffn_input", "ffn_output"), trains=("layer_norm",)
+    ),
+    "LoRA": LoRA(rank=2, alpha=6),
+    "BitFit": BitFit(),
+    "HeadOnly": HeadOnly(),
+    "FullFineTuning": FullFineTuning(),
+}
+DELTAS = ["KronA", "KronA everywhere", "LoRA"]
+architecture = pytest.mark.parametrize("architecture", CONFIGS)
+method = pytest.mark.parametrize("method", METHODS)
+delta = pytest.mark.parametrize("method", DELTAS)
+
+
+def build(architecture):
+    config = CONFIGS[architecture]
+    if "t5" in architecture:
+        model = T5ForConditionalGeneration(config) if architecture != "mt5" else AutoModel.from_config(config)
+    else:
+        model = AutoModelForSequenceClassification.from_config(config)
+    return model.eval()
+
+
+def run(model):
+    ids = torch.arange(3, 17).reshape(2, 7)
+    inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
+    if model.config.is_encoder_decoder:
+        inputs["decoder_input_ids"] = ids[:, :3]
+    output = model(**inputs)
+    return output.logits if hasattr(output, "logits") else output.last_hidden_state
+
+
+def disturb(model):
+    """Move what is added away from its zero start."""
+    for _, placement in placements(model):
+        for name, parameter in placement.named_parameters():
+            if not name.startswith("host."):
+                nn.init.normal_(parameter, std=0.3)
+    return model
+
+
+def test_every_architecture_of_the_table_is_under_test():
+    assert {config.model_type for config in CONFIGS.values()} == set(SITES)
+
+
+@architecture
+@method
+def test_nothing_changes_at_the_start(architecture, method):
+    model = build(architecture).double()
+    before = run(model)
+    torch.testing.assert_close(run(kronlit.inject(model, METHODS[method])), before)
+
+
+@architecture
+@delta
+def test_merging_gives_the_same_outputs_and_the_models_own_class(architecture, method):
+    model = build(architecture)
+    names = set(model.state_dict())
+    disturb(kronlit.inject(model, METHODS[method])).double()
+    adapted = run(model)
+    assert (adapted - run(build(architecture).double())).abs().max() > 1e-3
+    kronlit.merge(model)
+    torch.testing.assert_close(run(model), adapted, rtol=1e-5, atol=1e-5)  # merged in float32
+    assert set(model.state_dict()) == names
+    merged = run(model)
+    kronlit.merge(model)
+    assert torch.equal(run(model), merged)
+
+
+@architecture
+@delta
+def test_only_what_is_added_and_what_the_method_names_gets_a_gradient(architecture, method):
+    model = disturb(kronlit.inject(build(architecture), METHODS[method]))
+    run(model).square().sum().backward()
+    trained = {name for name, p in model.named_parameters() if p.grad is not None}
+    groups = METHODS[method].trains
+    body = {id(p) for p in model.base_model.parameters()}
+    for name, parameter in model.named_parameters():
+        added = ".matrix." in name
+        own = ("layer_norm" in groups and "norm" in name.lower()) or ("head" in groups and id(parameter) not in body)
+        assert parameter.requires_grad == (added or own), name
+        assert (name in trained) <= parameter.requires_grad, name
+        assert (name in trained) or not added, name
+
+
+def test_query_and_value_of_t5_are_those_of_every_attention():
+    model = kronlit.inject(build("t5"), KronA())
+    names = [name for name, _ in placements(model)]
+    # 2 encoder and 2 decoder layers: 2 + 2 + 2 attention modules, query and value of each
+    assert len(names) == 12
+    assert sum("EncDecAttention" in name for name in names) == 4
+
+
+@pytest.mark.parametrize("scale", [0.5, 4.0])
+def test_krona_is_peft_lokr_where_peft_can_say_it(scale):
+    model = build("bert")
+    config = peft.LoKrConfig(r=8, alpha=8 * scale, decompose_factor=4, target_modules=["query", "value"])
+    theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    ours = kronlit.inject(model, KronA(a_shape=(4, 4), scale=scale))
+    for name, placement in placements(disturb(ours)):
+        layer = theirs.get_submodule(f"base_model.model.{name}")
+        layer.lokr_w1["default"].data.copy_(placement.matrix.a.data)
+        layer.lokr_w2["default"].data.copy_(placement.matrix.b.data)
+    torch.testing.assert_close(run(ours), run(theirs))
+
+
+def test_lora_is_peft_lora():
+    model = build("roberta")
+    config = peft.LoraConfig(r=3, lora_alpha=12, target_modules=["query", "value"])
+    theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    ours = kronlit.inject(model, LoRA(rank=3, alpha=12))
+    for name, placement in placements(disturb(ours)):
+        layer = theirs.get_submodule(f"base_model.model.{name}")
+        layer.lora_A["default"].weight.data.copy_(placement.matrix.a.data)
+        layer.lora_B["default"].weight.data.copy_(placement.matrix.b.data)
+    torch.testing.assert_close(run(ours), run(theirs))
+
+
+def test_the_papers_shape_acts_on_rows_from_the_left():
+    # Equation 3, Y = XW + s X (A_k ⊗ B_k), in the paper's order of factors
+    model = kronlit.inject(build("bert"), KronA(a_shape=(12, 2), scale=2.0))
+    _, placement = next(placements(disturb(model)))
+    a_k, b_k = placement.matrix.a.T, placement.matrix.b.T
+    assert (tuple(a_k.shape), tuple(b_k.shape)) == ((12, 2), (2, 12))
+    x = torch.randn(5, 24)
+    torch.testing.assert_close(placement(x), placement.host(x) + 2.0 * x @ torch.kron(a_k, b_k))
+
+
+def test_merging_rounds_once_in_a_bfloat16_model():
+    host = nn.Linear(16, 16).bfloat16()
+    placement = Delta(host, 16, 16, Kronecker, scale=0.01)
+    nn.init.normal_(placement.matrix.b)
+    expected = (host.weight.float() + 0.01 * torch.kron(placement.matrix.a, placement.matrix.b)).bfloat16()
+    assert torch.equal(placement.merge().weight, expected)
+
+
+@pytest.mark.parametrize(
+    ("architecture", "site", "words"),
+    [
+        ("t5", "qury", "'t5' has no site 'qury'; it has query, key, value, attention_output, ffn_input, ffn_output"),
+        ("bert", r".*\.no_such", r"'bert' has no site '\.\*"),
+        ("bert", "(", "neither a known site nor a regular expression"),
+    ],
+)
+def test_a_site_that_matches_nothing_is_an_error_that_lists_what_there_is(architecture, site, words):
+    with pytest.raises(ValueError, match=words.replace("(", r"\(") if site == "(" else words):
+        kronlit.inject(build(architecture), KronA(sites=(site,)))
+
+
+def test_an_architecture_that_the_table_lacks_is_reached_by_pattern():
+    model = nn.ModuleDict({"first": nn.Linear(8, 8), "second": nn.Linear(8, 8)})
+    with pytest.raises(ValueError, match=r"its linear modules are first, second"):
+        inject(model, [Insertion(("query",), lambda *widths: Delta(*widths, matrix=Kronecker))])
+    inject(model, [Insertion(("fir.*",), lambda *widths: Delta(*widths, matrix=Kronecker))])
+    assert [name for name, _ in placements(model)] == ["first"]
+
+
+def test_a_shape_that_does_not_divide_names_the_module():
+    with pytest.raises(ValueError, match=r"layer\.0\.attention\.self\.query: `a_shape`=\(7, 5\) must divide"):
+        kronlit.inject(build("bert"), KronA(a_shape=(5, 7)))
+
+
+def test_a_second_method_is_refused():
+    with pytest.raises(ValueError, match="already holds adapters"):
+        kronlit.inject(kronlit.inject(build("bert"), KronA()), LoRA())
+
+
+def test_an_added_bias_cannot_be_merged_into_a_model_without_biases():
+    with pytest.raises(TypeError, match="cannot be merged"):
+        kronlit.merge(kronlit.inject(build("t5"), BitFit()))
+
+
+def test_a_placement_shows_what_hugging_face_code_reads_on_its_host():
+    host = nn.Linear(6, 4)
+    placement = Placement(host, 6, 4)
+    assert placement.weight is host.weight
+    assert placement.bias is host.bias
+    assert (placement.in_features, placement.out_features) == (6, 4)
+
+
+def test_the_report_counts_what_is_trained_over_the_model_as_it_came():
+    model = build("bert")
+    total = sum(p.numel() for p in model.parameters())
+    report = kronlit.trainable_report(kronlit.inject(model, KronA())).splitlines()
+    # 2 layers x query, value x (A 4 x 6, B 6 x 4); the classifier 2 x 24 + 2
+    trained = 2 * 2 * (24 + 24) + 50
+    assert report[-1].split()[-2:] == [f"{trained}", f"{100 * trained / total:.4f}"]
+    assert f"{total:,}" in report[-1]
+    assert any("query.matrix.a" in line and "4 x 6" in line for line in report)

@@ -1,0 +1,162 @@
+"""Laws of every structured matrix that a walk of the package finds, and each one's own oracle."""
+
+import importlib
+import inspect
+import pkgutil
+from functools import partial
+
+import pytest
+import torch
+
+import kronlit.structured
+from kronlit.structured import Dense, Kronecker, LowRank, StructuredLinear
+from kronlit.structured.kronecker import applies_b_first, balanced_shape
+
+MATRICES = {
+    "Dense": Dense,
+    "LowRank": partial(LowRank, rank=3),
+    "Kronecker": Kronecker,
+    "Kronecker, tall A": partial(Kronecker, a_shape=(12, 1)),
+    "Kronecker, wide A": partial(Kronecker, a_shape=(1, 8)),
+    "Kronecker, A alone": partial(Kronecker, a_shape=(12, 8)),
+}
+every = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
+
+
+def random_(module):
+    for parameter in module.parameters():
+        torch.nn.init.normal_(parameter)
+    return module
+
+
+def test_every_structure_of_the_package_is_under_test():
+    for info in pkgutil.iter_modules(kronlit.structured.__path__):
+        importlib.import_module(f"kronlit.structured.{info.name}")
+    found = {cls.__name__ for cls in StructuredLinear.__subclasses__() if cls.__module__.startswith("kronlit.")}
+    assert found == {name.split(",")[0] for name in MATRICES}
+
+
+@every
+@pytest.mark.parametrize("leading", [(), (5,), (2, 0), (2, 3, 4)], ids=str)
+def test_forward_is_multiplication_by_the_dense_matrix(matrix, leading):
+    w = random_(matrix(8, 12)).double()
+    x = torch.randn(*leading, 8, dtype=torch.float64)
+    torch.testing.assert_close(w(x), x @ w.to_dense().T)
+
+
+@every
+def test_gradients_are_those_of_finite_differences(matrix):
+    w = random_(matrix(8, 12)).double()
+    x = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)
+    names, values = zip(*w.named_parameters(), strict=True)
+    call = lambda x, *values: torch.func.functional_call(w, dict(zip(names, values, strict=True)), (x,))
+    assert torch.autograd.gradcheck(call, (x, *values))
+
+
+@every
+def test_an_input_that_is_not_contiguous_gives_the_same(matrix):
+    w = random_(matrix(8, 12)).double()
+    x = torch.randn(8, 3, 5, dtype=torch.float64).movedim(0, -1)
+    torch.testing.assert_close(w(x), w(x.contiguous()))
+
+
+@every
+def test_autocast_computes_in_bfloat16_and_keeps_float32_gradients(matrix):
+    w = random_(matrix(8, 12))
+    x = torch.randn(4, 8, requires_grad=True)
+    with torch.autocast("cpu", torch.bfloat16):
+        y = w(x)
+    y.float().sum().backward()
+    assert y.dtype == torch.bfloat16
+    assert all(p.grad.dtype == torch.float32 for p in w.parameters())
+    torch.testing.assert_close(y.float(), x @ w.to_dense().T, rtol=0.1, atol=0.1)
+
+
+@every
+def test_a_bfloat16_input_stays_bfloat16(matrix):
+    assert matrix(8, 12)(torch.randn(4, 8, dtype=torch.bfloat16)).dtype == torch.bfloat16
+
+
+@every
+def test_widths_are_kept_and_documented(matrix):
+    w = matrix(8, 12)
+    assert (w.in_features, w.out_features) == (8, 12)
+    assert "Args:" in inspect.getdoc(type(w))
+
+
+@pytest.mark.parametrize("matrix", [LowRank, Kronecker])
+def test_the_map_starts_as_zero(matrix):
+    assert matrix(8, 12).to_dense().count_nonzero() == 0
+
+
+@pytest.mark.parametrize(
+    ("make", "words"),
+    [
+        (lambda: Kronecker(8, 12, (5, 2)), r"`a_shape`=\(5, 2\) must divide the map's shape \(12, 8\)"),
+        (lambda: Kronecker(8, 12, (0, 2)), r"`a_shape`=\(0, 2\)"),
+        (lambda: LowRank(8, 12, 9), "`rank`=9 must lie between 1 and 8"),
+        (lambda: LowRank(8, 12, 0), "`rank`=0"),
+        (lambda: Dense(0, 12), "positive widths"),
+    ],
+)
+def test_what_does_not_fit_is_an_error_that_says_so(make, words):
+    with pytest.raises(ValueError, match=words):
+        make()
+
+
+def kron_by_hand(a, b):
+    return torch.stack([torch.cat([a[i, j] * b for j in range(a.shape[1])], 1) for i in range(a.shape[0])]).flatten(0, 1)
+
+
+def test_kronecker_is_the_block_matrix_of_its_definition():
+    w = random_(Kronecker(8, 12, (3, 4)))
+    torch.testing.assert_close(w.to_dense(), kron_by_hand(w.a, w.b))
+
+
+def test_kronecker_keeps_no_activation_but_its_input():
+    w, x, kept = random_(Kronecker(768, 768)), torch.randn(50, 768, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        w(x)
+    assert sorted(kept) == [768, 768, x.numel()]
+
+
+@pytest.mark.parametrize(
+    ("a_shape", "b_first"),
+    # Multiply-adds a token of the two orders, counted by hand: 32*32*(24+24) > 24*24*(32+32); 2*2*768 < 384*384*4.
+    [((24, 32), False), ((32, 24), True), ((384, 2), True), ((2, 384), False)],
+)
+def test_kronecker_contracts_in_the_cheaper_order(a_shape, b_first):
+    w = Kronecker(768, 768, a_shape)
+    assert applies_b_first(w.a, w.b) == b_first
+
+
+@pytest.mark.parametrize("shape", [(768, 768), (1024, 1024), (384, 512), (7, 5), (1, 1)])
+def test_the_balanced_shape_has_fewest_parameters_and_then_highest_rank(shape):
+    rows, columns = shape
+    best = min(
+        (a1 * a2 + rows // a1 * (columns // a2), -min(a1, a2) * min(rows // a1, columns // a2))
+        for a1 in range(1, rows + 1)
+        for a2 in range(1, columns + 1)
+        if rows % a1 == 0 and columns % a2 == 0
+    )
+    w = Kronecker(columns, rows, balanced_shape(rows, columns))
+    rank = torch.linalg.matrix_rank(random_(w).double().to_dense()).item()
+    assert (sum(p.numel() for p in w.parameters()), -rank) == best
+
+
+def test_kronecker_starts_as_the_paper_has_it():
+    # Kaiming-uniform with a=√5 on the paper's A_k = Aᵀ, (a1, a2): uniform in ±1/√a2, which is our number of rows.
+    w = Kronecker(4096, 4096, (16, 64))
+    bound = 16**-0.5
+    assert w.a.abs().max() <= bound
+    assert w.a.abs().max() > 0.98 * bound
+    torch.testing.assert_close(w.a.std().item(), bound / 3**0.5, rtol=0.05, atol=0)
+
+
+def test_low_rank_starts_as_the_papers_code_has_it():
+    w = LowRank(4096, 64, rank=16)
+    torch.testing.assert_close(w.a.std().item(), 4096**-0.5 / 3**0.5, rtol=0.05, atol=0)
+
+
+def test_dense_starts_normal_where_asked():
+    torch.testing.assert_close(Dense(300, 300, std=0.01).weight.std().item(), 0.01, rtol=0.05, atol=0)
