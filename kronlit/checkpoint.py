@@ -1,6 +1,7 @@
 """Checkpoints of what is trained, and nothing of the frozen model, written so that a kill leaves the last one whole."""
 
 import os
+import pickle
 from pathlib import Path
 from typing import Any
 
@@ -57,3 +58,18 @@ class AtomicCheckpoint(TorchCheckpointIO):
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
+
+    def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
+        """The checkpoint in `path`, of tensors and plain values alone: no code in it is run.
+
+        Raises:
+            ValueError: if it is damaged, no checkpoint, or holds anything else.
+        """
+        try:
+            checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+            if isinstance(checkpoint, dict) and "state_dict" in checkpoint:
+                return checkpoint
+            reason = "it holds no `state_dict`"
+        except (pickle.UnpicklingError, RuntimeError, EOFError, OSError) as error:
+            reason = " ".join(str(error).split())[:200] or type(error).__name__
+        raise ValueError(f"the checkpoint {str(path)!r} cannot be read: {reason}.")

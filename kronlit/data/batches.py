@@ -61,8 +61,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
 class ResumableLoader(DataLoader[Any]):
     """A data loader over `LengthGroupedBatches` that remembers its epoch and how many batches it gave out.
 
-    Lightning stores and restores its state with the loops (it looks for `state_dict`). It draws no number from the
-    global generator, so that restarting it leaves dropout as it was.
+    It draws no number from the global generator, so that restarting it leaves dropout as it was.
 
     Args:
         dataset: the rows.

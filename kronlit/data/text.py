@@ -58,6 +58,8 @@ class TextData(LightningDataModule):
         self.predict_file = predict_file
         self.num_workers = num_workers
         self._encoded: dict[str, Dataset] = {}
+        self._train_loader: ResumableLoader | None = None
+        self._train_state: dict[str, int] | None = None
 
     def load(self, split: str) -> Dataset:
         """The rows of `train`, `validation`, `validation_<name>` for each of `task.validation`, or `test`.
@@ -148,7 +150,25 @@ class TextData(LightningDataModule):
         data, trainer = self.encoded("train"), self.trainer
         # seed_everything's seed: the same on every process, and the order of rows is then a function of it alone.
         batches = self._batches(data, self.batch_size, shuffle=True, seed=torch.initial_seed() % 2**31)
-        return ResumableLoader(data, batches, lambda: trainer.num_training_batches, **self._loader_options())
+        options = self._loader_options()
+        self._train_loader = ResumableLoader(data, batches, lambda: trainer.num_training_batches, **options)
+        self._resume()
+        return self._train_loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training data stands."""
+        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Lightning restores a loader's own state only if it made the loader after reading the checkpoint; counting the
+        # steps of the learning-rate schedule makes it before.
+        self._train_state = state_dict["train"]
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._train_loader is not None and self._train_state is not None:
+            self._train_loader.load_state_dict(self._train_state)
+            self._train_state = None
 
     def val_dataloader(self) -> list[DataLoader[Any]]:
         return list(self._eval_loaders(self.validation_splits()))

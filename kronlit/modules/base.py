@@ -167,6 +167,7 @@ class FrozenPLM(LightningModule):
         rank_zero_only(print)(report)
 
     def on_train_start(self) -> None:
+        self._epoch_start = self._last_step = time.perf_counter()
         if self._random_states is not None:
             restore_random_state(self._random_states[self.global_rank % len(self._random_states)])
             self._random_states = None
