@@ -31,7 +31,10 @@ def main() -> None:
     parser.add_argument("--out", default="runs/equal_parameters")
     options = parser.parse_args()
 
-    print("| task | method | test score, mean ± sample std | by seed | parameters | s/epoch |\n|---|---|---|---|---|---|", flush=True)
+    print(
+        "| task | method | test score, mean ± sample std | by seed | parameters | s/epoch |\n|---|---|---|---|---|---|",
+        flush=True,
+    )
     for task in options.tasks:
         for method in METHODS:
             runs = [run(options, task, method, seed) for seed in options.seeds]
@@ -39,7 +42,14 @@ def main() -> None:
             spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")
             seconds = statistics.median(float(one["train/epoch_seconds"]) for one in runs)
             each = " ".join(f"{score:.2f}" for score in scores)
-            row = [task, method, f"{statistics.mean(scores):.2f} ± {spread:.2f}", each, runs[0]["parameters"], f"{seconds:.0f}"]
+            row = [
+                task,
+                method,
+                f"{statistics.mean(scores):.2f} ± {spread:.2f}",
+                each,
+                runs[0]["parameters"],
+                f"{seconds:.0f}",
+            ]
             print(f"| {' | '.join(row)} |", flush=True)
 
 

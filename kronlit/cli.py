@@ -1,9 +1,7 @@
 """The command line: a LightningCLI whose YAMLs name a model, a method and data."""
 
 import logging
-import sys
 import warnings
-from itertools import count
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -13,7 +11,6 @@ from jsonargparse import set_parsing_settings
 from lightning.pytorch import Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
-from lightning.pytorch.loggers import CSVLogger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.checkpoint import AtomicCheckpoint
@@ -23,6 +20,7 @@ from kronlit.errors import explained, fail, mistake
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.predictions import PredictionWriter
+from kronlit.run_directory import found_checkpoint, loggers, new_version
 
 TRAINER_DEFAULTS = {
     "enable_model_summary": False,  # the table of what is trained stands in its place
@@ -30,11 +28,13 @@ TRAINER_DEFAULTS = {
     "use_distributed_sampler": False,  # kronlit.data.batches shares the rows out itself
 }
 
+# Two, because Lightning renews a monitored checkpoint's `save_last` only when the score has improved.
 CHECKPOINT_DEFAULTS = {
-    "checkpoint.monitor": "val/score",
-    "checkpoint.mode": "max",
-    "checkpoint.save_last": True,
-    "checkpoint.filename": "best-{epoch}-{step}",
+    "best_checkpoint.monitor": "val/score",
+    "best_checkpoint.mode": "max",
+    "best_checkpoint.filename": "best-{epoch}-{step}",
+    "last_checkpoint.filename": "last",
+    "last_checkpoint.enable_version_counter": False,
 }
 
 
@@ -53,7 +53,8 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
-        parser.add_lightning_class_args(ModelCheckpoint, "checkpoint")
+        parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
         parser.add_argument(
             "--run_dir",
@@ -62,7 +63,9 @@ class CLI(LightningCLI):
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
         parser.add_argument(
-            "--predictions", type=str | None, help="Where predict writes, .jsonl or .csv; by default in the run's folder."
+            "--predictions",
+            type=str | None,
+            help="Where predict writes, .jsonl or .csv; by default in the run's folder.",
         )
 
     def _parse_ckpt_path(self) -> None:
@@ -74,18 +77,17 @@ class CLI(LightningCLI):
         self.run_dir = Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
+        goes_on = self.subcommand == "fit" and config.ckpt_path == "last"
         config.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, self.subcommand)
+        self.goes_on = config.ckpt_path if goes_on else None
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
         trainer = config.trainer
         callbacks = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
         if trainer.logger in (None, True) and not trainer.fast_dev_run:
-            version = new_version(self.run_dir)
-            trainer.logger = [
-                TensorBoardLogger(self.run_dir, "", version, default_hp_metric=False),
-                CSVLogger(self.run_dir, "", version),
-            ]
+            version = int(Path(self.goes_on).parts[-3].split("_")[1]) if self.goes_on else new_version(self.run_dir)
+            trainer.logger = loggers(self.run_dir, version, self.goes_on)
             self.log_dir = self.run_dir / f"version_{version}"
         else:
             self.log_dir = self.run_dir
@@ -100,7 +102,9 @@ class CLI(LightningCLI):
         if self.config_init.fit.test_after_fit and not self.trainer.fast_dev_run:
             best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
             if not best:
-                rank_zero_only(print)("no validation was run, so there is no best checkpoint: testing the last weights.")
+                rank_zero_only(print)(
+                    "no validation was run, so there is no best checkpoint: testing the last weights."
+                )
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None)
         rank_zero_only(print)(f"run directory: {self.log_dir}")
 
@@ -138,36 +142,3 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", ".*exists and is not empty. Previous log files.*")  # new_version made it
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
-
-
-def found_checkpoint(path: str | None, run_dir: Path, command: str) -> str | None:
-    """The file that `--ckpt_path` names; `last` and `best` are those of the newest run below `run_dir`.
-
-    Raises:
-        ValueError: if there is none. Only `fit --ckpt_path last` may find none: it starts afresh.
-    """
-    if path is None:
-        return None
-    if path not in ("last", "best"):
-        if not Path(path).is_file():
-            raise ValueError(f"`ckpt_path`={path!r} is no file; give one, or `last` or `best` of {str(run_dir)!r}.")
-        return path
-    files = sorted(run_dir.glob(f"*/checkpoints/{path}*.ckpt"), key=lambda file: file.stat().st_mtime)
-    if files:
-        return str(files[-1])
-    if path == "last" and command == "fit":
-        print(f"kronlit: {run_dir} has no checkpoint yet, starting afresh.", file=sys.stderr)
-        return None
-    raise ValueError(f"`ckpt_path`={path!r}: there is no run with a checkpoint below {str(run_dir)!r}; name a file, or `run_dir`.")
-
-
-@rank_zero_only
-def new_version(run_dir: Path) -> int:
-    """Make the next free `version_N` below `run_dir`; two runs that start at once get two."""
-    for number in count():
-        try:
-            (run_dir / f"version_{number}").mkdir(parents=True)
-        except FileExistsError:
-            continue
-        return number
-    raise AssertionError

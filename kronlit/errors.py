@@ -48,7 +48,10 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type]) -> s
         names = [subclass.__name__ for subclass in subclasses(bases[key])] if key in bases else []
         return f"{found[1]}={name!r} names no class that is known{nearest(name, names, everything=True)}"
     if found := re.search(r"does not accept option '([\w.]+)'", message):
-        return f"there is no option {found[1]!r}{nearest(found[1].split('.')[0], top_level(parser))}"
+        first, last = found[1].split(".")[0], found[1].split(".")[-1]
+        if first not in top_level(parser):
+            return f"there is no option {found[1]!r}{nearest(first, top_level(parser))}"
+        return f"there is no option {found[1]!r}{nearest(last, known_options(parser, bases.values()))}"
     if found := re.search(r"(?:Option '|arguments: --)([\w.]+)", message):
         path = found[1].split(".")
         name = path[0] if "Option" in message else path[-1]  # within a class, what is unknown is the first part

@@ -79,7 +79,9 @@ def matthews(prediction: Tensor, target: Tensor, task: Task) -> Tensor:
 
 def pearson(prediction: Tensor, target: Tensor, task: Task) -> Tensor:
     """Pearson's correlation; 0 where it is undefined."""
-    return torch.nan_to_num(pearson_corrcoef(prediction, target)) if varies(prediction, target) else target.new_zeros(())
+    return (
+        torch.nan_to_num(pearson_corrcoef(prediction, target)) if varies(prediction, target) else target.new_zeros(())
+    )
 
 
 def spearman(prediction: Tensor, target: Tensor, task: Task) -> Tensor:

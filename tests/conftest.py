@@ -20,7 +20,28 @@ from transformers import (
 
 import kronlit.data.tasks as tasks
 
-WORDS = "the a cat dog sat ran good bad film not on in house tree red blue is was and of".split()
+WORDS = [
+    "the",
+    "a",
+    "cat",
+    "dog",
+    "sat",
+    "ran",
+    "good",
+    "bad",
+    "film",
+    "not",
+    "on",
+    "in",
+    "house",
+    "tree",
+    "red",
+    "blue",
+    "is",
+    "was",
+    "and",
+    "of",
+]
 
 
 @pytest.fixture(autouse=True)
@@ -134,7 +155,9 @@ def glue(tmp_path_factory) -> Path:
     for task in tasks.GLUE_TASKS.values():
         splits = [f"{split}{end}" for split in SIZES for end in endings(task, split)]
         for split in splits:
-            size = SIZES[split.split("_")[0]] + (1100 if task.name in ("qqp", "qnli", "sst2") and split == "train" else 0)
+            size = SIZES[split.split("_")[0]] + (
+                1100 if task.name in ("qqp", "qnli", "sst2") and split == "train" else 0
+            )
             write_split(folder, task, split, size, generator)
     return folder
 
@@ -149,10 +172,14 @@ def write_split(folder, task, split, size, generator):
     def draw(n):
         return torch.randint(n, (1,), generator=generator).item()
 
-    rows = {column: [" ".join(WORDS[draw(20)] for _ in range(3 + draw(12))) for _ in range(size)] for column in task.columns}
+    rows = {
+        column: [" ".join(WORDS[draw(20)] for _ in range(3 + draw(12))) for _ in range(size)] for column in task.columns
+    }
     if split.startswith("test"):
         labels = [-1.0 if task.is_regression else -1] * size
     else:
         labels = [draw(51) / 10 if task.is_regression else draw(task.num_labels) for _ in range(size)]
     (folder / task.name).mkdir(exist_ok=True)
-    Dataset.from_dict(rows | {"label": labels, "idx": list(range(size))}).to_parquet(folder / task.name / f"{split}.parquet")
+    Dataset.from_dict(rows | {"label": labels, "idx": list(range(size))}).to_parquet(
+        folder / task.name / f"{split}.parquet"
+    )

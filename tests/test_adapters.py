@@ -29,7 +29,15 @@ from kronlit.adapters.sites import SITES
 from kronlit.structured import Kronecker
 
 BERT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 99}
-T5 = {"d_model": 24, "d_kv": 5, "d_ff": 32, "num_layers": 2, "num_heads": 4, "vocab_size": 99, "decoder_start_token_id": 0}
+T5 = {
+    "d_model": 24,
+    "d_kv": 5,
+    "d_ff": 32,
+    "num_layers": 2,
+    "num_heads": 4,
+    "vocab_size": 99,
+    "decoder_start_token_id": 0,
+}
 CONFIGS = {
     "bert": BertConfig(**BERT),
     "roberta": RobertaConfig(**BERT),
@@ -46,7 +54,9 @@ CONFIGS = {
 METHODS = {
     "KronA": KronA(),
     "KronA everywhere": KronA(
-        scale=3.0, sites=("query", "key", "value", "attention_output", "ffn_input", "ffn_output"), trains=("layer_norm",)
+        scale=3.0,
+        sites=("query", "key", "value", "attention_output", "ffn_input", "ffn_output"),
+        trains=("layer_norm",),
     ),
     "LoRA": LoRA(rank=2, alpha=6),
     "BitFit": BitFit(),

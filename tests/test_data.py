@@ -162,7 +162,10 @@ def write(path, lines):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_rows_of_ones_own_are_read_as_they_are(tmp_path, kind):
-    lines = [{"sentence1": "NA", "sentence2": "a, b", "more": "x"}, {"sentence1": "ü\n2", "sentence2": "null", "more": ""}]
+    lines = [
+        {"sentence1": "NA", "sentence2": "a, b", "more": "x"},
+        {"sentence1": "ü\n2", "sentence2": "null", "more": ""},
+    ]
     data = GLUE("rte", predict_file=write(tmp_path / f"my.{kind}", lines))
     assert data.rows("predict")["sentence1"] == ["NA", "ü\n2"]
     assert data.rows("predict")["sentence2"] == ["a, b", "null"]

@@ -8,9 +8,7 @@ import kronlit
 from kronlit import BitFit, FullFineTuning, HeadOnly, KronA, LoRA
 
 # The papers' code resizes T5's vocabulary to the tokenizer's 32,100, hence their 222,882,048 parameters.
-T5_BASE = T5Config(
-    d_model=768, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32100, decoder_start_token_id=0
-)
+T5_BASE = T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32100, decoder_start_token_id=0)
 ROBERTA_BASE = RobertaConfig(vocab_size=50265, max_position_embeddings=514, type_vocab_size=1)
 ROBERTA_LARGE = RobertaConfig(
     vocab_size=50265,

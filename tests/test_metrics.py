@@ -30,7 +30,9 @@ def computed(task, prediction, target, rows=None, loss=None):
 @pytest.mark.parametrize("task", ["sst2", "mnli", "qnli", "rte", "wnli"])
 def test_accuracy(task):
     prediction, target = both(GLUE_TASKS[task].num_labels)
-    assert computed(GLUE_TASKS[task], prediction, target)["accuracy"] == pytest.approx(sk.accuracy_score(target, prediction))
+    assert computed(GLUE_TASKS[task], prediction, target)["accuracy"] == pytest.approx(
+        sk.accuracy_score(target, prediction)
+    )
 
 
 @pytest.mark.parametrize("task", ["mrpc", "qqp"])

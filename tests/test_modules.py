@@ -56,7 +56,9 @@ def test_it_learns_what_can_be_learned(kind, request, tmp_path, glue):
 
 
 @kinds
-@pytest.mark.parametrize("every", [{"every_n_train_steps": 4}, {"every_n_train_steps": 11}, {"every_n_epochs": 1}], ids=str)
+@pytest.mark.parametrize(
+    "every", [{"every_n_train_steps": 4}, {"every_n_train_steps": 11}, {"every_n_epochs": 1}], ids=str
+)
 def test_a_resumed_run_is_the_run_that_was_interrupted(kind, every, request, tmp_path, glue):
     def fit(folder, ckpt_path=None, **options):
         seed_everything(0 if ckpt_path is None else 99)
@@ -94,7 +96,9 @@ def test_a_run_with_validation_inside_the_epoch_and_accumulation_resumes(request
 
 
 @kinds
-@pytest.mark.parametrize("method", [KRONA, LoRA(rank=2), BitFit(), HeadOnly(), FullFineTuning()], ids=lambda m: type(m).__name__)
+@pytest.mark.parametrize(
+    "method", [KRONA, LoRA(rank=2), BitFit(), HeadOnly(), FullFineTuning()], ids=lambda m: type(m).__name__
+)
 def test_a_checkpoint_holds_what_is_trained_and_nothing_else(kind, method, request, tmp_path, glue):
     if kind is TextToText and isinstance(method, HeadOnly):
         pytest.skip("a T5 has no head")
@@ -186,7 +190,9 @@ def test_gradient_checkpointing_gives_the_same_gradients(kind, request, glue):
 
 
 @pytest.mark.parametrize("precision", ["16-mixed", "16-true", "bf16-true", "64-true"])
-def test_precisions_that_would_spoil_t5_are_refused_and_another_is_named(precision, request, tmp_path, glue, monkeypatch):
+def test_precisions_that_would_spoil_t5_are_refused_and_another_is_named(
+    precision, request, tmp_path, glue, monkeypatch
+):
     module, data = build(TextToText, request, glue)
     unfit = trainer(tmp_path, enable_checkpointing=False)
     monkeypatch.setattr(type(unfit), "precision", precision)
@@ -234,7 +240,9 @@ def test_weight_decay_spares_biases_and_layer_norms(request, tmp_path, glue):
     assert not any(names[id(p)].endswith("bias") or "LayerNorm" in names[id(p)] for p in decayed["params"])
 
 
-@pytest.mark.parametrize(("name", "value"), [("lr", -1.0), ("lr", math.nan), ("weight_decay", -0.1), ("warmup", -1), ("max_length", 2)])
+@pytest.mark.parametrize(
+    ("name", "value"), [("lr", -1.0), ("lr", math.nan), ("weight_decay", -0.1), ("warmup", -1), ("max_length", 2)]
+)
 def test_bad_numbers_name_themselves(name, value):
     with pytest.raises(ValueError, match=f"`model.{name}`={value}"):
         SequenceClassification("x", KronA(), GLUE_TASKS["rte"], **{name: value})
@@ -286,7 +294,9 @@ def test_text_to_text_loss_is_transformers_own(task, request, glue):
     rows, batch = batch_of(module, data)
     words = AutoTokenizer.from_pretrained(request.getfixturevalue("tiny_t5"))
     sources = [f"sentence1: {a} sentence2: {b}" for a, b in zip(rows["sentence1"], rows["sentence2"], strict=True)]
-    targets = words([f"{y:.1f}" if task == "stsb" else str(y) for y in rows["label"]], padding=True, return_tensors="pt")
+    targets = words(
+        [f"{y:.1f}" if task == "stsb" else str(y) for y in rows["label"]], padding=True, return_tensors="pt"
+    )
     labels = targets["input_ids"].masked_fill(targets["attention_mask"] == 0, -100)
     plain = AutoModelForSeq2SeqLM.from_pretrained(request.getfixturevalue("tiny_t5")).eval()
     theirs = plain(**words(sources, padding=True, return_tensors="pt"), labels=labels).loss

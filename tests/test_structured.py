@@ -105,7 +105,9 @@ def test_what_does_not_fit_is_an_error_that_says_so(make, words):
 
 
 def kron_by_hand(a, b):
-    return torch.stack([torch.cat([a[i, j] * b for j in range(a.shape[1])], 1) for i in range(a.shape[0])]).flatten(0, 1)
+    return torch.stack([torch.cat([a[i, j] * b for j in range(a.shape[1])], 1) for i in range(a.shape[0])]).flatten(
+        0, 1
+    )
 
 
 def test_kronecker_is_the_block_matrix_of_its_definition():

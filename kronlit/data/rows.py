@@ -24,7 +24,9 @@ def read_rows(path: str | Path, task: Task) -> Dataset:
     try:
         with path.open(encoding="utf-8", newline="") as file:
             rows: list[dict[str, Any]] = (
-                list(csv.DictReader(file)) if path.suffix == ".csv" else [json.loads(line) for line in file if line.strip()]
+                list(csv.DictReader(file))
+                if path.suffix == ".csv"
+                else [json.loads(line) for line in file if line.strip()]
             )
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}: {error}.") from error
@@ -59,4 +61,6 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
         raise ValueError(f"{where} has rows without a label.")
     if not task.is_regression and not labels <= {-1, *range(len(task.labels))}:
         bad = sorted(labels - {-1, *range(len(task.labels))})[0]
-        raise ValueError(f"{where} has the label {bad}; {task.name} has 0 to {len(task.labels) - 1} ({', '.join(task.labels)}).")
+        raise ValueError(
+            f"{where} has the label {bad}; {task.name} has 0 to {len(task.labels) - 1} ({', '.join(task.labels)})."
+        )

@@ -49,7 +49,9 @@ class TextData(LightningDataModule):
             if value < 1:
                 raise ValueError(f"`data.{name}`={value} must be at least 1.")
         if max_train_samples is not None and max_train_samples < 1:
-            raise ValueError(f"`data.max_train_samples`={max_train_samples} must be at least 1; leave it out for all rows.")
+            raise ValueError(
+                f"`data.max_train_samples`={max_train_samples} must be at least 1; leave it out for all rows."
+            )
         self.task = task
         self.batch_size = batch_size
         self.eval_batch_size = eval_batch_size
@@ -113,7 +115,12 @@ class TextData(LightningDataModule):
     def setup(self, stage: str) -> None:
         for split in self.splits():
             data = self.encoded(split)
-            if split in ("train", "test") and stage != "predict" and min(data["label"]) < 0 and not self.task.is_regression:
+            if (
+                split in ("train", "test")
+                and stage != "predict"
+                and min(data["label"]) < 0
+                and not self.task.is_regression
+            ):
                 raise ValueError(
                     f"the labels of {self.task.name}/{split} are hidden (-1), so it cannot be scored: use `validate`, "
                     "`predict`, or splits that hold out labelled rows (GLUE: `--data.splits mahabadi`)."

@@ -29,7 +29,9 @@ def located(plm: str) -> str:
         while block := file.read(1 << 20):
             found.update(block)
     if found.hexdigest() != EMBEDDED_SHA256:
-        raise ValueError(f"{folder}/model.safetensors is damaged: its sha256 is {found.hexdigest()}; reinstall the package.")
+        raise ValueError(
+            f"{folder}/model.safetensors is damaged: its sha256 is {found.hexdigest()}; reinstall the package."
+        )
     return str(folder)
 
 
@@ -55,7 +57,9 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
     model, info = from_pretrained(auto_class, plm, **kwargs)
     mismatched = [name for name, *_ in info["mismatched_keys"]]
     body = {id(parameter) for parameter in model.base_model.parameters()}
-    if wrong := [name for name in mismatched if id(model.get_parameter(name)) in body and model.base_model is not model]:
+    if wrong := [
+        name for name in mismatched if id(model.get_parameter(name)) in body and model.base_model is not model
+    ]:
         raise ValueError(f"`model.plm`={plm!r} is damaged: {wrong[0]} has another shape than its config.json says.")
     return model, [model.get_parameter(name) for name in (*info["missing_keys"], *mismatched)]
 

@@ -63,7 +63,9 @@ class TextToText(FrozenPLM):
         ]
         features = dict(self.tokenizer(sources, truncation=True, max_length=self.max_length))
         if "label" in rows:
-            features["target_ids"] = self.tokenizer([self.task.target_text(label) for label in rows["label"]])["input_ids"]
+            features["target_ids"] = self.tokenizer([self.task.target_text(label) for label in rows["label"]])[
+                "input_ids"
+            ]
         return features
 
     @cached_property

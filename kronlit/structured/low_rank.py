@@ -27,7 +27,9 @@ class LowRank(StructuredLinear):
     def __init__(self, in_features: int, out_features: int, rank: int = 8) -> None:
         super().__init__(in_features, out_features)
         if not 1 <= rank <= min(in_features, out_features):
-            raise ValueError(f"`rank`={rank} must lie between 1 and {min(in_features, out_features)}, the smaller width.")
+            raise ValueError(
+                f"`rank`={rank} must lie between 1 and {min(in_features, out_features)}, the smaller width."
+            )
         self.rank = rank
         self.a = nn.Parameter(torch.empty(rank, in_features))
         self.b = nn.Parameter(torch.empty(out_features, rank))

@@ -1,0 +1,81 @@
+"""Where a run writes: a folder of its own, in which `fit --ckpt_path last` goes on."""
+
+import csv
+from itertools import count
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.utilities import rank_zero_only
+
+from kronlit.checkpoint import AtomicCheckpoint
+
+KEYWORDS = ("last", "best")
+
+
+class MetricsFile(CSVLogger):
+    """A metrics.csv that is written at once and can go on: rows from `step` on, whose work was lost, are dropped.
+
+    Args:
+        run_dir: folder of the experiment.
+        version: number of the run.
+        step: steps that the run has done already.
+    """
+
+    def __init__(self, run_dir: Path, version: int, step: int) -> None:
+        path = run_dir / f"version_{version}" / "metrics.csv"
+        rows = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
+        self.kept: list[dict[str, Any]] = [
+            {name: value for name, value in row.items() if value} for row in rows if int(row["step"]) < step
+        ]
+        super().__init__(run_dir, "", version, flush_logs_every_n_steps=1)
+
+    @property
+    def experiment(self) -> Any:
+        if self._experiment is None:
+            super().experiment.metrics += self.kept  # the writer has just removed the old file
+        return self._experiment
+
+
+def loggers(run_dir: Path, version: int, checkpoint: str | None) -> list[Logger]:
+    """TensorBoard and metrics.csv in the run's folder; with a checkpoint they go on from its step."""
+    step = AtomicCheckpoint().load_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+    purge = {"purge_step": step} if step else {}
+    return [
+        TensorBoardLogger(run_dir, "", version, default_hp_metric=False, **purge),
+        MetricsFile(run_dir, version, step),
+    ]
+
+
+def found_checkpoint(path: str | None, run_dir: Path, command: str) -> str | None:
+    """The file that `--ckpt_path` names; `last` and `best` are those of the newest run below `run_dir`.
+
+    Raises:
+        ValueError: if there is none. Only `fit --ckpt_path last` may find none: it starts afresh.
+    """
+    if path is None:
+        return None
+    if path not in KEYWORDS:
+        if not Path(path).is_file():
+            raise ValueError(f"`ckpt_path`={path!r} is no file; give one, or `last` or `best` of {str(run_dir)!r}.")
+        return path
+    files = sorted(run_dir.glob(f"version_*/checkpoints/{path}*.ckpt"), key=lambda file: file.stat().st_mtime)
+    if files:
+        return str(files[-1])
+    if path == "last" and command == "fit":
+        rank_zero_only(print)(f"{run_dir} has no checkpoint yet: starting afresh.")
+        return None
+    raise ValueError(f"`ckpt_path`={path!r}: no run below {str(run_dir)!r} has one; name a file, or another `run_dir`.")
+
+
+def new_version(run_dir: Path) -> int:
+    """Make the next free `version_N` below `run_dir`; two runs that start at once get two."""
+    if rank_zero_only.rank:
+        return 0  # Lightning asks the first process where to write
+    for number in count():
+        try:
+            (run_dir / f"version_{number}").mkdir(parents=True)
+        except FileExistsError:
+            continue
+        return number
+    raise AssertionError

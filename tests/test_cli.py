@@ -1,0 +1,309 @@
+"""The command line as a user types it."""
+
+import csv
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+
+from kronlit.__main__ import main
+from kronlit.data.tasks import GLUE_TASKS
+from kronlit.modules import SequenceClassification
+
+ROOT = Path(__file__).parents[1]
+
+
+@pytest.fixture
+def kronlit(monkeypatch, capsys):
+    """Runs a command line in this process; gives its exit code and what it printed on either stream."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["kronlit", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path, tiny_bert, glue):
+    """A small run, as a YAML."""
+    content = {
+        "model": {
+            "class_path": "SequenceClassification",
+            "init_args": {"plm": str(tiny_bert), "method": {"class_path": "KronA"}},
+        },
+        "data": {"class_path": "GLUE", "init_args": {"task": "rte", "path": str(glue), "splits": "mahabadi"}},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1},
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
+
+
+def last_values(run_dir):
+    values = {}
+    for row in csv.DictReader((run_dir / "metrics.csv").open()):
+        values |= {name: float(value) for name, value in row.items() if value}
+    return values
+
+
+def test_fit_leaves_everything_and_the_others_use_it(kronlit, config, tmp_path):
+    code, out, _ = kronlit("fit", "--config", config, "--test_after_fit", "true", "--trainer.log_every_n_steps", "1")
+    assert code == 0
+    assert "all, over a model of" in out
+    run = tmp_path / "runs/small/version_0"
+    assert {"config.yaml", "metrics.csv", "checkpoints"} <= {path.name for path in run.iterdir()}
+    assert list(run.glob("events.out.tfevents.*"))
+    assert (run / "checkpoints/last.ckpt").exists()
+    values = last_values(run)
+    assert {"train/loss", "train/lr", "val/accuracy", "val/loss", "val/score", "test/accuracy"} <= values.keys()
+
+    # The saved config.yaml is complete: with it alone, the best checkpoint scores what it scored.
+    code, _, _ = kronlit("test", "--config", run / "config.yaml", "--run_dir", "runs/small", "--ckpt_path", "best")
+    assert code == 0
+    assert last_values(tmp_path / "runs/small/version_1")["test/accuracy"] == values["test/accuracy"]
+
+    code, _, _ = kronlit("validate", "--config", config, "--ckpt_path", run / "checkpoints/last.ckpt")
+    assert code == 0
+    assert last_values(tmp_path / "runs/small/version_2")["val/loss"] == pytest.approx(values["val/loss"], rel=1e-5)
+
+    size = (run / "checkpoints/last.ckpt").stat().st_size
+    assert size < 100_000  # 482 parameters, two moments each, and the state of loops and generators
+
+
+def rows_of(run_dir):
+    rows = list(csv.DictReader((run_dir / "metrics.csv").open()))
+    values = [{k: v for k, v in row.items() if v and k != "train/epoch_seconds"} for row in rows]
+    return [row for row in values if row.keys() != {"epoch", "step"}]
+
+
+@pytest.mark.parametrize("stop", [0, 1, 3, 5])
+def test_a_run_that_was_cut_short_goes_on_in_its_own_folder(kronlit, config, tmp_path, monkeypatch, stop):
+    always = ["--config", config, "--trainer.log_every_n_steps", "1", "--trainer.max_epochs", "3"]
+    assert kronlit("fit", *always, "--run_dir", "whole")[0] == 0
+
+    def interrupt(self, batch, batch_idx):
+        if self.trainer.global_step == stop:  # two steps an epoch
+            raise OverflowError("cut short")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(SequenceClassification, "on_train_batch_start", interrupt)
+        with pytest.raises(OverflowError, match="cut short"):
+            kronlit("fit", *always)
+    code, out, _ = kronlit("fit", *always, "--ckpt_path", "last")
+    assert code == 0
+    assert ("starting afresh" in out) == (stop < 2)
+
+    whole, again = tmp_path / "whole/version_0", tmp_path / f"runs/small/version_{int(stop < 2)}"
+    assert rows_of(again) == rows_of(whole)
+    assert {path.name for path in again.rglob("*.ckpt")} == {path.name for path in whole.rglob("*.ckpt")}
+    for path in whole.rglob("*.ckpt"):
+        ours, theirs = (torch.load(run / "checkpoints" / path.name, weights_only=True) for run in (again, whole))
+        assert all(torch.equal(ours["state_dict"][name], value) for name, value in theirs["state_dict"].items())
+
+
+def test_a_run_from_a_file_gets_a_folder_of_its_own(kronlit, config, tmp_path):
+    kronlit("fit", "--config", config, "--trainer.max_epochs", "1")
+    before = {path: path.read_bytes() for path in (tmp_path / "runs/small/version_0").rglob("*") if path.is_file()}
+    last = tmp_path / "runs/small/version_0/checkpoints/last.ckpt"
+    assert kronlit("fit", "--config", config, "--ckpt_path", last)[0] == 0
+    assert {path: path.read_bytes() for path in before} == before
+    checkpoint = torch.load(tmp_path / "runs/small/version_1/checkpoints/last.ckpt", weights_only=True)
+    assert (checkpoint["epoch"], checkpoint["global_step"]) == (1, 4)  # 41 rows in batches of 32, twice
+
+
+def test_the_command_line_wins_over_what_a_checkpoint_remembers(kronlit, config, tmp_path):
+    kronlit("fit", "--config", config, "--trainer.max_epochs", "1")
+    last = tmp_path / "runs/small/version_0/checkpoints/last.ckpt"
+    code, _, _ = kronlit(
+        "fit", "--config", config, "--ckpt_path", last, "--model.lr", "0.5", "--model.max_length", "16"
+    )
+    saved = yaml.safe_load((tmp_path / "runs/small/version_1/config.yaml").read_text())
+    assert code == 0
+    assert saved["model"]["init_args"]["lr"] == 0.5
+    assert saved["model"]["init_args"]["max_length"] == 16
+
+
+def test_configs_layer_and_the_command_line_comes_last(kronlit, config, tmp_path):
+    more = tmp_path / "more.yaml"
+    more.write_text("model: {init_args: {lr: 0.25, method: {class_path: KronA, init_args: {scale: 2.0}}}}\n")
+    arguments = ["--config", config, "--config", more, "--model.method.scale", "4", "--trainer.max_steps", "1"]
+    assert kronlit("fit", *arguments)[0] == 0
+    saved = yaml.safe_load((tmp_path / "runs/small-more/version_0/config.yaml").read_text())["model"]["init_args"]
+    assert (saved["lr"], saved["method"]["init_args"]["scale"]) == (0.25, 4.0)
+
+
+def test_a_method_is_named_and_set_on_the_command_line(kronlit, config, tmp_path):
+    code, out, _ = kronlit(
+        "fit", "--config", config, "--model.method", "LoRA", "--model.method.rank", "3", "--trainer.max_steps", "1"
+    )
+    assert code == 0
+    assert "3 x 48" in out
+
+
+@pytest.mark.parametrize("suffix", ["jsonl", "csv"])
+@pytest.mark.parametrize("task", ["rte", "stsb"])
+def test_predict_writes_text_label_and_scores_in_the_rows_order(kronlit, config, tmp_path, task, suffix):
+    mine = tmp_path / "mine.csv"
+    mine.write_text(
+        "sentence1,sentence2\n" + "".join(f"the {w},a dog ran\n" for w in ["cat sat", "dog", "red house was good"])
+    )
+    out = tmp_path / f"out.{suffix}"
+    code, said, _ = kronlit(
+        "predict", "--config", config, "--data.task", task, "--data.predict_file", mine, "--predictions", out
+    )
+    assert code == 0
+    assert f"3 predictions in {out}" in said
+    lines = list(csv.DictReader(out.open())) if suffix == "csv" else [json.loads(line) for line in out.open()]
+    assert [line["sentence1"] for line in lines] == ["the cat sat", "the dog", "the red house was good"]
+    for line in lines:
+        if task == "stsb":
+            float(line["label"])
+            continue
+        names = GLUE_TASKS["rte"].labels
+        scores = {n: float(line[f"score_{n}"]) for n in names} if suffix == "csv" else line["scores"]
+        assert sum(scores.values()) == pytest.approx(1)
+        assert line["label"] == max(scores, key=scores.get)
+
+
+def test_predict_covers_the_tasks_test_sets(kronlit, config, tmp_path, glue):
+    code, _, _ = kronlit("predict", "--config", config, "--data.task", "mnli", "--data.splits", "official")
+    assert code == 0
+    lines = [json.loads(line) for line in (tmp_path / "runs/small/version_0/predictions.jsonl").open()]
+    assert [line["split"] for line in lines] == ["test_matched"] * 17 + ["test_mismatched"] * 17
+
+
+def test_two_processes_score_and_train_as_one(config, tmp_path, glue):
+    # 23 rows of validation, 5 a batch: uneven over two processes. The batches of 8 are 4 and 4.
+    def fit(name, *arguments):
+        command = [sys.executable, "-m", "kronlit", "fit", "--config", config, "--run_dir", name, *arguments]
+        command += ["--data.eval_batch_size", "5", "--data.task", "mrpc", "--data.splits", "official"]
+        subprocess.run([*map(str, command)], check=True, capture_output=True, cwd=tmp_path, env=environment())
+        rows = list(csv.DictReader((tmp_path / name / "version_0/metrics.csv").open()))
+        return [{k: float(v) for k, v in row.items() if v and k != "train/epoch_seconds"} for row in rows]
+
+    # Dropout off in the tiny model: its masks differ from one process to two, as they should.
+    quiet = tmp_path / "quiet"
+    quiet.mkdir()
+    source = yaml.safe_load(config.read_text())["model"]["init_args"]["plm"]
+    for file in Path(source).iterdir():
+        (quiet / file.name).write_bytes(file.read_bytes())
+    settings = json.loads((quiet / "config.json").read_text())
+    settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0}
+    (quiet / "config.json").write_text(json.dumps(settings))
+    same = ["--model.plm", str(quiet), "--trainer.log_every_n_steps", "1"]
+    one = fit("one", *same, "--data.batch_size", "8")
+    two = fit("two", *same, "--data.batch_size", "4", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    assert [set(row) for row in one] == [set(row) for row in two]
+    for ours, theirs in zip(one, two, strict=True):
+        for name, value in ours.items():
+            # Logged training losses are those of the first process; validation is of all rows.
+            if name in ("val/accuracy", "val/f1", "val/score"):
+                assert theirs[name] == value
+            elif name == "val/loss":
+                assert theirs[name] == pytest.approx(value, rel=1e-4)
+
+
+def environment():
+    return os.environ | {"PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
+
+
+# --- mistakes ---
+
+
+def yaml_file(tmp_path, text):
+    path = tmp_path / "bad.yaml"
+    path.write_text(text)
+    return path
+
+
+MISTAKES = [
+    (["--trainer.max_epoch", "3"], ["'trainer.max_epoch'", "did you mean 'max_epochs'?"]),
+    (["--trainer.max_epochs", "many"], ["trainer.max_epochs='many'", "int"]),
+    (["--model.lr", "fast"], ["lr='fast'", "float"]),
+    (["--model.lr", "-1"], ["`model.lr`=-1.0", "from 0 up"]),
+    (["--model.methd", "KronA"], ["'methd'", "did you mean 'method'?"]),
+    (["--model.method", "krona"], ["'krona'", "KronA", "LoRA", "did you mean 'KronA'?"]),
+    (["--model.method.scal", "4"], ["'scal'", "did you mean 'scale'?"]),
+    (["--model.method.scale", "big"], ["scale='big'", "float"]),
+    (["--model.method.trains", "[heads]"], ["trains='heads'", "layer_norm"]),
+    (["--model.method.a_shape", "[5,7]"], ["`a_shape`=(7, 5)", "(48, 48)", "query"]),
+    (["--model.method.sites", "[qury]"], ["no site 'qury'", "query, key, value"]),
+    (["--model.plm", "no/such-model"], ["`model.plm`='no/such-model'", "local folder"]),
+    (["--model.task", "x"], ["task"]),
+    (["--data.task", "rtee"], ["`data.task`='rtee'", "cola, sst2"]),
+    (["--data.splits", "halved"], ["splits='halved'", "mahabadi"]),
+    (["--data.batch_size", "0"], ["`data.batch_size`=0"]),
+    (["--data.path", "/nowhere"], ["`data.path`='/nowhere'", "rte/train.parquet"]),
+    (["--ckpt_path", "nothing.ckpt"], ["`ckpt_path`='nothing.ckpt'", "no file"]),
+    (["--config", "nothing.yaml"], ["nothing.yaml"]),
+    (["--trainer.precision", "bf16-true"], ["`trainer.precision`='bf16-true'", "bf16-mixed"]),
+]
+
+
+@pytest.mark.parametrize(("arguments", "words"), MISTAKES, ids=lambda value: " ".join(value)[:50])
+def test_a_mistake_gets_one_line_and_exit_code_2(kronlit, config, arguments, words):
+    code, _, err = kronlit("fit", "--config", config, *arguments)
+    line = err.strip().splitlines()[-1]
+    assert code == 2
+    assert line.startswith("kronlit: ")
+    assert "Traceback" not in err
+    assert "usage:" not in err
+    assert all(word in line for word in words), line
+
+
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("modle: 3", ["'modle'", "did you mean 'model'?"]),
+        ("model: {init_args: {lrr: 1}}", ["'lrr'", "did you mean 'lr'?"]),
+        ("data: {init_args: {tsk: rte}}", ["'tsk'", "did you mean 'task'?"]),
+        ("trainer: {max_epoch: 3}", ["max_epoch", "did you mean 'max_epochs'?"]),
+        (
+            "model: {class_path: SequenceClasification}",
+            ["'SequenceClasification'", "did you mean 'SequenceClassification'?"],
+        ),
+        ("data: {class_path: GLU}", ["'GLU'", "did you mean 'GLUE'?"]),
+        ("model: [unclosed", ["bad.yaml"]),
+        (
+            "model: {init_args: {task: {class_path: Task, init_args: {name: a, columns: [b], labels: []}}}}",
+            ["`model.task`"],
+        ),
+    ],
+)
+def test_a_mistake_in_a_yaml_gets_one_line_and_exit_code_2(kronlit, config, tmp_path, text, words):
+    code, _, err = kronlit("fit", "--config", config, "--config", yaml_file(tmp_path, text))
+    line = err.strip().splitlines()[-1]
+    assert code == 2
+    assert line.startswith("kronlit: ")
+    assert "Traceback" not in err
+    assert all(word in line for word in words), line
+
+
+def test_a_fault_of_ours_keeps_its_traceback(kronlit, config, monkeypatch):
+    monkeypatch.setattr(SequenceClassification, "losses", lambda *_: torch.ones(2) @ torch.ones(3))
+    with pytest.raises(RuntimeError, match="size"):
+        kronlit("fit", "--config", config)
+
+
+def test_a_command_that_there_is_not_is_named(kronlit):
+    code, _, err = kronlit("fti")
+    assert code == 2
+    assert err.strip() == "kronlit: 'fti' is no command; there are fit, validate, test, predict; did you mean 'fit'?"
+
+
+def test_the_version_is_the_packages(kronlit):
+    import kronlit as package
+
+    assert kronlit("--version")[1].strip() == f"kronlit {package.__version__}"

@@ -1,0 +1,100 @@
+"""Who may import whom, and what is public."""
+
+import ast
+import importlib
+import inspect
+import pkgutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import kronlit
+from kronlit.__main__ import COMMANDS
+
+PACKAGE = Path(kronlit.__file__).parent
+# A room may import itself, what is listed, and nothing else of the project.
+ALLOWED = {
+    "structured": set(),
+    "adapters": {"structured"},
+    "methods": {"structured", "adapters"},
+    "data": set(),
+    "metrics": {"data.tasks"},
+    "checkpoint": {"adapters"},
+    "modules": {"structured", "adapters", "methods", "metrics", "checkpoint", "data.tasks"},
+    "predictions": {"data.tasks"},
+    "run_directory": {"checkpoint"},
+    "errors": set(),
+    "cli": {"checkpoint", "data", "data.tasks", "errors", "methods", "modules", "predictions", "run_directory"},
+    "__init__": {"adapters", "methods"},
+    "__main__": {"", "cli"},
+}
+ONLY_TORCH = {"structured", "adapters", "methods"}
+
+
+def imports(path):
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom):
+            yield node.module
+        elif isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+
+
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_imports_go_the_houses_way(path):
+    room = path.relative_to(PACKAGE).parts[0].removesuffix(".py")
+    for module in imports(path):
+        if module.split(".")[0] == "kronlit":
+            target = module.removeprefix("kronlit").removeprefix(".")
+            allowed = any(
+                target == a or (a and target.startswith(f"{a}.") and a != "data.tasks") for a in ALLOWED[room]
+            )
+            assert allowed or target.split(".")[0] == room, f"{room} imports {module}"
+        elif room in ONLY_TORCH:
+            assert module.split(".")[0] in {"torch", *sys.stdlib_module_names}, f"{room} imports {module}"
+
+
+def test_every_public_name_is_there_and_documented():
+    for info in pkgutil.walk_packages(kronlit.__path__, "kronlit."):
+        if info.name == "kronlit.__main__":
+            continue
+        module = importlib.import_module(info.name)
+        assert module.__doc__, info.name
+        for name, value in vars(module).items():
+            own = inspect.isclass(value) or inspect.isfunction(value)
+            if own and value.__module__ == info.name and not name.startswith("_"):
+                assert inspect.getdoc(value), f"{info.name}.{name}"
+    assert all(getattr(kronlit, name) for name in kronlit.__all__)
+
+
+def test_every_argument_of_what_a_yaml_can_name_has_its_help():
+    from kronlit.data import TextData
+    from kronlit.errors import subclasses
+    from kronlit.methods import Method
+    from kronlit.modules import FrozenPLM
+
+    for base in (Method, TextData, FrozenPLM):
+        for cls in subclasses(base):
+            for argument in inspect.signature(cls).parameters:
+                assert f"    {argument}: " in cls.__doc__, f"{cls.__name__}.{argument}"
+
+
+def test_help_needs_no_torch():
+    code = "import sys; sys.argv = ['kronlit', '--help']; from kronlit.__main__ import main; main()"
+    code += "; assert 'torch' not in sys.modules"
+    out = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent
+    ).stdout
+    assert all(command in out for command in COMMANDS)
+
+
+def test_the_help_lists_the_commands_that_there_are():
+    from kronlit.cli import CLI
+
+    assert set(COMMANDS) == set(CLI.subcommands())
+
+
+def test_no_file_has_outgrown_one_idea():
+    lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
+    assert {name: n for name, n in lengths.items() if n > 300} == {}
