@@ -44,7 +44,7 @@ class OneLineParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:  # type: ignore[override]
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         fail(explained(message, self, {"model": FrozenPLM, "data": TextData, "method": Method}))
 
 
@@ -59,7 +59,7 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--run_dir",
             type=str | None,
-            help="Folder of this experiment's runs, each a version_N below it; by default runs/ and the configs' names.",
+            help="Folder of this experiment's runs, each a version_N in it; by default runs/ and the configs' names.",
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
         parser.add_argument(

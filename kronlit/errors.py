@@ -5,7 +5,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
 
@@ -94,7 +94,7 @@ def subparsers(parser: ArgumentParser) -> list[ArgumentParser]:
     return [] if action is None else list(action._name_parser_map.values())
 
 
-def subclasses(base: type) -> Iterator[type]:
+def subclasses(base: type[Any]) -> Iterator[type[Any]]:
     """All classes below `base`."""
     for subclass in base.__subclasses__():
         yield subclass

@@ -44,7 +44,7 @@ class PredictionWriter(Callback):
         if not trainer.is_global_zero:
             return
         scores = {key: value for part in parts for key, value in part.items()}
-        data: Any = trainer.datamodule  # type: ignore[attr-defined]
+        data: Any = trainer.datamodule
         splits = [(split, data.rows(split)) for split in data.predicted()]
         lines = [
             {"split": splits[index][0]}

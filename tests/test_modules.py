@@ -322,7 +322,7 @@ def test_what_t5_answers_is_what_is_scored(request, glue):
     module, data = build(TextToText, request, glue, FullFineTuning())
     module.configure_model()
     module.eval()
-    rows, batch = batch_of(module, data)
+    _, batch = batch_of(module, data)
     texts = iter(["1", "0", "7", "", "1", "0 0"])
     module._generate = lambda *_: list(texts)
     prediction, _ = module.predictions(batch)

@@ -49,7 +49,10 @@ def test_gradients_are_those_of_finite_differences(matrix):
     w = random_(matrix(8, 12)).double()
     x = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)
     names, values = zip(*w.named_parameters(), strict=True)
-    call = lambda x, *values: torch.func.functional_call(w, dict(zip(names, values, strict=True)), (x,))
+
+    def call(x, *values):
+        return torch.func.functional_call(w, dict(zip(names, values, strict=True)), (x,))
+
     assert torch.autograd.gradcheck(call, (x, *values))
 
 

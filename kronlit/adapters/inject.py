@@ -32,6 +32,7 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
         # All names first: a wrapped host is found under another name.
         for name in [name for site in insertion.sites for name in matches(model, site)]:
             host = model.get_submodule(name)
+            assert isinstance(host, nn.Linear)  # as `matches` has it
             try:
                 placement = insertion.placement(host, host.in_features, host.out_features)
             except ValueError as error:

@@ -94,6 +94,6 @@ class Bias(Placement):
 
     def merge(self) -> nn.Module:
         raise TypeError(
-            f"a bias was added to a {type(self.host).__name__} that has none; the model's own class has no place for it, "
-            "so it cannot be merged: keep the adapter checkpoint."
+            f"a bias was added to a {type(self.host).__name__} that has none; the model's own class has no place for "
+            "it, so it cannot be merged: keep the adapter checkpoint."
         )

@@ -123,7 +123,7 @@ class FrozenPLM(LightningModule):
         precision, kind = str(self.trainer.precision), load_config(self.plm).model_type
         if precision not in PRECISIONS:
             raise ValueError(
-                f"`trainer.precision`={precision!r} would train in less or more than float32; use {', '.join(PRECISIONS)}."
+                f"`trainer.precision`={precision!r} would not train in float32; use {', '.join(PRECISIONS)}."
             )
         if precision == "16-mixed" and kind in ("t5", "mt5", "umt5"):
             raise ValueError(
