@@ -26,6 +26,7 @@ def main() -> None:
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--epochs", default="3")
     parser.add_argument("--lr", default="3e-3")
+    parser.add_argument("--batch_size", default="16")
     parser.add_argument("--precision", default="32-true")
     parser.add_argument("--max_train_samples", default=None)
     parser.add_argument("--out", default="runs/equal_parameters")
@@ -65,6 +66,7 @@ def run(options: argparse.Namespace, task: str, method: str, seed: int) -> dict[
         command += ["--model", options.model, "--model.plm", options.plm, "--model.method", method, *METHODS[method]]
         command += ["--model.method.trains", trains, "--model.lr", options.lr, "--model.warmup", "0.06"]
         command += ["--data", "GLUE", "--data.task", task, "--data.path", options.data, "--data.splits", "mahabadi"]
+        command += ["--data.batch_size", options.batch_size]
         if options.max_train_samples:
             command += ["--data.max_train_samples", options.max_train_samples]
         command += ["--trainer.max_epochs", options.epochs, "--trainer.precision", options.precision]
