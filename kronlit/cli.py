@@ -141,4 +141,5 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", ".*exists and is not empty. Previous log files.*")  # new_version made it
+    warnings.filterwarnings("ignore", ".*custom batch sampler `LengthGroupedBatches`.*")  # it gives out every row
     warnings.filterwarnings("ignore", ".*LeafSpec.*")

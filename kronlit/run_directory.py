@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.checkpoint import AtomicCheckpoint
@@ -24,13 +25,15 @@ class MetricsFile(CSVLogger):
 
     def __init__(self, run_dir: Path, version: int, step: int) -> None:
         path = run_dir / f"version_{version}" / "metrics.csv"
-        rows = list(csv.DictReader(path.open(newline=""))) if path.exists() else []
-        self.kept: list[dict[str, Any]] = [
-            {name: value for name, value in row.items() if value} for row in rows if int(row["step"]) < step
-        ]
+        self.kept: list[dict[str, Any]] = []
+        if path.exists():
+            with path.open(newline="") as file:
+                rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
+            self.kept = [{name: value for name, value in row.items() if value} for row in rows]
         super().__init__(run_dir, "", version, flush_logs_every_n_steps=1)
 
     @property
+    @rank_zero_experiment  # type: ignore[untyped-decorator]  # Lightning leaves it untyped
     def experiment(self) -> Any:
         if self._experiment is None:
             super().experiment.metrics += self.kept  # the writer has just removed the old file

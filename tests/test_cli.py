@@ -189,7 +189,8 @@ def test_two_processes_score_and_train_as_one(config, tmp_path, glue):
     def fit(name, *arguments):
         command = [sys.executable, "-m", "kronlit", "fit", "--config", config, "--run_dir", name, *arguments]
         command += ["--data.eval_batch_size", "5", "--data.task", "mrpc", "--data.splits", "official"]
-        subprocess.run([*map(str, command)], check=True, capture_output=True, cwd=tmp_path, env=environment())
+        done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=tmp_path, env=environment())
+        assert done.returncode == 0, done.stderr
         rows = list(csv.DictReader((tmp_path / name / "version_0/metrics.csv").open()))
         return [{k: float(v) for k, v in row.items() if v and k != "train/epoch_seconds"} for row in rows]
 
