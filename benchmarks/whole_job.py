@@ -39,7 +39,9 @@ def main() -> None:
             for _ in range(options.rounds):
                 for name, command in commands.items():
                     start = time.perf_counter()
-                    subprocess.run(command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder)
+                    subprocess.run(
+                        command, check=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, cwd=folder
+                    )
                     seconds[name].append(time.perf_counter() - start)
         for name, values in seconds.items():
             each = " ".join(f"{value:.1f}" for value in values)

@@ -29,6 +29,9 @@ def mistake(error: BaseException) -> str | None:
         module = "" if traceback is None else str(traceback.tb_frame.f_globals.get("__name__"))
         if isinstance(chain, (ValueError, TypeError)) and module.split(".")[0] == "kronlit":
             return str(chain)
+        # jsonargparse before 4.53 keeps the message of a constructor alone, as one line of several.
+        if module.startswith("jsonargparse") and (found := re.search(r"^\s*- (`.*)$", str(chain), re.MULTILINE)):
+            return found[1]
         chain = chain.__cause__ or chain.__context__
     return None
 
