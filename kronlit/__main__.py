@@ -6,7 +6,7 @@ import sys
 from kronlit import __version__
 
 COMMANDS = {
-    "fit": "train, validating as it goes; with --test, test the best checkpoint after",
+    "fit": "train, validating as it goes; with --test_after_fit true, then test the best checkpoint",
     "validate": "score a checkpoint on the validation rows",
     "test": "score a checkpoint on the test rows",
     "predict": "write the predictions of a checkpoint for the test rows or a file of one's own",

@@ -1,6 +1,7 @@
 """The command line: a LightningCLI whose YAMLs name a model, a method and data."""
 
 import logging
+import sys
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -77,30 +78,46 @@ class CLI(LightningCLI):
         self.run_dir = Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
-        goes_on = self.subcommand == "fit" and config.ckpt_path == "last"
-        config.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, self.subcommand)
-        self.goes_on = config.ckpt_path if goes_on else None
+        self.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, self.subcommand)
+        self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
+        config.ckpt_path = None  # the saved config says how to repeat the run, from its beginning
+        if self.subcommand != "fit" and self.ckpt_path is None:
+            rank_zero_only(print)(
+                "no --ckpt_path: this is the model as it comes, with nothing trained.", file=sys.stderr
+            )
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
         trainer = config.trainer
-        callbacks = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
-        if trainer.logger in (None, True) and not trainer.fast_dev_run:
+        self.log_dir = None
+        if not trainer.fast_dev_run:
             version = int(Path(self.goes_on).parts[-3].split("_")[1]) if self.goes_on else new_version(self.run_dir)
-            trainer.logger = loggers(self.run_dir, version, self.goes_on)
-            self.log_dir = self.run_dir / f"version_{version}"
-        else:
-            self.log_dir = self.run_dir
+            self.log_dir = trainer.default_root_dir = self.run_dir / f"version_{version}"
+            if trainer.logger in (None, True):
+                trainer.logger = loggers(self.run_dir, version, self.goes_on)
+            if self.goes_on:
+                self.save_config_kwargs["config_filename"] = (
+                    f"config-resumed-{len(list(self.log_dir.glob('config*')))}.yaml"
+                )
+        callbacks = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
         if self.subcommand == "predict":
-            callbacks.append(PredictionWriter(Path(config.predictions or self.log_dir / "predictions.jsonl")))
+            path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
+            callbacks.append(PredictionWriter(Path(path)))
         plugins = trainer.plugins or []
         trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
         return super().instantiate_trainer(**kwargs)
 
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path}
+
+    def before_fit(self) -> None:
+        if self.config_init.fit.test_after_fit:
+            self.datamodule.check_labels("test")  # now, not after the training
+
     def after_fit(self) -> None:
         if self.config_init.fit.test_after_fit and not self.trainer.fast_dev_run:
-            best = getattr(self.trainer.checkpoint_callback, "best_model_path", "")
+            best = self.config_init.fit.best_checkpoint.best_model_path
             if not best:
                 rank_zero_only(print)(
                     "no validation was run, so there is no best checkpoint: testing the last weights."

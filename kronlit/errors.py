@@ -1,6 +1,7 @@
 """What the user reads after a mistake: one line that names the argument, the value, the rule and the cure."""
 
 import difflib
+import dis
 import inspect
 import re
 import sys
@@ -8,6 +9,7 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
+from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 
 def fail(message: str) -> NoReturn:
@@ -17,26 +19,41 @@ def fail(message: str) -> NoReturn:
 
 
 def mistake(error: BaseException) -> str | None:
-    """The message of the error that kronlit's own code raised, if that is behind `error`: then it is about the input.
+    """The message behind `error` if it is about what the user gave; a fault of the code has none, and a traceback.
 
-    An error of a library's own keeps its traceback: it is a fault, not a mistake of the user's.
+    It is about the input where a `raise` statement of kronlit's own made it, or one of Lightning's checks of arguments.
+    An error that torch raises from within a line of ours is a fault.
     """
     chain: BaseException | None = error
     while chain is not None:
-        traceback = chain.__traceback__
-        while traceback is not None and traceback.tb_next is not None:
-            traceback = traceback.tb_next
-        module = "" if traceback is None else str(traceback.tb_frame.f_globals.get("__name__"))
+        module = raised_in(chain)
         if isinstance(chain, (ValueError, TypeError)) and module.split(".")[0] == "kronlit":
             return str(chain)
         # jsonargparse before 4.53 keeps the message of a constructor alone, as one line of several.
         if module.startswith("jsonargparse") and (found := re.search(r"^\s*- (`.*)$", str(chain), re.MULTILINE)):
             return found[1]
+        if isinstance(chain, LIGHTNING_CHECKS) and module.startswith(("lightning.pytorch", "lightning.fabric")):
+            return f"`trainer`: {chain}"
+        if isinstance(chain, UnicodeDecodeError) and config_files():
+            return f"`config`={', '.join(config_files())} is not UTF-8 text: {chain}."
         chain = chain.__cause__ or chain.__context__
     return None
 
 
-def explained(message: str, parser: ArgumentParser, bases: dict[str, type]) -> str:
+LIGHTNING_CHECKS = (MisconfigurationException, ValueError, TypeError)
+
+
+def raised_in(error: BaseException) -> str:
+    """The module whose `raise` statement made `error`; nothing if it came out of compiled code."""
+    traceback = error.__traceback__
+    while traceback is not None and traceback.tb_next is not None:
+        traceback = traceback.tb_next
+    if traceback is None or traceback.tb_frame.f_code.co_code[traceback.tb_lasti] != dis.opmap["RAISE_VARARGS"]:
+        return ""
+    return str(traceback.tb_frame.f_globals.get("__name__"))
+
+
+def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
     """A parser's error in one line, with the nearest name where one is not known.
 
     Args:
@@ -50,29 +67,38 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type]) -> s
         key, name = found[1].split(".")[-1], found[2]
         names = [subclass.__name__ for subclass in subclasses(bases[key])] if key in bases else []
         return f"{found[1]}={name!r} names no class that is known{nearest(name, names, everything=True)}"
-    if found := re.search(r"does not accept option '([\w.]+)'", message):
-        first, last = found[1].split(".")[0], found[1].split(".")[-1]
-        if first not in top_level(parser):
-            return f"there is no option {found[1]!r}{nearest(first, top_level(parser))}"
-        return f"there is no option {found[1]!r}{nearest(last, known_options(parser, bases.values()))}"
-    if found := re.search(r"(?:Option '|arguments: --)([\w.]+)", message):
-        path = found[1].split(".")
-        name = path[0] if "Option" in message else path[-1]  # within a class, what is unknown is the first part
-        return f"there is no option {found[1]!r}{nearest(name, known_options(parser, bases.values()))}"
+    if found := re.search(r"(?:[Oo]ption '|arguments: --)([\w.]+)", message):
+        return f"there is no option {found[1]!r}{nearest_option(found[1], message, parser, bases)}"
+    if found := re.search(r'key "([\w.]+)":\s+Expected an? Literal\[(.*)\]\. Got value: (.*)', message, re.DOTALL):
+        names = [name.strip(" '") for name in found[2].split(",")]
+        value = found[3].strip()
+        return f"{found[1]}={value!r} must be one of its choices{nearest(value, names, everything=True)}"
     pattern = r'key "([\w.]+)":\s+Does not validate against any of.*Subtypes: \[(.*)\]\s+Errors:.*Given value: (.*)'
     if found := re.search(pattern, message, re.DOTALL):
         return f"{found[1]}={found[3].strip()!r} must be of one of the types {found[2]}."
     if found := re.search(r'key "([\w.]+)":\s+Expected an? (.*)\. Got value: (.*)', message, re.DOTALL):
         return f"{found[1]}={found[3].strip()!r} must be of type {found[2]}."
-    return message
+    if message.startswith("Unexpected config"):
+        return f"{', '.join(config_files())} must hold keys and values, as the files in configs/ do. {message}"
+    return re.sub(r"\b(fit|validate|test|predict)\.(?=data|model)", "", message)
+
+
+def nearest_option(name: str, message: str, parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
+    """The end of a sentence on the option `name` that there is not."""
+    path = name.split(".")
+    if "does not accept" in message or "arguments" in message:  # the whole path is given
+        if path[0] not in top_level(parser):
+            return nearest(path[0], top_level(parser))
+        return nearest(path[-1], known_options(parser, bases.values()))
+    return nearest(path[0], known_options(parser, bases.values()))  # the path within a class
 
 
 def nearest(name: str, names: Iterable[str], everything: bool = False) -> str:
     """The end of a sentence that says which of `names` was meant, or all there are."""
     names = sorted(set(names) - {name})
     lower = {known.lower(): known for known in names}
-    near = difflib.get_close_matches(name.lower(), lower, 1, cutoff=0.5)
-    listed = f"; there are {', '.join(names)}" if everything else ""
+    near = difflib.get_close_matches(name.lower(), lower, 1, cutoff=0.6)
+    listed = f"; there are {', '.join(names)}" if everything and names else ""
     return f"{listed}; did you mean {lower[near[0]]!r}?" if near else f"{listed}."
 
 
@@ -82,7 +108,7 @@ def top_level(parser: ArgumentParser) -> set[str]:
     return {action.dest.split(".")[0] for one in parsers for action in one._actions}
 
 
-def known_options(parser: ArgumentParser, bases: Iterable[type]) -> Iterator[str]:
+def known_options(parser: ArgumentParser, bases: Iterable[type[Any]]) -> Iterator[str]:
     """Last names of all options: the parser's, and the arguments of every class that an option can name."""
     for one in (parser, *subparsers(parser)):
         yield from (action.dest.split(".")[-1] for action in one._actions)
@@ -107,4 +133,5 @@ def subclasses(base: type[Any]) -> Iterator[type[Any]]:
 def config_files() -> list[str]:
     """The files that the command line names with `--config`."""
     pairs = zip(sys.argv, sys.argv[1:], strict=False)
-    return [value for name, value in pairs if name in ("-c", "--config")]
+    files = [value for name, value in pairs if name in ("-c", "--config")]
+    return files + [name.removeprefix("--config=") for name in sys.argv if name.startswith("--config=")]

@@ -21,6 +21,11 @@ class PredictionWriter(Callback):
     def __init__(self, path: Path) -> None:
         if path.suffix not in (".csv", ".jsonl"):
             raise ValueError(f"`predictions`={str(path)!r} must end in .jsonl or .csv.")
+        try:
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.with_name(f".{path.name}.partial").touch()  # before the work, not after it
+        except OSError as error:
+            raise ValueError(f"`predictions`={str(path)!r} cannot be written: {error.strerror}.") from error
         self.path = path
         self.scores: dict[tuple[int, int], list[float]] = {}
 
@@ -45,14 +50,14 @@ class PredictionWriter(Callback):
             return
         scores = {key: value for part in parts for key, value in part.items()}
         data: Any = trainer.datamodule
-        splits = [(split, data.rows(split)) for split in data.predicted()]
+        columns = data.task.columns
+        texts = [{column: list(data.rows(split)[column]) for column in columns} for split in data.predicted()]
         lines = [
-            {"split": splits[index][0]}
-            | {column: splits[index][1][row][column] for column in data.task.columns}
+            {"split": data.predicted()[index]}
+            | {column: texts[index][column][row] for column in columns}
             | labelled(data.task, scores[index, row])
             for index, row in sorted(scores)
         ]
-        self.path.parent.mkdir(parents=True, exist_ok=True)
         partial = self.path.with_name(f".{self.path.name}.partial")
         with partial.open("w", encoding="utf-8", newline="") as file:
             write_csv(file, lines) if self.path.suffix == ".csv" else write_jsonl(file, lines)

@@ -28,7 +28,10 @@ class MetricsFile(CSVLogger):
         self.kept: list[dict[str, Any]] = []
         if path.exists():
             with path.open(newline="") as file:
-                rows = [row for row in csv.DictReader(file) if int(row["step"]) < step]
+                # A kill may have torn the last row.
+                rows = [
+                    row for row in csv.DictReader(file) if (row["step"] or "").isdigit() and int(row["step"]) < step
+                ]
             self.kept = [{name: value for name, value in row.items() if value} for row in rows]
         super().__init__(run_dir, "", version, flush_logs_every_n_steps=1)
 
@@ -37,6 +40,7 @@ class MetricsFile(CSVLogger):
     def experiment(self) -> Any:
         if self._experiment is None:
             super().experiment.metrics += self.kept  # the writer has just removed the old file
+            self.save()
         return self._experiment
 
 
@@ -78,7 +82,9 @@ def new_version(run_dir: Path) -> int:
     for number in count():
         try:
             (run_dir / f"version_{number}").mkdir(parents=True)
+            break
         except FileExistsError:
             continue
-        return number
-    raise AssertionError
+        except OSError as error:
+            raise ValueError(f"`run_dir`={str(run_dir)!r} cannot be written: {error.strerror}.") from error
+    return number

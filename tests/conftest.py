@@ -82,6 +82,7 @@ def tokenizer(kind: str) -> PreTrainedTokenizerFast:
         sep_token="[SEP]",
         unk_token="[UNK]",
         model_max_length=512,
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
     )
 
 

@@ -136,8 +136,7 @@ def test_only_what_is_added_and_what_the_method_names_gets_a_gradient(architectu
         added = ".matrix." in name
         own = ("layer_norm" in groups and "norm" in name.lower()) or ("head" in groups and id(parameter) not in body)
         assert parameter.requires_grad == (added or own), name
-        assert (name in trained) <= parameter.requires_grad, name
-        assert (name in trained) or not added, name
+        assert not added or name in trained, name
 
 
 def test_query_and_value_of_t5_are_those_of_every_attention():
@@ -223,7 +222,7 @@ def test_a_second_method_is_refused():
 
 
 def test_an_added_bias_cannot_be_merged_into_a_model_without_biases():
-    with pytest.raises(TypeError, match="cannot be merged"):
+    with pytest.raises(TypeError, match=r"cannot be merged: a bias was added to a Linear"):
         kronlit.merge(kronlit.inject(build("t5"), BitFit()))
 
 

@@ -249,6 +249,15 @@ MISTAKES = [
     (["--data.path", "/nowhere"], ["`data.path`='/nowhere'", "rte/train.parquet"]),
     (["--ckpt_path", "nothing.ckpt"], ["`ckpt_path`='nothing.ckpt'", "no file"]),
     (["--config", "nothing.yaml"], ["nothing.yaml"]),
+    (["--trainer.accelerator", "gpuu"], ["`trainer`", "gpuu"]),
+    (["--trainer.devices", "0"], ["`trainer`"]),
+    (["--trainer.strategy", "dpp"], ["`trainer`", "dpp"]),
+    (["--trainer.max_epochs", "-5"], ["`trainer`", "-5"]),
+    (["--trainer.limit_train_batches", "2.5"], ["`trainer`", "2.5"]),
+    (["--trainer.val_check_interval", "1000"], ["`trainer`", "1000"]),
+    (["--modle.lr", "1"], ["'modle.lr'", "did you mean 'model'?"]),
+    (["--run_dir", "/dev/null"], ["`run_dir`='/dev/null'"]),
+    (["--data.splits", "official", "--test_after_fit", "true"], ["labels of rte/test are hidden"]),
     (["--trainer.precision", "bf16-true"], ["`trainer.precision`='bf16-true'", "bf16-mixed"]),
 ]
 
@@ -277,6 +286,8 @@ def test_a_mistake_gets_one_line_and_exit_code_2(kronlit, config, arguments, wor
         ),
         ("data: {class_path: GLU}", ["'GLU'", "did you mean 'GLUE'?"]),
         ("model: [unclosed", ["bad.yaml"]),
+        ("", ["bad.yaml"]),
+        ("just text", ["bad.yaml"]),
         (
             "model: {init_args: {task: {class_path: Task, init_args: {name: a, columns: [b], labels: []}}}}",
             ["`model.task`"],
@@ -295,6 +306,9 @@ def test_a_mistake_in_a_yaml_gets_one_line_and_exit_code_2(kronlit, config, tmp_
 def test_a_fault_of_ours_keeps_its_traceback(kronlit, config, monkeypatch):
     monkeypatch.setattr(SequenceClassification, "losses", lambda *_: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
+        kronlit("fit", "--config", config)
+    monkeypatch.setattr("kronlit.modules.base.nn.utils.rnn.pad_sequence", lambda *_, **__: torch.tensor([[1], [1, 2]]))
+    with pytest.raises(ValueError, match="expected sequence of length"):
         kronlit("fit", "--config", config)
 
 

@@ -101,6 +101,8 @@ def spoilt(glue, tmp_path, task="rte", **changes):
         ({"label": [0, None]}, "rte/train has rows without a label"),
         ({"sentence1": ["a", None]}, "column 'sentence1' is empty in 1 rows"),
         ({"sentence1": [1, 2]}, "column 'sentence1' must hold text, not int64"),
+        ({"label": ["0", "1"]}, "column 'label' must hold numbers, whole ones, not string"),
+        ({"label": [0.5, 1.0]}, "column 'label' must hold numbers, whole ones, not float64"),
         ({"sentence1": [], "sentence2": [], "label": []}, r"rte/train\.parquet cannot be read.*no data"),
     ],
 )
@@ -109,9 +111,21 @@ def test_bad_rows_get_one_clear_line(glue, tmp_path, changes, words):
         spoilt(glue, tmp_path, **changes).rows("train")
 
 
-def test_a_number_that_is_none_is_no_label(glue, tmp_path):
-    with pytest.raises(ValueError, match="stsb/train has rows without a label"):
-        spoilt(glue, tmp_path, task="stsb", label=[1.0, float("nan")]).rows("train")
+@pytest.mark.parametrize(
+    ("label", "words"),
+    [
+        (float("nan"), "stsb/train has rows without a label"),
+        (97.0, r"stsb/train has the label 97.0; stsb has 0.0 to 5.0"),
+    ],
+)
+def test_a_number_out_of_range_is_no_label(glue, tmp_path, label, words):
+    with pytest.raises(ValueError, match=words):
+        spoilt(glue, tmp_path, task="stsb", label=[1.0, label]).rows("train")
+
+
+def test_a_csv_that_excel_wrote_is_read(tmp_path):
+    (tmp_path / "my.csv").write_text("\ufeffsentence1,sentence2\na,b\n", encoding="utf-8")
+    assert GLUE("rte", predict_file=str(tmp_path / "my.csv")).rows("predict")["sentence1"] == ["a"]
 
 
 def test_a_damaged_file_is_named(glue, tmp_path):
@@ -266,7 +280,7 @@ def test_an_epoch_that_the_trainer_cut_short_counts_as_over():
     first = loader(per_epoch=3)
     for _, _batch in zip(range(3), first, strict=False):
         pass
-    assert first.state_dict() == {"seed": 5, "epoch": 1, "given": 0}
+    assert first.state_dict() == {"seed": 5, "epoch": 1, "given": 0, "batch_size": 4}
 
 
 def test_a_loader_draws_nothing_from_the_global_generator():
@@ -288,10 +302,25 @@ def attached(glue, tiny_bert, max_length=32):
 
 
 def test_rows_are_tokenised_once(glue, tiny_bert):
+    splits = ("train", "validation", "test")
     data, _ = attached(glue, tiny_bert)
-    expected = data.encoded("train").to_list()
+    expected = [data.encoded(split).to_list() for split in splits]
     again, module = attached(glue, tiny_bert)
     module.encode = None  # would fail if it were called
-    assert again.encoded("train").to_list() == expected
-    other, _ = attached(glue, tiny_bert, max_length=10)
-    assert max(other.encoded("train")["length"]) == 10 < max(again.encoded("train")["length"])
+    assert [again.encoded(split).to_list() for split in splits] == expected
+
+
+def test_what_changes_the_tokens_changes_the_cache(glue, tiny_bert, tmp_path):
+    data, _ = attached(glue, tiny_bert)
+    assert max(data.encoded("train")["length"]) > 10
+    shorter, _ = attached(glue, tiny_bert, max_length=10)
+    assert max(shorter.encoded("train")["length"]) == 10
+    # The same vocabulary in a tokenizer that gives no segments, as DistilBERT's is to BERT's
+    for file in tiny_bert.iterdir():
+        (tmp_path / file.name).write_bytes(file.read_bytes())
+    settings = json.loads((tmp_path / "tokenizer_config.json").read_text())
+    (tmp_path / "tokenizer_config.json").write_text(
+        json.dumps(settings | {"model_input_names": ["input_ids", "attention_mask"]})
+    )
+    assert "token_type_ids" in data.encoded("train").column_names
+    assert "token_type_ids" not in attached(glue, tmp_path)[0].encoded("train").column_names

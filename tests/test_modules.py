@@ -95,13 +95,15 @@ def test_a_run_with_validation_inside_the_epoch_and_accumulation_resumes(request
         assert len(rest) < 27
 
 
-@kinds
 @pytest.mark.parametrize(
-    "method", [KRONA, LoRA(rank=2), BitFit(), HeadOnly(), FullFineTuning()], ids=lambda m: type(m).__name__
+    ("kind", "method"),
+    [
+        *((SequenceClassification, m) for m in (KRONA, LoRA(rank=2), BitFit(), HeadOnly(), FullFineTuning())),
+        *((TextToText, m) for m in (KRONA, LoRA(rank=2), BitFit(), FullFineTuning())),  # a T5 has no head
+    ],
+    ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
 def test_a_checkpoint_holds_what_is_trained_and_nothing_else(kind, method, request, tmp_path, glue):
-    if kind is TextToText and isinstance(method, HeadOnly):
-        pytest.skip("a T5 has no head")
     module, data = build(kind, request, glue, method)
     fitted = trainer(tmp_path, max_steps=2)
     fitted.fit(module, data)
@@ -133,6 +135,7 @@ def test_a_layer_that_the_files_lack_is_trained_and_saved(request, tmp_path, glu
         (KronA(a_shape=(4, 4)), KronA(), r"has .*query.matrix.a of shape \(4, 4\), not"),
         (KronA(), KronA(sites=("query",)), "has .*value.matrix.a, which this model does not train"),
         (KronA(sites=("query",)), KronA(), "lacks .*value.matrix.a"),
+        (KronA(scale=1.0), KronA(scale=9.0), r"was trained with `model.method`=KronA\(.*scale=1.0"),
     ],
 )
 def test_a_checkpoint_of_another_method_is_refused(saved, loaded, words, request, tmp_path, glue):
@@ -141,11 +144,11 @@ def test_a_checkpoint_of_another_method_is_refused(saved, loaded, words, request
     fitted.fit(module, data)
     fitted.save_checkpoint(tmp_path / "a.ckpt")
     module, data = build(SequenceClassification, request, glue, loaded)
-    with pytest.raises(ValueError, match=f"does not fit.*{words}"):
+    with pytest.raises(ValueError, match=words):
         trainer(tmp_path).validate(module, data, ckpt_path=tmp_path / "a.ckpt")
 
 
-@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", None])
+@pytest.mark.parametrize("damage", [b"", b"not a checkpoint", b".", b"K", None])
 def test_a_damaged_checkpoint_is_named(damage, request, tmp_path, glue):
     module, data = build(SequenceClassification, request, glue)
     fitted = trainer(tmp_path, max_steps=1)
@@ -153,7 +156,7 @@ def test_a_damaged_checkpoint_is_named(damage, request, tmp_path, glue):
     path = tmp_path / "a.ckpt"
     fitted.save_checkpoint(path)
     path.write_bytes(path.read_bytes()[:5000] if damage is None else damage)
-    with pytest.raises(ValueError, match=r"a\.ckpt.* cannot be read"):
+    with pytest.raises(ValueError, match=r"a\.ckpt.* cannot be read: it is damaged"):
         trainer(tmp_path).validate(module, data, ckpt_path=path)
 
 
@@ -200,6 +203,23 @@ def test_precisions_that_would_spoil_t5_are_refused_and_another_is_named(
         unfit.fit(module, data)
 
 
+def test_adapters_alone_learn(request, glue):
+    module, data = build(SequenceClassification, request, glue, KronA(trains=(), scale=4.0))
+    seed_everything(0)
+    module.configure_model()
+    _, batch = batch_of(module, data, 8)
+    module.eval()
+    optimizer = torch.optim.AdamW([p for p in module.parameters() if p.requires_grad], lr=3e-2)
+    losses = []
+    for _ in range(60):
+        loss = module.train_loss(batch)
+        optimizer.zero_grad()
+        loss.backward()
+        optimizer.step()
+        losses.append(loss.item())
+    assert losses[-1] < 0.9 * losses[0]
+
+
 def test_bf16_mixed_keeps_what_is_trained_in_float32(request, tmp_path, glue):
     module, data = build(TextToText, request, glue)
     trainer(tmp_path, enable_checkpointing=False, max_steps=2, precision="bf16-mixed").fit(module, data)
@@ -228,6 +248,24 @@ def test_a_head_of_another_size_is_drawn_anew_and_trained(request, glue):
     assert module.model.classifier.weight.requires_grad
 
 
+def test_weight_decay_spares_the_biases_that_t5_is_given(request, tmp_path, glue):
+    module, data = build(TextToText, request, glue, BitFit())
+    module.weight_decay = 0.1
+    fitted = trainer(tmp_path, max_steps=1, enable_checkpointing=False)
+    fitted.fit(module, data)
+    assert [group["weight_decay"] for group in fitted.optimizers[0].param_groups] == [0.0]
+
+
+def test_a_body_that_does_not_fit_its_config_is_damaged(request, tmp_path):
+    model = AutoModelForSequenceClassification.from_pretrained(request.getfixturevalue("tiny_bert"))
+    model.save_pretrained(tmp_path / "bert")
+    model.config.num_hidden_layers = 4
+    model.config.save_pretrained(tmp_path / "bert")
+    module = SequenceClassification(str(tmp_path / "bert"), KronA(), GLUE_TASKS["rte"])
+    with pytest.raises(ValueError, match=r"is damaged: its files have no bert\.encoder\.layer\.[23]"):
+        module.configure_model()
+
+
 def test_weight_decay_spares_biases_and_layer_norms(request, tmp_path, glue):
     module, data = build(SequenceClassification, request, glue, FullFineTuning())
     module.weight_decay = 0.1
@@ -254,9 +292,10 @@ def test_a_model_that_cannot_be_loaded_is_named():
         module.configure_model()
 
 
-def test_hidden_labels_are_not_scored(request, tmp_path, glue):
-    module, data = build(SequenceClassification, request, glue)
-    with pytest.raises(ValueError, match=r"labels of rte/test are hidden \(-1\).*mahabadi"):
+@pytest.mark.parametrize("task", ["rte", "stsb"])
+def test_hidden_labels_are_not_scored(task, request, tmp_path, glue):
+    module, data = build(SequenceClassification, request, glue, task=task)
+    with pytest.raises(ValueError, match=rf"labels of {task}/test are hidden \(-1\).*mahabadi"):
         trainer(tmp_path).test(module, data)
 
 

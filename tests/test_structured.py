@@ -7,6 +7,7 @@ from functools import partial
 
 import pytest
 import torch
+from torch.utils.flop_counter import FlopCounterMode
 
 import kronlit.structured
 from kronlit.structured import Dense, Kronecker, LowRank, StructuredLinear
@@ -131,8 +132,18 @@ def test_kronecker_keeps_no_activation_but_its_input():
     [((24, 32), False), ((32, 24), True), ((384, 2), True), ((2, 384), False)],
 )
 def test_kronecker_contracts_in_the_cheaper_order(a_shape, b_first):
-    w = Kronecker(768, 768, a_shape)
+    w, x = Kronecker(768, 768, a_shape), torch.randn(5, 768, requires_grad=True)
     assert applies_b_first(w.a, w.b) == b_first
+    (a1, a2), (b1, b2) = w.a.shape, w.b.shape
+    cheaper = a2 * b1 * (b2 + a1) if b_first else a1 * b2 * (a2 + b1)  # multiply-adds a token, two flops each
+    with FlopCounterMode(display=False) as forward:
+        y = w(x)
+    assert forward.get_total_flops() == 2 * 5 * cheaper
+    with FlopCounterMode(display=False) as backward:
+        y.sum().backward()
+    # Again what is not kept, then for each of the two products the gradients of both its operands
+    again = a2 * b1 * b2 if b_first else a1 * a2 * b2
+    assert backward.get_total_flops() == 2 * 5 * (2 * cheaper + again)
 
 
 @pytest.mark.parametrize("shape", [(768, 768), (1024, 1024), (384, 512), (7, 5), (1, 1)])

@@ -30,7 +30,7 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
     """
     for insertion in insertions:
         # All names first: a wrapped host is found under another name.
-        for name in [name for site in insertion.sites for name in matches(model, site)]:
+        for name in dict.fromkeys(name for site in insertion.sites for name in matches(model, site)):
             host = model.get_submodule(name)
             assert isinstance(host, nn.Linear)  # as `matches` has it
             try:
@@ -51,7 +51,10 @@ def merge(model: nn.Module) -> None:
     """Fold every placement of `model` into its host, for good. A model without placements stays as it is.
 
     Raises:
-        TypeError: if a placement cannot be folded, with the reason; then nothing is merged or only exact folds are.
+        TypeError: if a placement cannot be folded, with the reason; then nothing is.
     """
+    for name, placement in placements(model):
+        if placement.obstacle:
+            raise TypeError(f"{name} cannot be merged: {placement.obstacle}. Keep the adapter checkpoint.")
     for name, placement in list(placements(model)):
         model.set_submodule(name, placement.merge())

@@ -36,8 +36,13 @@ class Placement(nn.Module):
     def bias(self) -> Tensor | None:
         return self.host.bias  # type: ignore[return-value]
 
+    @property
+    def obstacle(self) -> str | None:
+        """Why mathematics forbids to merge this placement; `None` where it can be merged."""
+        return None
+
     def merge(self) -> nn.Module:
-        """Fold what was added into the host and return it, or raise `TypeError` with the reason it cannot be done."""
+        """Fold what was added into the host and return it; only where there is no `obstacle`."""
         raise NotImplementedError
 
 
@@ -69,8 +74,9 @@ class Delta(Placement):
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
-        # In float32 whatever the host's dtype, and rounded once: adding in bfloat16 would lose most of a small change.
-        self.weight.copy_(self.weight.float() + self.scale * self.matrix.to_dense().float())
+        # In float32 at least, and rounded once: adding in bfloat16 would lose most of a small change.
+        dtype = torch.promote_types(self.weight.dtype, torch.float32)
+        self.weight.copy_(self.weight.to(dtype) + self.scale * self.matrix.to_dense().to(dtype))
         return self.host
 
     def extra_repr(self) -> str:
@@ -82,18 +88,16 @@ class Bias(Placement):
 
     def __init__(self, host: nn.Module, in_features: int, out_features: int) -> None:
         super().__init__(host, in_features, out_features)
-        self.added = nn.Parameter(torch.zeros(out_features))
+        self.added_bias = nn.Parameter(torch.zeros(out_features))
 
     def forward(self, x: Tensor) -> Tensor:
         y: Tensor = self.host(x)
-        return y + self.added.to(y.dtype)
+        return y + self.added_bias.to(y.dtype)
 
     @property
     def bias(self) -> Tensor | None:
-        return self.added
+        return self.added_bias
 
-    def merge(self) -> nn.Module:
-        raise TypeError(
-            f"a bias was added to a {type(self.host).__name__} that has none; the model's own class has no place for "
-            "it, so it cannot be merged: keep the adapter checkpoint."
-        )
+    @property
+    def obstacle(self) -> str | None:
+        return f"a bias was added to a {type(self.host).__name__}, and the model's own class has no place for one"

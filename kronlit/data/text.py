@@ -114,17 +114,17 @@ class TextData(LightningDataModule):
 
     def setup(self, stage: str) -> None:
         for split in self.splits():
-            data = self.encoded(split)
-            if (
-                split in ("train", "test")
-                and stage != "predict"
-                and min(data["label"]) < 0
-                and not self.task.is_regression
-            ):
-                raise ValueError(
-                    f"the labels of {self.task.name}/{split} are hidden (-1), so it cannot be scored: use `validate`, "
-                    "`predict`, or splits that hold out labelled rows (GLUE: `--data.splits mahabadi`)."
-                )
+            self.encoded(split)
+            if stage != "predict":
+                self.check_labels(split)
+
+    def check_labels(self, split: str) -> None:
+        """Raise `ValueError` if the labels of a split are hidden."""
+        if -1 in self.rows(split).unique("label"):
+            raise ValueError(
+                f"the labels of {self.task.name}/{split} are hidden (-1), so it cannot be scored: use `validate`, "
+                "`predict`, or splits that hold out labelled rows (GLUE: `--data.splits mahabadi`)."
+            )
 
     def encoded(self, split: str) -> Dataset:
         """The rows of a split as the module's features, with `label`, `row` and `length`."""
@@ -155,8 +155,9 @@ class TextData(LightningDataModule):
     def train_dataloader(self) -> ResumableLoader:
         assert self.trainer is not None
         data, trainer = self.encoded("train"), self.trainer
-        # seed_everything's seed: the same on every process, and the order of rows is then a function of it alone.
-        batches = self._batches(data, self.batch_size, shuffle=True, seed=torch.initial_seed() % 2**31)
+        # The first process's seed on all: the order of rows is a function of seed and epoch alone.
+        seed = trainer.strategy.broadcast(torch.initial_seed() % 2**31)
+        batches = self._batches(data, self.batch_size, shuffle=True, seed=seed)
         options = self._loader_options()
         self._train_loader = ResumableLoader(data, batches, lambda: trainer.num_training_batches, **options)
         self._resume()
@@ -169,7 +170,7 @@ class TextData(LightningDataModule):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         # Lightning restores a loader's own state only if it made the loader after reading the checkpoint; counting the
         # steps of the learning-rate schedule makes it before.
-        self._train_state = state_dict["train"]
+        self._train_state = state_dict.get("train")
         self._resume()
 
     def _resume(self) -> None:

@@ -1,5 +1,6 @@
 """The LightningModule that all tasks share: a frozen pre-trained model plus a method."""
 
+import copy
 import hashlib
 import time
 from functools import cached_property
@@ -100,11 +101,17 @@ class FrozenPLM(LightningModule):
         """The tokenizer of the pre-trained model."""
         return load_tokenizer(self.plm)
 
-    @property
+    @cached_property
     def encoding_key(self) -> str:
         """Changes when `encode` gives other tokens for the same rows: the tokenised cache goes by it."""
-        tokenizer = hashlib.sha256(self.tokenizer.backend_tokenizer.to_str().encode()).hexdigest()
-        return f"{type(self).__name__} {tokenizer} {self.max_length}"
+        tokenizer, kind = self.tokenizer, type(self)
+        # A copy without what earlier calls left in it: truncation is a state of the tokenizer.
+        backend = copy.deepcopy(tokenizer.backend_tokenizer)
+        backend.no_truncation()
+        backend.no_padding()
+        content = hashlib.sha256(backend.to_str().encode()).hexdigest()
+        reads = (tokenizer.model_input_names, tokenizer.truncation_side)
+        return repr((f"{kind.__module__}.{kind.__qualname__}", content, reads, self.max_length))
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
         """Rows of tokens as one batch, padded to the longest."""
@@ -229,6 +236,15 @@ class FrozenPLM(LightningModule):
 
     # --- checkpoints ---
 
+    def _origin(self) -> dict[str, str]:
+        """What the weights in a checkpoint mean nothing without: the method, and the frozen model (not its path)."""
+        assert self.model is not None
+        frozen = hashlib.sha256()
+        for parameter in self.model.parameters():
+            if not parameter.requires_grad:
+                frozen.update(parameter.detach().flatten()[:100].float().cpu().numpy().tobytes())
+        return {"method": repr(self.method), "plm": f"a model with fingerprint {frozen.hexdigest()[:12]}"}
+
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = adapter_state(self)
         states = [random_state()]
@@ -236,9 +252,14 @@ class FrozenPLM(LightningModule):
             states = [{} for _ in range(self.trainer.world_size)]
             torch.distributed.all_gather_object(states, random_state())
         checkpoint["random_states"] = states
+        checkpoint["kronlit"] = self._origin()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         check_adapter_state(self, checkpoint["state_dict"])
+        for name, ours in self._origin().items():
+            theirs = checkpoint.get("kronlit", {}).get(name, ours)
+            if theirs != ours:
+                raise ValueError(f"the checkpoint was trained with `model.{name}`={theirs}, not {ours}.")
         self._random_states = checkpoint.get("random_states")
 
 

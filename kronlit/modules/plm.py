@@ -51,17 +51,19 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
     New are those that the files lack, and a head of another size, such as that of a model fine-tuned on another task.
 
     Raises:
-        ValueError: if `plm` can't be reached, isn't a model of this kind, or its body doesn't fit its configuration.
+        ValueError: if `plm` can't be reached, isn't a model of this kind, or lacks weights of its body (a pooler may
+            be missing: many models are released without one).
     """
     kwargs |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, info = from_pretrained(auto_class, plm, **kwargs)
-    mismatched = [name for name, *_ in info["mismatched_keys"]]
+    fresh = [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]
     body = {id(parameter) for parameter in model.base_model.parameters()}
-    if wrong := [
-        name for name in mismatched if id(model.get_parameter(name)) in body and model.base_model is not model
-    ]:
-        raise ValueError(f"`model.plm`={plm!r} is damaged: {wrong[0]} has another shape than its config.json says.")
-    return model, [model.get_parameter(name) for name in (*info["missing_keys"], *mismatched)]
+    for name in fresh:
+        if id(model.get_parameter(name)) in body and ".pooler." not in name:
+            raise ValueError(
+                f"`model.plm`={plm!r} is damaged: its files have no {name} of the shape that its config.json says."
+            )
+    return model, [model.get_parameter(name) for name in fresh]
 
 
 def from_pretrained(auto_class: Any, plm: str, **kwargs: Any) -> Any:

@@ -19,6 +19,7 @@ class TextToText(FrozenPLM):
     """A frozen T5 that reads `sentence1: … sentence2: …` and writes the class's integer, or the number.
 
     It is evaluated by greedy decoding, as in Mahabadi et al. (Compacter) and in KronA; what cannot be parsed is wrong.
+    `predict` scores the text of every class instead, so its label is always one.
 
     Args:
         plm: hub id or local folder of the pre-trained language model.
@@ -50,7 +51,7 @@ class TextToText(FrozenPLM):
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
         return load_model(AutoModelForSeq2SeqLM, self.plm)
 
-    @property
+    @cached_property
     def encoding_key(self) -> str:
         return f"{super().encoding_key} {self.task_prefix}"
 
