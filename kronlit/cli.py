@@ -9,7 +9,7 @@ from typing import Any, NoReturn
 import datasets
 import transformers
 from jsonargparse import set_parsing_settings
-from lightning.pytorch import Trainer
+from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
@@ -78,7 +78,7 @@ class CLI(LightningCLI):
         self.run_dir = Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
-        self.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, self.subcommand)
+        self.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, str(self.subcommand))
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
         config.ckpt_path = None  # the saved config says how to repeat the run, from its beginning
         if self.subcommand != "fit" and self.ckpt_path is None:
@@ -99,7 +99,7 @@ class CLI(LightningCLI):
                 self.save_config_kwargs["config_filename"] = (
                     f"config-resumed-{len(list(self.log_dir.glob('config*')))}.yaml"
                 )
-        callbacks = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
+        callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
             callbacks.append(PredictionWriter(Path(path)))
@@ -116,7 +116,7 @@ class CLI(LightningCLI):
             self.datamodule.check_labels("test")  # now, not after the training
 
     def after_fit(self) -> None:
-        if self.config_init.fit.test_after_fit and not self.trainer.fast_dev_run:
+        if self.config_init.fit.test_after_fit and self.log_dir is not None:
             best = self.config_init.fit.best_checkpoint.best_model_path
             if not best:
                 rank_zero_only(print)(

@@ -3,7 +3,7 @@
 import csv
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -49,7 +49,7 @@ class PredictionWriter(Callback):
         if not trainer.is_global_zero:
             return
         scores = {key: value for part in parts for key, value in part.items()}
-        data: Any = trainer.datamodule
+        data = cast(Any, trainer).datamodule
         columns = data.task.columns
         texts = [{column: list(data.rows(split)[column]) for column in columns} for split in data.predicted()]
         lines = [

@@ -5,8 +5,8 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+from lightning.fabric.loggers.logger import rank_zero_experiment
 from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
-from lightning.pytorch.loggers.logger import rank_zero_experiment
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.checkpoint import AtomicCheckpoint
@@ -36,7 +36,7 @@ class MetricsFile(CSVLogger):
         super().__init__(run_dir, "", version, flush_logs_every_n_steps=1)
 
     @property
-    @rank_zero_experiment  # type: ignore[untyped-decorator]  # Lightning leaves it untyped
+    @rank_zero_experiment
     def experiment(self) -> Any:
         if self._experiment is None:
             super().experiment.metrics += self.kept  # the writer has just removed the old file
@@ -47,9 +47,8 @@ class MetricsFile(CSVLogger):
 def loggers(run_dir: Path, version: int, checkpoint: str | None) -> list[Logger]:
     """TensorBoard and metrics.csv in the run's folder; with a checkpoint they go on from its step."""
     step = AtomicCheckpoint().load_checkpoint(checkpoint)["global_step"] if checkpoint else 0
-    purge = {"purge_step": step} if step else {}
     return [
-        TensorBoardLogger(run_dir, "", version, default_hp_metric=False, **purge),
+        TensorBoardLogger(run_dir, "", version, default_hp_metric=False, purge_step=step or None),
         MetricsFile(run_dir, version, step),
     ]
 
@@ -77,7 +76,7 @@ def found_checkpoint(path: str | None, run_dir: Path, command: str) -> str | Non
 
 def new_version(run_dir: Path) -> int:
     """Make the next free `version_N` below `run_dir`; two runs that start at once get two."""
-    if rank_zero_only.rank:
+    if getattr(rank_zero_only, "rank", 0):
         return 0  # Lightning asks the first process where to write
     for number in count():
         try:

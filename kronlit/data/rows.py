@@ -61,7 +61,7 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
         raise ValueError(
             f"{where}: column 'label' must hold numbers{'' if task.is_regression else ', whole ones'}, not {kind}."
         )
-    labels = set(rows.unique("label"))
+    labels = set(rows["label"])
     if None in labels or any(label != label for label in labels):
         raise ValueError(f"{where} has rows without a label.")
     low, high = task.span if task.is_regression else (0, len(task.labels) - 1)

@@ -120,7 +120,7 @@ class TextData(LightningDataModule):
 
     def check_labels(self, split: str) -> None:
         """Raise `ValueError` if the labels of a split are hidden."""
-        if -1 in self.rows(split).unique("label"):
+        if -1 in self.rows(split)["label"]:
             raise ValueError(
                 f"the labels of {self.task.name}/{split} are hidden (-1), so it cannot be scored: use `validate`, "
                 "`predict`, or splits that hold out labelled rows (GLUE: `--data.splits mahabadi`)."
@@ -130,7 +130,8 @@ class TextData(LightningDataModule):
         """The rows of a split as the module's features, with `label`, `row` and `length`."""
         if split not in self._encoded:
             assert self.trainer is not None
-            module, rows, task = self.trainer.lightning_module, self.rows(split), self.task
+            module: Any = self.trainer.lightning_module
+            rows, task = self.rows(split), self.task
             key = hashlib.sha256(repr((rows._fingerprint, task, module.encoding_key)).encode()).hexdigest()[:32]
             cache = Path(datasets.config.HF_DATASETS_CACHE, "kronlit")
             cache.mkdir(parents=True, exist_ok=True)

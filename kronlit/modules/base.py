@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
@@ -150,7 +151,7 @@ class FrozenPLM(LightningModule):
             self.model.gradient_checkpointing_enable({"use_reentrant": False})
         self.model.train()
 
-    def configure_optimizers(self) -> dict[str, Any]:
+    def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
             raise ValueError("linear decay needs an end: set `trainer.max_epochs` or `trainer.max_steps`.")
