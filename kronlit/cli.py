@@ -89,16 +89,7 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
         trainer = config.trainer
-        self.log_dir = None
-        if not trainer.fast_dev_run:
-            version = int(Path(self.goes_on).parts[-3].split("_")[1]) if self.goes_on else new_version(self.run_dir)
-            self.log_dir = trainer.default_root_dir = self.run_dir / f"version_{version}"
-            if trainer.logger in (None, True):
-                trainer.logger = loggers(self.run_dir, version, self.goes_on)
-            if self.goes_on:
-                self.save_config_kwargs["config_filename"] = (
-                    f"config-resumed-{len(list(self.log_dir.glob('config*')))}.yaml"
-                )
+        self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
         callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
@@ -107,6 +98,17 @@ class CLI(LightningCLI):
         trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
         return super().instantiate_trainer(**kwargs)
+
+    def _run_folder(self, trainer: Any) -> Path:
+        """The run's own folder, with the loggers that write there."""
+        version = int(Path(self.goes_on).parts[-3].split("_")[1]) if self.goes_on else new_version(self.run_dir)
+        folder = trainer.default_root_dir = self.run_dir / f"version_{version}"
+        if trainer.logger in (None, True):
+            trainer.logger = loggers(self.run_dir, version, self.goes_on)
+        if self.goes_on:
+            number = len(list(folder.glob("config*.yaml")))
+            self.save_config_kwargs["config_filename"] = f"config-resumed-{number}.yaml"
+        return folder
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path}
