@@ -23,6 +23,7 @@ def main() -> None:
     parser.add_argument("--plm", default="sentence-transformers/all-MiniLM-L6-v2")
     parser.add_argument("--model", default="SequenceClassification")
     parser.add_argument("--tasks", nargs="+", default=["cola", "stsb"])
+    parser.add_argument("--methods", nargs="+", default=list(METHODS), choices=list(METHODS))
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--epochs", default="3")
     parser.add_argument("--lr", default="3e-3")
@@ -37,7 +38,7 @@ def main() -> None:
         flush=True,
     )
     for task in options.tasks:
-        for method in METHODS:
+        for method in options.methods:
             runs = [run(options, task, method, seed) for seed in options.seeds]
             scores = [100 * float(one["test/score"]) for one in runs]
             spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")

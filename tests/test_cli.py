@@ -88,9 +88,10 @@ def rows_of(run_dir):
     return [row for row in values if row.keys() != {"epoch", "step"}]
 
 
-@pytest.mark.parametrize("stop", [0, 1, 3, 5])
-def test_a_run_that_was_cut_short_goes_on_in_its_own_folder(kronlit, config, tmp_path, monkeypatch, stop):
+@pytest.mark.parametrize(("stop", "validation"), [(0, "1.0"), (1, "1.0"), (3, "1.0"), (5, "1.0"), (3, "1"), (4, "1")])
+def test_a_run_that_was_cut_short_goes_on_in_its_own_folder(kronlit, config, tmp_path, monkeypatch, stop, validation):
     always = ["--config", config, "--trainer.log_every_n_steps", "1", "--trainer.max_epochs", "3"]
+    always += ["--trainer.val_check_interval", validation]  # every epoch, or every step
     assert kronlit("fit", *always, "--run_dir", "whole")[0] == 0
 
     def interrupt(self, batch, batch_idx):
@@ -111,6 +112,14 @@ def test_a_run_that_was_cut_short_goes_on_in_its_own_folder(kronlit, config, tmp
     for path in whole.rglob("*.ckpt"):
         ours, theirs = (torch.load(run / "checkpoints" / path.name, weights_only=True) for run in (again, whole))
         assert all(torch.equal(ours["state_dict"][name], value) for name, value in theirs["state_dict"].items())
+
+
+def test_a_run_that_is_given_more_steps_logs_under_the_right_ones(kronlit, config, tmp_path):
+    always = ["--config", config, "--trainer.val_check_interval", "2", "--data.batch_size", "4"]
+    assert kronlit("fit", *always, "--trainer.max_steps", "4")[0] == 0
+    assert kronlit("fit", *always, "--trainer.max_steps", "8", "--ckpt_path", "last")[0] == 0
+    rows = csv.DictReader((tmp_path / "runs/small/version_0/metrics.csv").open())
+    assert [int(row["step"]) for row in rows if row["val/loss"]] == [1, 3, 5, 7]
 
 
 def test_a_run_from_a_file_gets_a_folder_of_its_own(kronlit, config, tmp_path):
