@@ -115,11 +115,12 @@ def test_a_run_that_was_cut_short_goes_on_in_its_own_folder(kronlit, config, tmp
 
 
 def test_a_run_that_is_given_more_steps_logs_under_the_right_ones(kronlit, config, tmp_path):
-    always = ["--config", config, "--trainer.val_check_interval", "2", "--data.batch_size", "4"]
-    assert kronlit("fit", *always, "--trainer.max_steps", "4")[0] == 0
-    assert kronlit("fit", *always, "--trainer.max_steps", "8", "--ckpt_path", "last")[0] == 0
+    always = ["--config", config, "--data.batch_size", "4"]
+    assert kronlit("fit", *always, "--trainer.val_check_interval", "2", "--trainer.max_steps", "4")[0] == 0
+    more = ["--trainer.val_check_interval", "3", "--trainer.max_steps", "9", "--ckpt_path", "last"]
+    assert kronlit("fit", *always, *more)[0] == 0
     rows = csv.DictReader((tmp_path / "runs/small/version_0/metrics.csv").open())
-    assert [int(row["step"]) for row in rows if row["val/loss"]] == [1, 3, 5, 7]
+    assert [int(row["step"]) for row in rows if row["val/loss"]] == [1, 3, 5, 8]
 
 
 def test_a_run_from_a_file_gets_a_folder_of_its_own(kronlit, config, tmp_path):

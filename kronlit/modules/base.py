@@ -187,7 +187,7 @@ class FrozenPLM(LightningModule):
         self._epoch_start = self._last_step = time.perf_counter()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Lightning restores the step that it logs under one short where a checkpoint was taken within an epoch.
+        # Lightning restores the step that it logs under one short where validation is set to other steps than before.
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
