@@ -33,6 +33,9 @@ PUBLISHED = [
     (ROBERTA_BASE, KronA(), 36_864),
     (ROBERTA_BASE, LoRA(rank=1), 36_864),
     (ROBERTA_BASE, LoRA(rank=8), 294_912),
+    (ROBERTA_BASE, FullFineTuning(), 124_645_632),
+    # 12 x (q, k, v, o 4 x 768, feed-forward 3,072 + 768, two layer norms), embeddings' layer norm, pooler
+    (ROBERTA_BASE, BitFit(), 12 * (4 * 768 + 3072 + 768 + 2 * 768) + 768 + 768),
     (ROBERTA_LARGE, KronA(), 98_304),
     (ROBERTA_LARGE, LoRA(rank=8), 786_432),
 ]
