@@ -6,16 +6,22 @@ import pkgutil
 from functools import partial
 
 import pytest
+import scipy.linalg
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import kronlit.structured
-from kronlit.structured import Dense, Kronecker, LowRank, StructuredLinear
+from kronlit.structured import PHM, Dense, Kronecker, LowRank, StructuredLinear
+from kronlit.structured.fastfood import Fastfood, walsh_hadamard
 from kronlit.structured.kronecker import applies_b_first, balanced_shape
 
 MATRICES = {
     "Dense": Dense,
     "LowRank": partial(LowRank, rank=3),
+    "LowRank, glorot": partial(LowRank, rank=3, init="glorot"),
+    "PHM": PHM,
+    "PHM, low rank": partial(PHM, phm_dim=2, rank=3),
+    "PHM, shared rule": partial(PHM, rank=1, shared_rule=True),
     "Kronecker": Kronecker,
     "Kronecker, tall A": partial(Kronecker, a_shape=(12, 1)),
     "Kronecker, wide A": partial(Kronecker, a_shape=(1, 8)),
@@ -101,6 +107,9 @@ def test_the_map_starts_as_zero(matrix):
         (lambda: LowRank(8, 12, 9), "`rank`=9 must lie between 1 and 8"),
         (lambda: LowRank(8, 12, 0), "`rank`=0"),
         (lambda: Dense(0, 12), "positive widths"),
+        (lambda: PHM(8, 12, 3), r"`phm_dim`=3 must divide the map's shape \(12, 8\)"),
+        (lambda: PHM(8, 12, 0), "`phm_dim`=0"),
+        (lambda: PHM(8, 12, rank=0), "`rank`=0 must be at least 1"),
     ],
 )
 def test_what_does_not_fit_is_an_error_that_says_so(make, words):
@@ -169,9 +178,50 @@ def test_kronecker_starts_as_the_paper_has_it():
     torch.testing.assert_close(w.a.std().item(), bound / 3**0.5, rtol=0.05, atol=0)
 
 
+@pytest.mark.parametrize("rank", [None, 1, 3])
+def test_phm_is_the_papers_sum_on_rows(rank):
+    # Equation 4 in the paper's own order, y = x H and H = sum of A_i ⊗ B_i, of our factors' transposes
+    w, x = random_(PHM(8, 12, phm_dim=2, rank=rank)).double(), torch.randn(5, 8, dtype=torch.float64)
+    b = w.b if rank is None else [w.s[i] @ w.t[i] for i in range(2)]
+    h = kron_by_hand(w.rule[0].T, b[0].T) + kron_by_hand(w.rule[1].T, b[1].T)
+    assert h.shape == (8, 12)
+    torch.testing.assert_close(w(x), x @ h)
+
+
+def test_phm_keeps_no_activation_but_its_input():
+    w, x, kept = PHM(768, 24), torch.randn(5000, 768, requires_grad=True), []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t.numel()) or t, lambda t: t):
+        w(x)
+    assert sorted(n for n in kept if n > 768 * 24) == [x.numel()]
+
+
 def test_low_rank_starts_as_the_papers_code_has_it():
     w = LowRank(4096, 64, rank=16)
     torch.testing.assert_close(w.a.std().item(), 4096**-0.5 / 3**0.5, rtol=0.05, atol=0)
+
+
+def test_walsh_hadamard_is_scipys():
+    x = torch.randn(64, dtype=torch.float64)
+    torch.testing.assert_close(walsh_hadamard(x), torch.from_numpy(scipy.linalg.hadamard(64).astype(float)) @ x)
+
+
+@pytest.mark.parametrize(("columns", "rows"), [(5, 16), (16, 5), (7, 7), (1, 1), (3, 40)])
+def test_fastfood_is_the_product_of_its_definition(columns, rows):
+    projection, x = Fastfood(columns, rows, seed=3), torch.randn(columns, dtype=torch.float64, requires_grad=True)
+    signs, permutation, normal = (factor.double() for factor in projection._drawn(x.device))
+    n = len(signs)
+    h = torch.from_numpy(scipy.linalg.hadamard(n).astype(float))
+    p = h @ torch.diag(normal) @ torch.eye(n, dtype=torch.float64)[permutation.long()] @ h @ torch.diag(signs)
+    torch.testing.assert_close(projection(x), p[:rows, :columns] @ x)
+    assert torch.autograd.gradcheck(projection, x)
+    assert torch.equal(projection(x), Fastfood(columns, rows, seed=3)(x))
+    assert rows == 1 or not torch.equal(projection(x), Fastfood(columns, rows, seed=4)(x))
+
+
+@pytest.mark.parametrize("rows", [500, 5000])
+def test_fastfood_keeps_norms(rows):
+    x = torch.randn(2000)
+    torch.testing.assert_close(Fastfood(2000, rows)(x).norm(), x.norm(), rtol=0.1, atol=0)
 
 
 def test_dense_starts_normal_where_asked():

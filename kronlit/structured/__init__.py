@@ -3,5 +3,6 @@
 from kronlit.structured.base import Dense, StructuredLinear
 from kronlit.structured.kronecker import Kronecker
 from kronlit.structured.low_rank import LowRank
+from kronlit.structured.phm import PHM
 
-__all__ = ["Dense", "Kronecker", "LowRank", "StructuredLinear"]
+__all__ = ["PHM", "Dense", "Kronecker", "LowRank", "StructuredLinear"]

@@ -55,13 +55,19 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     return x.dtype
 
 
+def glorot_uniform_(weight: Tensor) -> None:
+    """Glorot-uniform with gain √2, which the code of Mahabadi et al. calls its weight initialisation."""
+    nn.init.xavier_uniform_(weight, gain=math.sqrt(2))
+
+
 class Dense(StructuredLinear):
     r"""A matrix without structure, :math:`W` itself: `in_features * out_features` parameters.
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
-        std: standard deviation of the normal initialisation; without it, the Kaiming-uniform one of `nn.Linear`.
+        std: standard deviation of the normal initialisation, 0 for zeros; without it, the Kaiming-uniform one of
+            `nn.Linear`.
     """
 
     def __init__(self, in_features: int, out_features: int, std: float | None = None) -> None:

@@ -1,36 +1,43 @@
 """Low-rank matrices: Hu et al., LoRA, 2021, arXiv:2106.09685, section 4.1."""
 
 import math
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronlit.structured.base import StructuredLinear, compute_dtype
+from kronlit.structured.base import StructuredLinear, compute_dtype, glorot_uniform_
 
 
 class LowRank(StructuredLinear):
     r"""The product of two thin matrices, :math:`W = BA`: `rank * (in_features + out_features)` parameters.
 
-    :math:`A` is `(rank, in_features)`, Kaiming-uniform; :math:`B` is `(out_features, rank)` and zero, so the map
-    starts as zero.
+    :math:`A` is `(rank, in_features)` and :math:`B` is `(out_features, rank)`. By default :math:`A` is
+    Kaiming-uniform and :math:`B` zero, so the map starts as zero. With `init="glorot"` both are Glorot-uniform with
+    gain :math:`\sqrt 2`, as in the low-rank adapter of Mahabadi et al. (arXiv:2106.04647), whose code multiplies the
+    two elementwise, which is their product for rank 1 alone.
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
         rank: the rank of :math:`W`, from 1 to the smaller width.
+        init: `lora` or `glorot`.
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
     """
 
-    def __init__(self, in_features: int, out_features: int, rank: int = 8) -> None:
+    def __init__(
+        self, in_features: int, out_features: int, rank: int = 8, init: Literal["lora", "glorot"] = "lora"
+    ) -> None:
         super().__init__(in_features, out_features)
         if not 1 <= rank <= min(in_features, out_features):
             raise ValueError(
                 f"`rank`={rank} must lie between 1 and {min(in_features, out_features)}, the smaller width."
             )
         self.rank = rank
+        self.init = init
         self.a = nn.Parameter(torch.empty(rank, in_features))
         self.b = nn.Parameter(torch.empty(out_features, rank))
         self.reset_parameters()
@@ -43,5 +50,9 @@ class LowRank(StructuredLinear):
         return self.b @ self.a
 
     def reset_parameters(self) -> None:
-        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
-        nn.init.zeros_(self.b)
+        if self.init == "glorot":
+            glorot_uniform_(self.a)
+            glorot_uniform_(self.b)
+        else:
+            nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
+            nn.init.zeros_(self.b)

@@ -1,0 +1,89 @@
+"""Parameterised hypercomplex multiplication: Mahabadi et al., Compacter, 2021, arXiv:2106.04647, section 3."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kronlit.structured.base import StructuredLinear, compute_dtype, glorot_uniform_
+
+
+class PHM(StructuredLinear):
+    r"""A sum of Kronecker products, :math:`W = \sum_{i=1}^n A_i \otimes B_i` (equation 4).
+
+    The :math:`A_i`, `(phm_dim, phm_dim)` each, are the `rule`; the :math:`B_i` have the shape that is left. With a
+    `rank`, :math:`B_i = s_i t_i` is the product of two thin matrices (section 4). With `shared_rule`, one rule serves
+    all such matrices of a model once they are tied (`kronlit.adapters.tie`); until then each has its own.
+
+    Initialised as the authors' code does: Glorot-uniform with gain :math:`\sqrt 2` for each slice of :math:`B`, or of
+    both its factors; the rule normal, with a standard deviation of 0.01, or 0.0001 where it is shared. So the map
+    starts small, not zero. The paper multiplies rows from the left, so its :math:`A_i` and :math:`B_i` are the
+    transposes of these.
+
+    :math:`W` is small beside the host's weight: it is formed anew in each forward pass, in float32, and one product
+    applies it, so that between forward and backward nothing of the tokens is kept but the input.
+
+    Args:
+        in_features: width of the input; a multiple of `phm_dim`.
+        out_features: width of the output; a multiple of `phm_dim`.
+        phm_dim: the number n of products, and the width of each :math:`A_i`.
+        rank: of each :math:`B_i`; without it they are full.
+        shared_rule: whether one rule is to serve the whole model.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        phm_dim: int = 4,
+        rank: int | None = None,
+        shared_rule: bool = False,
+    ) -> None:
+        super().__init__(in_features, out_features)
+        if phm_dim < 1 or in_features % phm_dim or out_features % phm_dim:
+            raise ValueError(f"`phm_dim`={phm_dim} must divide the map's shape {(out_features, in_features)}.")
+        rows, columns = out_features // phm_dim, in_features // phm_dim
+        if rank is not None and rank < 1:
+            raise ValueError(f"`rank`={rank} must be at least 1.")
+        self.phm_dim = phm_dim
+        self.rank = rank
+        self.tied = ("rule",) if shared_rule else ()
+        self.rule = nn.Parameter(torch.empty(phm_dim, phm_dim, phm_dim))
+        if rank is None:
+            self.b = nn.Parameter(torch.empty(phm_dim, rows, columns))
+        else:
+            self.s = nn.Parameter(torch.empty(phm_dim, rows, rank))
+            self.t = nn.Parameter(torch.empty(phm_dim, rank, columns))
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype = compute_dtype(x)
+        with torch.autocast(x.device.type, enabled=False):  # else it would be rounded twice
+            w = self._formed()
+        return F.linear(x.to(dtype), w.to(dtype))
+
+    def _formed(self) -> Tensor:
+        b = self.b if self.rank is None else self.s @ self.t
+        n, rows, columns = b.shape
+        blocks = self.rule.view(n, n * n).mT @ b.view(
+            n, rows * columns
+        )  # block (p, q) of W is the sum of A_i[p, q] B_i
+        return blocks.view(n, n, rows, columns).transpose(1, 2).reshape(n * rows, n * columns)
+
+    def to_dense(self) -> Tensor:
+        products = []
+        for i in range(self.phm_dim):
+            b = self.b[i] if self.rank is None else self.s[i] @ self.t[i]
+            products.append(torch.kron(self.rule[i], b))
+        return torch.stack(products).sum(0)
+
+    def reset_parameters(self) -> None:
+        nn.init.normal_(self.rule, std=1e-4 if self.tied else 0.01)
+        for factor in (self.b,) if self.rank is None else (self.s, self.t):
+            for slice_ in factor:
+                glorot_uniform_(slice_)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, phm_dim={self.phm_dim}, rank={self.rank}"
