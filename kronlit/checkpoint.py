@@ -12,15 +12,21 @@ from kronlit.adapters import placements
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
-    """The entries of `model.state_dict()` that a checkpoint needs: what is trained, and all that placements hold."""
+    """The entries of `model.state_dict()` that a checkpoint needs: what is trained, and all that placements hold.
+
+    A parameter that is tied has one entry, under its first name.
+    """
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    others = {name for name, _ in model.named_parameters(remove_duplicate=False)} - {
+        name for name, _ in model.named_parameters()
+    }
     state = model.state_dict()
     prefixes = tuple(f"{name}." for name, _ in placements(model))
     hosts = tuple(f"{prefix}host." for prefix in prefixes)
     return {
         name: tensor
         for name, tensor in state.items()
-        if name in names or (name.startswith(prefixes) and not name.startswith(hosts))
+        if name in names or (name.startswith(prefixes) and not name.startswith(hosts) and name not in others)
     }
 
 

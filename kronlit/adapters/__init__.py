@@ -1,7 +1,21 @@
 """Where a structured matrix goes in a frozen model. Nothing here knows of papers or Lightning."""
 
-from kronlit.adapters.inject import Insertion, inject, merge, placements
-from kronlit.adapters.placement import Bias, Delta, Placement
+from kronlit.adapters.bottleneck import Bottleneck
+from kronlit.adapters.inject import Insertion, inject, merge, placements, tie
+from kronlit.adapters.placement import Bias, Delta, ParallelAdapter, Placement, SequentialAdapter
 from kronlit.adapters.report import trainable_report
 
-__all__ = ["Bias", "Delta", "Insertion", "Placement", "inject", "merge", "placements", "trainable_report"]
+__all__ = [
+    "Bias",
+    "Bottleneck",
+    "Delta",
+    "Insertion",
+    "ParallelAdapter",
+    "Placement",
+    "SequentialAdapter",
+    "inject",
+    "merge",
+    "placements",
+    "tie",
+    "trainable_report",
+]

@@ -1,4 +1,4 @@
-"""Put placements into a model, and fold them away again."""
+"""Put placements into a model, tie what they share, and fold them away again."""
 
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
@@ -6,7 +6,9 @@ from dataclasses import dataclass
 from torch import nn
 
 from kronlit.adapters.placement import Placement
-from kronlit.adapters.sites import matches
+from kronlit.adapters.random_subspace import settle
+from kronlit.adapters.sites import layer_of, matches
+from kronlit.structured import StructuredLinear
 
 
 @dataclass(frozen=True)
@@ -15,29 +17,55 @@ class Insertion:
 
     Args:
         sites: names of sites (`kronlit.adapters.sites`) or regular expressions over module names.
-        placement: makes the placement from `(host, in_features, out_features)`.
+        placement: makes the placement from `(host, in_features, out_features)`; of a block, both are the model's
+            hidden size.
+        first_layer: leave out the layers before this one, of each stack, counted from 0.
     """
 
     sites: tuple[str, ...]
     placement: Callable[[nn.Module, int, int], Placement]
+    first_layer: int = 0
 
 
 def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
-    """Wrap every host that an insertion names.
+    """Wrap every host that an insertion names, and tie what is shared.
 
     Raises:
         ValueError: if a site matches nothing in `model`, or its width does not suit the placement.
     """
     for insertion in insertions:
         # All names first: a wrapped host is found under another name.
-        for name in dict.fromkeys(name for site in insertion.sites for name in matches(model, site)):
+        names = list(dict.fromkeys(name for site in insertion.sites for name in matches(model, site)))
+        kept = [name for name in names if layer_of(name) >= insertion.first_layer]
+        if not kept:
+            last = max(map(layer_of, names))
+            raise ValueError(f"`first_layer`={insertion.first_layer} leaves no layer: the last one is {last}.")
+        for name in kept:
             host = model.get_submodule(name)
-            assert isinstance(host, nn.Linear)  # as `matches` has it
             try:
-                placement = insertion.placement(host, host.in_features, host.out_features)
+                placement = insertion.placement(host, *widths(model, host))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            model.set_submodule(name, placement.to(host.weight.device))
+            model.set_submodule(name, placement.to(next(host.parameters()).device))
+    tie(model)
+
+
+def widths(model: nn.Module, host: nn.Module) -> tuple[int, int]:
+    """Width of the input and output of a linear module, or of a block of `model`."""
+    if isinstance(host, nn.Linear):
+        return host.in_features, host.out_features
+    hidden_size: int = model.config.hidden_size  # type: ignore[union-attr, assignment]
+    return hidden_size, hidden_size
+
+
+def tie(model: nn.Module) -> None:
+    """Let one copy of each parameter that structured matrices call `tied` serve the whole model."""
+    first: dict[tuple[type, str], nn.Parameter] = {}
+    for module in model.modules():
+        if isinstance(module, StructuredLinear):
+            for name in module.tied:
+                own = getattr(module, name)
+                setattr(module, name, first.setdefault((type(module), name), own))
 
 
 def placements(model: nn.Module) -> Iterator[tuple[str, Placement]]:
@@ -48,7 +76,7 @@ def placements(model: nn.Module) -> Iterator[tuple[str, Placement]]:
 
 
 def merge(model: nn.Module) -> None:
-    """Fold every placement of `model` into its host, for good. A model without placements stays as it is.
+    """Fold all that was added to `model` into its weights, for good. A model without adapters stays as it is.
 
     Raises:
         TypeError: if a placement cannot be folded, with the reason; then nothing is.
@@ -58,3 +86,4 @@ def merge(model: nn.Module) -> None:
             raise TypeError(f"{name} cannot be merged: {placement.obstacle}. Keep the adapter checkpoint.")
     for name, placement in list(placements(model)):
         model.set_submodule(name, placement.merge())
+    settle(model)

@@ -16,13 +16,19 @@ class Placement(nn.Module):
     """A frozen host and what is added to it. The host is wrapped, never changed, until `merge`.
 
     Args:
-        host: the module that is wrapped; it keeps its parameters.
+        host: the module that is wrapped; it keeps its parameters. A linear module, or, for placements that say so, a
+            whole block.
         in_features: width of the host's input.
         out_features: width of the host's output.
     """
 
+    takes_blocks = False
+    """Whether the host may be something else than an `nn.Linear`."""
+
     def __init__(self, host: nn.Module, in_features: int, out_features: int) -> None:
         super().__init__()
+        if not (self.takes_blocks or isinstance(host, nn.Linear)):
+            raise ValueError(f"{type(self).__name__} goes on linear modules, not on a {type(host).__name__}.")
         self.host = host
         self.in_features = in_features
         self.out_features = out_features
@@ -83,8 +89,85 @@ class Delta(Placement):
         return f"scale={self.scale}"
 
 
+class SequentialAdapter(Placement):
+    r"""An adapter behind its host, with a residual connection: :math:`h = \mathrm{host}(x)`, :math:`y = h + f(h)`.
+
+    Args:
+        host: a linear module; the last one of a sublayer, so that dropout, residual and layer norm come after.
+        in_features: width of the host's input.
+        out_features: width of the host's output.
+        body: makes :math:`f` from `(out_features, out_features)`.
+    """
+
+    def __init__(
+        self, host: nn.Module, in_features: int, out_features: int, body: Callable[[int, int], nn.Module]
+    ) -> None:
+        super().__init__(host, in_features, out_features)
+        self.body = body(out_features, out_features)
+
+    def forward(self, x: Tensor) -> Tensor:
+        h: Tensor = self.host(x)
+        return h + self.body(h)
+
+    @property
+    def obstacle(self) -> str | None:
+        return "an adapter behind a module, with an activation inside, is no change of that module's weight"
+
+
+class ParallelAdapter(Placement):
+    r"""An adapter beside its host, :math:`y = \mathrm{host}(x) + s \, f(x)`, or with :math:`+ \, s_{res} \, x`.
+
+    The host is a block that maps `x` to `y`, such as T5's feed-forward network. In BERT's family no module is that
+    block: its second half is called with the first half's output and with `x`, which it adds. There what is placed in
+    parallel goes onto that `x`, which is the same sum.
+
+    Args:
+        host: the block, or its second half.
+        in_features: width of the block's input.
+        out_features: width of the block's output.
+        body: makes :math:`f` from `(in_features, out_features)`.
+        scale: the fixed factor :math:`s`.
+        residual_scale: start of the learnable scalar :math:`s_{res}`; without it there is none.
+    """
+
+    takes_blocks = True
+
+    def __init__(
+        self,
+        host: nn.Module,
+        in_features: int,
+        out_features: int,
+        body: Callable[[int, int], nn.Module],
+        scale: float = 1.0,
+        residual_scale: float | None = None,
+    ) -> None:
+        super().__init__(host, in_features, out_features)
+        self.body = body(in_features, out_features)
+        self.scale = scale
+        self.residual_scale = None if residual_scale is None else nn.Parameter(torch.tensor(float(residual_scale)))
+
+    def forward(self, x: Tensor, block_input: Tensor | None = None) -> Tensor:
+        if block_input is None:
+            return self._beside(self.host(x), x)
+        return self.host(x, self._beside(block_input, block_input))
+
+    def _beside(self, y: Tensor, x: Tensor) -> Tensor:
+        """`y` plus what is parallel on `x`."""
+        y = torch.add(y, self.body(x), alpha=self.scale)
+        return y if self.residual_scale is None else y + self.residual_scale.to(x.dtype) * x
+
+    @property
+    def obstacle(self) -> str | None:
+        return "what is parallel to a feed-forward block, which is not linear, is no change of a weight"
+
+    def extra_repr(self) -> str:
+        return f"scale={self.scale}"
+
+
 class Bias(Placement):
     """A bias for a host that has none, `y = host(x) + bias`, zero at the start (BitFit on T5)."""
+
+    takes_blocks = True  # layer norms
 
     def __init__(self, host: nn.Module, in_features: int, out_features: int) -> None:
         super().__init__(host, in_features, out_features)

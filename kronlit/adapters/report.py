@@ -5,6 +5,7 @@ import re
 from torch import nn
 
 from kronlit.adapters.inject import placements
+from kronlit.adapters.random_subspace import RandomSubspace
 
 
 def trainable_report(model: nn.Module) -> str:
@@ -14,6 +15,7 @@ def trainable_report(model: nn.Module) -> str:
     """
     added = {id(p) for _, placement in placements(model) for p in placement.parameters()}
     added -= {id(p) for _, placement in placements(model) for p in placement.host.parameters()}
+    added |= {id(p) for module in model.modules() if isinstance(module, RandomSubspace) for p in module.parameters()}
     total = sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in added)
     rows: dict[tuple[str, str], list[int]] = {}
     for name, parameter in model.named_parameters():

@@ -4,13 +4,18 @@ import re
 
 from torch import nn
 
+# `ffn` is the feed-forward block, for what stands parallel to it (`ParallelAdapter`). BERT's family has no module of
+# that extent: there it is the block's second half, which is also given the block's input.
+
 BERT = {
     "query": r"attention\.self\.query",
     "key": r"attention\.self\.key",
     "value": r"attention\.self\.value",
     "attention_output": r"attention\.output\.dense",
+    "self_attention_output": r"attention\.output\.dense",
     "ffn_input": r"intermediate\.dense",
     "ffn_output": r"\d+\.output\.dense",
+    "ffn": r"\d+\.output",
 }
 
 T5 = {  # all three kinds of attention: the encoder's, the decoder's, and the decoder's over the encoder
@@ -18,8 +23,11 @@ T5 = {  # all three kinds of attention: the encoder's, the decoder's, and the de
     "key": r"(SelfAttention|EncDecAttention)\.k",
     "value": r"(SelfAttention|EncDecAttention)\.v",
     "attention_output": r"(SelfAttention|EncDecAttention)\.o",
+    "self_attention_output": r"SelfAttention\.o",
     "ffn_input": r"DenseReluDense\.wi(_0|_1)?",
     "ffn_output": r"DenseReluDense\.wo",
+    "ffn": r"DenseReluDense",
+    "ffn_before_norm": r"(encoder\.block\.\d+\.layer\.1|decoder\.block\.\d+\.layer\.2)",  # with its layer norm
 }
 
 SITES: dict[str, dict[str, str]] = {
@@ -39,8 +47,10 @@ SITES: dict[str, dict[str, str]] = {
         "key": r"attention\.k_lin",
         "value": r"attention\.v_lin",
         "attention_output": r"attention\.out_lin",
+        "self_attention_output": r"attention\.out_lin",
         "ffn_input": r"ffn\.lin1",
         "ffn_output": r"ffn\.lin2",
+        "ffn": r"ffn",
     },
     "mpnet": BERT
     | {
@@ -48,6 +58,7 @@ SITES: dict[str, dict[str, str]] = {
         "key": r"attention\.attn\.k",
         "value": r"attention\.attn\.v",
         "attention_output": r"attention\.attn\.o",
+        "self_attention_output": r"attention\.attn\.o",
     },
     "t5": T5,
     "mt5": T5,
@@ -61,7 +72,7 @@ def matches(model: nn.Module, site: str) -> list[str]:
     Args:
         model: a Transformers model.
         site: a site of the model's architecture, or a regular expression that a whole module name must match, for an
-            architecture or a place that the table lacks.
+            architecture or a place that the table lacks. Where it matches linear modules, it means those alone.
 
     Raises:
         ValueError: if nothing matches; it lists what the model has.
@@ -69,15 +80,22 @@ def matches(model: nn.Module, site: str) -> list[str]:
     architecture = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
     known = SITES.get(architecture, {})
     pattern = rf"(.*\.)?{known[site]}" if site in known else site
-    found = [name for name, module in model.named_modules() if isinstance(module, nn.Linear) and matched(pattern, name)]
+    found = {name: module for name, module in model.named_modules() if matched(pattern, name)}
+    linear = [name for name, module in found.items() if isinstance(module, nn.Linear)]
     if not found:
-        linear = sorted({re.sub(r"\d+", "*", name) for name, m in model.named_modules() if isinstance(m, nn.Linear)})
-        has = ", ".join(known) or f"no site of its own; its linear modules are {', '.join(linear)}"
+        names = sorted({re.sub(r"\d+", "*", name) for name, m in model.named_modules() if isinstance(m, nn.Linear)})
+        has = ", ".join(known) or f"no site of its own; its linear modules are {', '.join(names)}"
         raise ValueError(
             f"{architecture!r} has no site {site!r}; it has {has}. "
             "A site may also be a regular expression over whole module names."
         )
-    return found
+    return linear or list(found)
+
+
+def layer_of(name: str) -> int:
+    """The number, from 0, of the layer of its stack that a module is in, from its name; 0 for one in none."""
+    number = re.search(r"\.(\d+)\.", f".{name}.")
+    return int(number[1]) if number else 0
 
 
 def matched(pattern: str, name: str) -> bool:

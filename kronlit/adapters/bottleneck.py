@@ -1,0 +1,74 @@
+"""Bottlenecks, the bodies of adapters: Houlsby et al., 2019, arXiv:1902.00751, figure 2."""
+
+from collections.abc import Callable
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kronlit.structured import StructuredLinear
+
+Activation = Literal["relu", "gelu", "gelu_new", "silu", "mish", "tanh"]
+
+ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "relu": F.relu,
+    "gelu": F.gelu,
+    "gelu_new": lambda x: F.gelu(x, approximate="tanh"),
+    "silu": F.silu,
+    "mish": F.mish,
+    "tanh": torch.tanh,
+}
+"""The activations, by the names that Transformers gives them."""
+
+
+class Bottleneck(nn.Module):
+    r"""Down, activation, up: :math:`W_u \, \phi(W_d x + b_d) + b_u`. Biases start as zero.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        width: of the bottleneck.
+        down: makes :math:`W_d` from `(in_features, width)`.
+        up: makes :math:`W_u` from `(width, out_features)`.
+        activation: relu, gelu, gelu_new (with tanh, as T5 v1.1 and GPT-2 have it), silu, mish or tanh.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        width: int,
+        down: Callable[[int, int], StructuredLinear],
+        up: Callable[[int, int], StructuredLinear],
+        activation: Activation = "gelu_new",
+    ) -> None:
+        super().__init__()
+        self.down = down(in_features, width)
+        self.down_bias = nn.Parameter(torch.zeros(width))
+        self.activation = activation
+        self.up = up(width, out_features)
+        self.up_bias = nn.Parameter(torch.zeros(out_features))
+
+    def forward(self, x: Tensor) -> Tensor:
+        h = self.down(x)
+        h = ACTIVATIONS[self.activation](h + self.down_bias.to(h.dtype))
+        y: Tensor = self.up(h)
+        return y + self.up_bias.to(y.dtype)
+
+    def extra_repr(self) -> str:
+        return f"activation={self.activation}"
+
+
+def bottleneck_width(width: int, reduction_factor: int) -> int:
+    """The width of a bottleneck, `width // reduction_factor`.
+
+    Raises:
+        ValueError: if nothing would be left.
+    """
+    if not 1 <= reduction_factor <= width:
+        raise ValueError(f"`reduction_factor`={reduction_factor} must lie between 1 and the width, {width}.")
+    return width // reduction_factor

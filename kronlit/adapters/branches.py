@@ -1,0 +1,52 @@
+"""Kronecker products side by side, the body of KronA^B: Edalati et al., 2022, arXiv:2212.10650, appendix B.2."""
+
+import torch
+from torch import Tensor, nn
+
+from kronlit.structured import Kronecker
+
+
+class KroneckerBranches(nn.Module):
+    r"""The sum of several affine maps with a Kronecker product each, :math:`\sum_k (A_k \otimes B_k) x + b_k`.
+
+    Biases start as zero.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        num_branches: how many maps.
+        output_biases: how many of them have a bias on their output, of `out_features`.
+        inner_biases: how many of them have a bias between their two small products, of the shape that lies there,
+            `(a_1, b_2)` for :math:`(a_1, a_2)` the shape of :math:`A` and :math:`(b_1, b_2)` that of :math:`B`.
+        a_shape: see `kronlit.structured.Kronecker`.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        num_branches: int = 1,
+        output_biases: int = 0,
+        inner_biases: int = 0,
+        a_shape: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__()
+        branches = [Kronecker(in_features, out_features, a_shape) for _ in range(num_branches)]
+        self.branches = nn.ModuleList(branches)
+        inner = (branches[0].a.shape[0], branches[0].b.shape[1])
+        self.output_bias = nn.ParameterList(torch.zeros(out_features) for _ in range(output_biases))
+        self.inner_bias = nn.ParameterList(torch.zeros(inner) for _ in range(inner_biases))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = sum(branch(x) for branch in self.branches)
+        for bias in self._biases():
+            y = y + bias.to(y.dtype)
+        return y
+
+    def _biases(self) -> list[Tensor]:
+        """All biases as they appear on the output: `(AX + C)Bᵀ = AXBᵀ + CBᵀ`, and CBᵀ is the same for all tokens."""
+        inner = zip(self.branches, self.inner_bias, strict=False)
+        return [*self.output_bias, *((bias @ branch.b.mT).flatten() for branch, bias in inner)]

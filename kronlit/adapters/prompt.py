@@ -1,0 +1,75 @@
+"""Soft prompts: Lester et al., The power of scale for parameter-efficient prompt tuning, 2021, arXiv:2104.08691."""
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kronlit.adapters.placement import Placement
+
+
+class SoftPrompt(Placement):
+    """Trained embeddings before those of the input of a sequence-to-sequence model's encoder.
+
+    Args:
+        host: the encoder.
+        in_features: width of its embeddings.
+        out_features: the same.
+        prompt: the embeddings at the start, `(num_tokens, in_features)`.
+    """
+
+    takes_blocks = True
+
+    def __init__(self, host: nn.Module, in_features: int, out_features: int, prompt: Tensor) -> None:
+        super().__init__(host, in_features, out_features)
+        self.prompt = nn.Parameter(prompt)
+        self.main_input_name = "input_ids"  # generation asks
+
+    def forward(
+        self,
+        input_ids: Tensor | None = None,
+        attention_mask: Tensor | None = None,
+        inputs_embeds: Tensor | None = None,
+        **kwargs: Any,
+    ) -> Any:
+        if inputs_embeds is None:
+            inputs_embeds = self.host.get_input_embeddings()(input_ids)  # type: ignore[operator]
+        if attention_mask is None:
+            attention_mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
+        prompt = self.prompt.to(inputs_embeds.dtype).expand(len(inputs_embeds), -1, -1)
+        return self.host(
+            inputs_embeds=torch.cat((prompt, inputs_embeds), dim=1),
+            attention_mask=F.pad(attention_mask, (len(self.prompt), 0), value=1),
+            **kwargs,
+        )
+
+    @property
+    def obstacle(self) -> str | None:
+        return "a soft prompt is a longer input, no change of a weight"
+
+
+class PromptedDecoder(Placement):
+    """The decoder beside a `SoftPrompt`: it attends to the prompt, so its mask over the input has room for that.
+
+    Args:
+        host: the decoder.
+        in_features: width of its embeddings.
+        out_features: the same.
+        num_tokens: length of the prompt.
+    """
+
+    takes_blocks = True
+
+    def __init__(self, host: nn.Module, in_features: int, out_features: int, num_tokens: int) -> None:
+        super().__init__(host, in_features, out_features)
+        self.num_tokens = num_tokens
+
+    def forward(self, *args: Any, encoder_attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
+        if encoder_attention_mask is not None:
+            encoder_attention_mask = F.pad(encoder_attention_mask, (self.num_tokens, 0), value=1)
+        return self.host(*args, encoder_attention_mask=encoder_attention_mask, **kwargs)
+
+    @property
+    def obstacle(self) -> str | None:
+        return "its encoder has a soft prompt"

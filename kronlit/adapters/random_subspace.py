@@ -1,0 +1,86 @@
+"""Weights that move in one random subspace: Aghajanyan et al., Intrinsic dimensionality, 2021, arXiv:2012.13255."""
+
+from collections.abc import Iterable
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from kronlit.structured.fastfood import Fastfood
+
+
+class RandomSubspace(nn.Module):
+    r"""The parametrisation of one tensor, :math:`\theta_0 + \lambda P \theta` (SAID, equation 3).
+
+    Args:
+        theta: the coordinates in the subspace, `(d,)`, zero at the start; one parameter for all tensors.
+        numel: numbers in the tensor.
+        seed: of its projection :math:`P`.
+    """
+
+    def __init__(self, theta: nn.Parameter, numel: int, seed: int) -> None:
+        super().__init__()
+        self.theta = theta
+        self.scale = nn.Parameter(torch.ones((), device=theta.device))
+        self.projection = Fastfood(len(theta), numel, seed)
+        self._value: tuple[Any, Tensor] | None = None
+
+    def forward(self, original: Tensor) -> Tensor:
+        # Formed once a step: Hugging Face code reads `weight` several times a layer, and decoding runs many layers.
+        state = (self.theta._version, self.scale._version, original._version, torch.is_grad_enabled(), original.device)
+        if self._value is None or self._value[0] != state:
+            value = original + (self.scale * self.projection(self.theta)).view_as(original)
+            if value.requires_grad:
+                value.register_hook(self._forget)  # backward frees the graph that this value hangs on
+            self._value = (state, value)
+        return self._value[1]
+
+    def _forget(self, gradient: Tensor) -> None:
+        self._value = None
+
+
+def restrict(model: nn.Module, parameters: Iterable[nn.Parameter], dimension: int, seed: int) -> None:
+    """Let `parameters` of `model` move in one random subspace; they stay tied where they are.
+
+    Args:
+        model: whose modules hold the parameters.
+        parameters: what moves.
+        dimension: numbers that are trained in all, the λ of each tensor included.
+        seed: of the projections.
+
+    Raises:
+        ValueError: if `dimension` does not exceed the number of tensors.
+    """
+    order = {id(parameter): number for number, parameter in enumerate(parameters)}
+    if dimension <= len(order):
+        raise ValueError(
+            f"`intrinsic_dimension`={dimension} must exceed the number of tensors, {len(order)}, as each has a scale."
+        )
+    device = next(model.parameters()).device
+    theta = nn.Parameter(torch.zeros(dimension - len(order), device=device))
+    moves: dict[int, RandomSubspace] = {}
+    holders = [(module, name, p) for module in model.modules() for name, p in module.named_parameters(recurse=False)]
+    for module, name, parameter in holders:
+        number = order.get(id(parameter))
+        if number is not None:
+            if number not in moves:
+                moves[number] = RandomSubspace(theta, parameter.numel(), seed * 1_000_003 + number).to(device)
+            parametrize.register_parametrization(module, name, moves[number], unsafe=True)
+
+
+def settle(model: nn.Module) -> None:
+    """Make every weight that moves in a subspace an ordinary one, of its present value, for good."""
+    holders = [module for module in list(model.modules()) if parametrize.is_parametrized(module)]
+    moving = [
+        (module, name, parametrisations)
+        for module in holders
+        for name, parametrisations in dict(module.parametrizations.items()).items()  # type: ignore[union-attr, operator]
+        if isinstance(parametrisations[0], RandomSubspace)
+    ]
+    originals = {id(parametrisations.original): parametrisations for _, _, parametrisations in moving}
+    for parametrisations in originals.values():  # of those that are tied, one
+        with torch.no_grad():
+            parametrisations.original.copy_(parametrisations[0](parametrisations.original))
+    for module, name, _ in moving:
+        parametrize.remove_parametrizations(module, name, leave_parametrized=False)
