@@ -5,16 +5,48 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kronlit.adapters import merge, trainable_report
-    from kronlit.methods import BitFit, FullFineTuning, HeadOnly, KronA, LoRA, Method, inject
+    from kronlit.methods import (
+        PA,
+        AdapterDrop,
+        BitFit,
+        Compacter,
+        CompacterPP,
+        FullFineTuning,
+        HeadOnly,
+        Houlsby,
+        IntrinsicSAID,
+        KronA,
+        KronAB,
+        KronABRes,
+        LoRA,
+        LowRankAdapter,
+        Method,
+        Pfeiffer,
+        PHMAdapter,
+        PromptTuning,
+        inject,
+    )
 
 __version__ = "0.1.0"
 __all__ = [
+    "PA",
+    "AdapterDrop",
     "BitFit",
+    "Compacter",
+    "CompacterPP",
     "FullFineTuning",
     "HeadOnly",
+    "Houlsby",
+    "IntrinsicSAID",
     "KronA",
+    "KronAB",
+    "KronABRes",
     "LoRA",
+    "LowRankAdapter",
     "Method",
+    "PHMAdapter",
+    "Pfeiffer",
+    "PromptTuning",
     "inject",
     "merge",
     "trainable_report",

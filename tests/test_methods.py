@@ -2,10 +2,28 @@
 
 import pytest
 import torch
-from transformers import RobertaConfig, RobertaModel, T5Config, T5ForConditionalGeneration
+from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, T5Config, T5ForConditionalGeneration
 
 import kronlit
-from kronlit import BitFit, FullFineTuning, HeadOnly, KronA, LoRA
+from kronlit import (
+    PA,
+    AdapterDrop,
+    BitFit,
+    Compacter,
+    CompacterPP,
+    FullFineTuning,
+    HeadOnly,
+    Houlsby,
+    IntrinsicSAID,
+    KronA,
+    KronAB,
+    KronABRes,
+    LoRA,
+    LowRankAdapter,
+    Pfeiffer,
+    PHMAdapter,
+    PromptTuning,
+)
 
 # The papers' code resizes T5's vocabulary to the tokenizer's 32,100, hence their 222,882,048 parameters.
 T5_BASE = T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32100, decoder_start_token_id=0)
@@ -19,25 +37,78 @@ ROBERTA_LARGE = RobertaConfig(
     num_attention_heads=16,
     intermediate_size=4096,
 )
+BERT_BASE = BertConfig()
+NORMS = ("layer_norm",)
 PUBLISHED = [
-    # Edalati et al., table 1 (0.07 %): with the layer norms, 158,208 of 222,882,048
-    (T5_BASE, KronA(), 110_592),
-    (T5_BASE, KronA(trains=("layer_norm",)), 158_208),
-    (T5_BASE, KronA(a_shape=(2, 384), trains=("layer_norm",)), 158_208),
-    (T5_BASE, LoRA(rank=1), 110_592),
-    (T5_BASE, LoRA(rank=1, trains=("layer_norm",)), 158_208),
-    # Mahabadi et al., table 1: BitFit 0.126 %, with the language-model head's bias; full fine-tuning
-    (T5_BASE, BitFit(), 282_468),
-    (T5_BASE, FullFineTuning(), 222_882_048),
-    (T5_BASE, HeadOnly(), 0),
-    (ROBERTA_BASE, KronA(), 36_864),
-    (ROBERTA_BASE, LoRA(rank=1), 36_864),
-    (ROBERTA_BASE, LoRA(rank=8), 294_912),
-    (ROBERTA_BASE, FullFineTuning(), 124_645_632),
+    # T5-base, each method with the layer norms where its paper trains them. Edalati et al., table 1: KronA and LoRA
+    # 0.07, PA 0.06, KronA^B about 0.07 (two modules a block, a bias each), Adapter 0.07 (Houlsby of width 1)
+    (T5_BASE, KronA(), 110_592, None),
+    (T5_BASE, KronA(trains=NORMS), 158_208, "0.0710"),
+    (T5_BASE, KronA(a_shape=(2, 384), trains=NORMS), 158_208, "0.0710"),
+    (T5_BASE, LoRA(rank=1), 110_592, None),
+    (T5_BASE, LoRA(rank=1, trains=NORMS), 158_208, "0.0710"),
+    (T5_BASE, KronAB(trains=NORMS), 158_208, "0.0710"),
+    (T5_BASE, KronAB(num_biases=1, trains=NORMS), 139_776, "0.0627"),
+    (T5_BASE, KronAB(num_biases=2, bias_per="module", trains=NORMS), 185_856, "0.0834"),
+    (T5_BASE, KronAB(modules_per_block=1, num_biases=0, trains=NORMS), 84_480, "0.0379"),
+    (T5_BASE, KronABRes(trains=NORMS), 158_208 + 24, "0.0710"),
+    (T5_BASE, PA(trains=NORMS), 139_824, "0.0627"),
+    (T5_BASE, Houlsby(reduction_factor=768, trains=NORMS), 158_256, "0.0710"),
+    # Mahabadi et al., tables 1 and 5 to 8, bottleneck 24
+    (T5_BASE, Houlsby(trains=NORMS), 1_855_104, "0.8323"),
+    (T5_BASE, Pfeiffer(trains=NORMS), 951_360, "0.4268"),
+    (T5_BASE, AdapterDrop(trains=NORMS), 1_101_984, "0.4944"),
+    (T5_BASE, LowRankAdapter(trains=NORMS), 161_664, "0.0725"),
+    (T5_BASE, PHMAdapter(phm_dim=4, trains=NORMS), 534_144, "0.2397"),
+    (T5_BASE, PHMAdapter(phm_dim=8, trains=NORMS), 355_968, "0.1597"),
+    (T5_BASE, PHMAdapter(phm_dim=12, trains=NORMS), 398_976, "0.1790"),
+    (T5_BASE, Compacter(phm_dim=4, trains=NORMS), 161_728, "0.0726"),
+    (T5_BASE, Compacter(phm_dim=8, trains=NORMS), 162_176, "0.0728"),
+    (T5_BASE, Compacter(phm_dim=12, trains=NORMS), 163_392, "0.0733"),
+    (T5_BASE, CompacterPP(phm_dim=4, trains=NORMS), 104_704, "0.0470"),
+    (T5_BASE, CompacterPP(phm_dim=8, trains=NORMS), 105_152, "0.0472"),
+    (T5_BASE, CompacterPP(phm_dim=12, trains=NORMS), 106_368, "0.0477"),
+    (T5_BASE, PromptTuning(), 76_800, "0.0345"),
+    (T5_BASE, IntrinsicSAID(), 20_000, "0.0090"),
+    (T5_BASE, BitFit(), 282_468, "0.1267"),  # with the language-model head's bias
+    (T5_BASE, FullFineTuning(), 222_882_048, "100.0000"),
+    (T5_BASE, HeadOnly(), 0, "0.0000"),
+    # Without the layer norms
+    (T5_BASE, Houlsby(), 1_807_488, None),
+    (T5_BASE, Compacter(phm_dim=12), 115_776, None),
+    (ROBERTA_BASE, KronA(), 36_864, None),
+    (ROBERTA_BASE, KronAB(modules_per_block=1), 27_648, None),
+    (ROBERTA_BASE, KronAB(), 55_296, None),
+    (ROBERTA_BASE, KronABRes(modules_per_block=1), 27_648 + 12, None),
+    (ROBERTA_BASE, Compacter(), 57_088, None),
+    (ROBERTA_BASE, CompacterPP(), 28_576, None),
+    (ROBERTA_BASE, PHMAdapter(phm_dim=4), 243_264, None),
+    (ROBERTA_BASE, PHMAdapter(phm_dim=8), 154_176, None),
+    (ROBERTA_BASE, PHMAdapter(phm_dim=12), 175_680, None),
+    (ROBERTA_BASE, Houlsby(), 903_744, None),
+    (ROBERTA_BASE, Pfeiffer(), 451_872, None),
+    (ROBERTA_BASE, LoRA(rank=1), 36_864, None),
+    (ROBERTA_BASE, LoRA(rank=8), 294_912, None),
+    (ROBERTA_BASE, FullFineTuning(), 124_645_632, None),
+    (ROBERTA_BASE, HeadOnly(trains=NORMS), 38_400, None),
     # 12 x (q, k, v, o 4 x 768, feed-forward 3,072 + 768, two layer norms), embeddings' layer norm, pooler
-    (ROBERTA_BASE, BitFit(), 12 * (4 * 768 + 3072 + 768 + 2 * 768) + 768 + 768),
-    (ROBERTA_LARGE, KronA(), 98_304),
-    (ROBERTA_LARGE, LoRA(rank=8), 786_432),
+    (ROBERTA_BASE, BitFit(), 12 * (4 * 768 + 3072 + 768 + 2 * 768) + 768 + 768, None),
+    (BERT_BASE, KronA(), 36_864, "0.0337"),
+    (BERT_BASE, Compacter(), 57_088, None),
+    (BERT_BASE, CompacterPP(), 28_576, None),
+    (BERT_BASE, HeadOnly(trains=NORMS), 38_400, None),
+    (BERT_BASE, FullFineTuning(), 109_482_240, None),
+    (ROBERTA_LARGE, KronA(), 98_304, None),
+    (ROBERTA_LARGE, KronAB(modules_per_block=1), 73_728, None),
+    (ROBERTA_LARGE, KronAB(), 147_456, None),
+    (ROBERTA_LARGE, Compacter(), 152_128, None),
+    (ROBERTA_LARGE, CompacterPP(), 76_096, None),
+    (ROBERTA_LARGE, PHMAdapter(phm_dim=4), 843_264, None),
+    (ROBERTA_LARGE, PHMAdapter(phm_dim=8), 493_056, None),
+    (ROBERTA_LARGE, Houlsby(), 3_196_416, None),
+    (ROBERTA_LARGE, Pfeiffer(), 1_598_208, None),
+    (ROBERTA_LARGE, LoRA(rank=8), 786_432, None),
+    (ROBERTA_LARGE, HeadOnly(trains=NORMS), 100_352, None),
 ]
 
 
@@ -45,18 +116,23 @@ def trained(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
 
 
-@pytest.mark.parametrize(("config", "method", "count"), PUBLISHED, ids=lambda value: str(value)[:40])
-def test_counts_are_the_published_ones(config, method, count):
+@pytest.mark.parametrize(("config", "method", "count", "per_cent"), PUBLISHED, ids=lambda value: str(value)[:60])
+def test_counts_are_the_published_ones(config, method, count, per_cent):
     with torch.device("meta"):
-        model = (T5ForConditionalGeneration if config is T5_BASE else RobertaModel)(config)
-    assert trained(kronlit.inject(model, method)) == count
+        model = {"t5": T5ForConditionalGeneration, "bert": BertModel, "roberta": RobertaModel}[config.model_type](
+            config
+        )
+    kronlit.inject(model, method)
+    assert trained(model) == count
+    if per_cent is not None:
+        assert kronlit.trainable_report(model).splitlines()[-1].split()[-2:] == [f"{count:,}", per_cent]
 
 
-def test_the_percentage_of_krona_is_the_published_one():
+def test_a_width_that_the_rule_does_not_divide_is_refused():
     with torch.device("meta"):
-        model = T5ForConditionalGeneration(T5_BASE)
-    report = kronlit.trainable_report(kronlit.inject(model, KronA(trains=("layer_norm",))))
-    assert report.splitlines()[-1].split()[-1] == "0.0710"
+        model = RobertaModel(ROBERTA_LARGE)
+    with pytest.raises(ValueError, match=r"`phm_dim`=12 must divide the map's shape \(32, 1024\)"):
+        kronlit.inject(model, PHMAdapter(phm_dim=12))
 
 
 def test_an_unknown_group_is_an_error_that_lists_the_groups():

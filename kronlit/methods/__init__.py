@@ -2,7 +2,31 @@
 
 from kronlit.methods.base import Method, inject
 from kronlit.methods.baselines import BitFit, FullFineTuning, HeadOnly
-from kronlit.methods.krona import KronA
+from kronlit.methods.compacter import Compacter, CompacterPP, LowRankAdapter, PHMAdapter
+from kronlit.methods.houlsby import PA, AdapterDrop, Houlsby, Pfeiffer
+from kronlit.methods.intrinsic_said import IntrinsicSAID
+from kronlit.methods.krona import KronA, KronAB, KronABRes
 from kronlit.methods.lora import LoRA
+from kronlit.methods.prompt_tuning import PromptTuning
 
-__all__ = ["BitFit", "FullFineTuning", "HeadOnly", "KronA", "LoRA", "Method", "inject"]
+__all__ = [
+    "PA",
+    "AdapterDrop",
+    "BitFit",
+    "Compacter",
+    "CompacterPP",
+    "FullFineTuning",
+    "HeadOnly",
+    "Houlsby",
+    "IntrinsicSAID",
+    "KronA",
+    "KronAB",
+    "KronABRes",
+    "LoRA",
+    "LowRankAdapter",
+    "Method",
+    "PHMAdapter",
+    "Pfeiffer",
+    "PromptTuning",
+    "inject",
+]

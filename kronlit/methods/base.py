@@ -4,8 +4,9 @@ from typing import Literal, TypeVar, get_args
 
 from torch import nn
 
-from kronlit.adapters import Insertion, placements
+from kronlit.adapters import Insertion, Placement
 from kronlit.adapters import inject as insert
+from kronlit.adapters.random_subspace import RandomSubspace
 
 Group = Literal["head", "layer_norm", "bias", "all"]
 Model = TypeVar("Model", bound=nn.Module)
@@ -31,7 +32,7 @@ class Method:
         Raises:
             ValueError: if the model already holds adapters, or a site or a shape does not suit it.
         """
-        if any(True for _ in placements(model)):
+        if any(isinstance(module, (Placement, RandomSubspace)) for module in model.modules()):
             raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
         own = {name: group(model, name) for name in self.trains}
         model.requires_grad_(False)

@@ -1,0 +1,85 @@
+"""Mahabadi et al., Compacter: efficient low-rank hypercomplex adapter layers, 2021, arXiv:2106.04647."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+
+from kronlit.methods.houlsby import Houlsby
+from kronlit.structured import PHM, LowRank, StructuredLinear
+
+
+@dataclass(frozen=True)
+class Compacter(Houlsby):
+    """Bottleneck adapters of hypercomplex matrices of low rank, with one rule for the whole model (section 4).
+
+    After self-attention and the feed-forward network of every layer, on T5 never after cross-attention.
+
+    Args:
+        phm_dim: the number n of Kronecker products in a matrix; it must divide the model's width and the bottleneck.
+        reduction_factor: the bottleneck is the model's width divided by this.
+        rank: of the right factor of each Kronecker product.
+        activation: relu, gelu, gelu_new, silu, mish or tanh.
+        sites: where.
+        trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
+    """
+
+    phm_dim: int = 4
+    rank: int = 1
+
+    def matrix(self) -> Callable[[int, int], StructuredLinear]:
+        return partial(PHM, phm_dim=self.phm_dim, rank=self.rank, shared_rule=True)
+
+
+@dataclass(frozen=True)
+class CompacterPP(Compacter):
+    """Compacter++: Compacter after the feed-forward network alone.
+
+    Args:
+        phm_dim: the number n of Kronecker products in a matrix; it must divide the model's width and the bottleneck.
+        reduction_factor: the bottleneck is the model's width divided by this.
+        rank: of the right factor of each Kronecker product.
+        activation: relu, gelu, gelu_new, silu, mish or tanh.
+        sites: where.
+        trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
+    """
+
+    sites: tuple[str, ...] = ("ffn_output",)
+
+
+@dataclass(frozen=True)
+class PHMAdapter(Houlsby):
+    """Bottleneck adapters of hypercomplex matrices, each with a rule of its own and of full rank (section 3).
+
+    Args:
+        phm_dim: the number n of Kronecker products in a matrix; it must divide the model's width and the bottleneck.
+        reduction_factor: the bottleneck is the model's width divided by this.
+        activation: relu, gelu, gelu_new, silu, mish or tanh.
+        sites: where; on T5, self_attention_output leaves cross-attention alone.
+        trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
+    """
+
+    phm_dim: int = 12
+
+    def matrix(self) -> Callable[[int, int], StructuredLinear]:
+        return partial(PHM, phm_dim=self.phm_dim)
+
+
+@dataclass(frozen=True)
+class LowRankAdapter(Houlsby):
+    """Bottleneck adapters of low-rank matrices, a baseline of the paper.
+
+    Both factors start Glorot-uniform with gain √2. The authors' code multiplies the factors elementwise, which is
+    their product for rank 1 alone; here it is the product for every rank.
+
+    Args:
+        rank: of each matrix.
+        reduction_factor: the bottleneck is the model's width divided by this.
+        activation: relu, gelu, gelu_new, silu, mish or tanh.
+        sites: where; on T5, self_attention_output leaves cross-attention alone.
+        trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
+    """
+
+    rank: int = 1
+
+    def matrix(self) -> Callable[[int, int], StructuredLinear]:
+        return partial(LowRank, rank=self.rank, init="glorot")
