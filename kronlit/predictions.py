@@ -27,7 +27,7 @@ class PredictionWriter(Callback):
         except OSError as error:
             raise ValueError(f"`predictions`={str(path)!r} cannot be written: {error.strerror}.") from error
         self.path = path
-        self.scores: dict[tuple[int, int], list[float]] = {}
+        self.scores: dict[tuple[int, int], Any] = {}
 
     def on_predict_batch_end(
         self,
@@ -38,7 +38,8 @@ class PredictionWriter(Callback):
         batch_idx: int,
         dataloader_idx: int = 0,
     ) -> None:
-        rows, scores = outputs["row"].tolist(), outputs["scores"].tolist()
+        rows = outputs["row"].tolist()
+        scores = outputs["texts"] if "texts" in outputs else outputs["scores"].tolist()
         self.scores |= {(dataloader_idx, row): score for row, score in zip(rows, scores, strict=True)}
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -65,8 +66,10 @@ class PredictionWriter(Callback):
         print(f"{len(lines)} predictions in {self.path}")
 
 
-def labelled(task: Task, scores: list[float]) -> dict[str, Any]:
-    """The label, and the score of each class; for regression the number."""
+def labelled(task: Task, scores: Any) -> dict[str, Any]:
+    """The label, and the score of each class; for regression the number, for free text the answer."""
+    if task.free_text:
+        return {"answer": scores}
     if task.is_regression:
         return {"label": scores[0]}
     best = max(range(len(scores)), key=scores.__getitem__)

@@ -1,11 +1,10 @@
 """GLUE: Wang et al., 2019, arXiv:1804.07461, from the hub or a local folder, in the splits that papers use."""
 
-from pathlib import Path
 from typing import Literal
 
-import torch
-from datasets import Dataset, load_dataset
+from datasets import Dataset
 
+from kronlit.data import benchmark
 from kronlit.data.tasks import GLUE_TASKS
 from kronlit.data.text import TextData
 
@@ -83,37 +82,11 @@ class GLUE(TextData):
             return self.read({"validation": "validation_mismatched", "test": "validation_matched"}[split])
         if task in HALVED and split != "train":
             rows = self.read("validation")
-            return self._part(rows, len(rows) // 2, split)
+            return benchmark.part(rows, len(rows) // 2, split, self.split_seed)
         if task in HELD_OUT and split != "test":
-            return self._part(self.read("train"), 1000, split)
+            return benchmark.part(self.read("train"), 1000, split, self.split_seed)
         return self.read({"train": "train", "test": "validation"}[split])
 
-    def _part(self, rows: Dataset, validation: int, split: str) -> Dataset:
-        """The first `validation` rows of a seeded permutation, or those after them."""
-        order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.split_seed)).tolist()
-        return rows.select(order[:validation] if split == "validation" else order[validation:])
-
     def read(self, split: str) -> Dataset:
-        """The rows of an official split.
-
-        Raises:
-            ValueError: if neither the folder nor the hub has them.
-        """
-        task = self.task.name
-        if self.path is None:
-            try:
-                return load_dataset(HUB_ID, task, split=split)
-            except (ConnectionError, OSError, ValueError) as error:
-                reason = str(error).splitlines()[0]
-                raise ValueError(
-                    f"{HUB_ID} has no {task}/{split} that can be reached ({reason}); "
-                    f"give a local folder of its layout with `--data.path`."
-                ) from error
-        folder = Path(self.path, task)
-        files = sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*.parquet")})
-        if not files:
-            raise ValueError(f"`data.path`={self.path!r} has no {task}/{split}.parquet, which this run needs.")
-        try:
-            return Dataset.from_parquet([str(file) for file in files])
-        except Exception as error:  # whatever pyarrow and datasets make of a damaged file
-            raise ValueError(f"{folder / split}.parquet cannot be read: {error.__cause__ or error}") from error
+        """The rows of an official split; `ValueError` if neither the folder nor the hub has them."""
+        return benchmark.read(HUB_ID, self.task.name, split, self.path)

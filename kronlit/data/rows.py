@@ -47,7 +47,8 @@ def columns(task: Task) -> str:
 
 def check_rows(rows: Dataset, task: Task, where: str) -> None:
     """Raise `ValueError` unless `rows` has the columns of `task` and labels of its range (-1: hidden)."""
-    if missing := [column for column in (*task.columns, "label") if column not in rows.column_names]:
+    needed = (*task.columns, "answers" if task.free_text else "label")
+    if missing := [column for column in needed if column not in rows.column_names]:
         raise ValueError(f"{where} has no column {missing[0]!r}; it has {', '.join(rows.column_names)}.")
     if not len(rows):
         raise ValueError(f"{where} has no rows.")
@@ -56,6 +57,12 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
             raise ValueError(f"{where}: column {column!r} must hold text, not {rows.features[column].dtype}.")
         if rows.data.column(column).null_count:
             raise ValueError(f"{where}: column {column!r} is empty in {rows.data.column(column).null_count} rows.")
+    if not task.free_text:
+        check_numbers(rows, task, where)
+
+
+def check_numbers(rows: Dataset, task: Task, where: str) -> None:
+    """Raise `ValueError` unless all labels are numbers of the task's range, or -1."""
     kind, kinds = rows.features["label"].dtype, ("int", "uint", "float") if task.is_regression else ("int", "uint")
     if not kind.startswith(kinds):
         raise ValueError(

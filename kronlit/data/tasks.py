@@ -10,13 +10,15 @@ class Task:
 
     Args:
         name: as in the data set's own configuration name.
-        columns: the text columns, one or two, in the order a classifier reads them.
+        columns: the text columns.
         labels: names of the classes, in the order of their integers; none for regression.
         metrics: names of the metrics (`kronlit.metrics`); the first is reported by the papers, their mean selects
             the checkpoint.
         source: how the columns read as one text for a text-to-text model.
         span: least and greatest number that a regression's label may be.
         validation: names of further validation sets beside the first, as MNLI has.
+        segments: how the columns read as one or two texts for a classifier; by default, one or two columns are these.
+        free_text: whether the answer is a text of its own; rows then have `answers`, all that are right.
     """
 
     name: str
@@ -26,11 +28,13 @@ class Task:
     source: str = ""
     validation: tuple[str, ...] = ()
     span: tuple[float, float] = (0.0, 0.0)
+    segments: tuple[str, ...] = ()
+    free_text: bool = False
 
     @property
     def is_regression(self) -> bool:
         """Whether the label is a number rather than a class."""
-        return not self.labels
+        return not self.labels and not self.free_text
 
     @property
     def num_labels(self) -> int:
@@ -40,6 +44,16 @@ class Task:
     def source_text(self, row: dict[str, str]) -> str:
         """The columns of a row as one text."""
         return self.source.format(**row)
+
+    def classifier_segments(self) -> tuple[str, ...]:
+        """Templates of the one or two texts that a classifier reads.
+
+        Raises:
+            ValueError: if the task has no such form.
+        """
+        if self.free_text or not (self.segments or len(self.columns) <= 2):
+            raise ValueError(f"{self.name!r} has no form for `SequenceClassification`: use `TextToText`.")
+        return self.segments or tuple(f"{{{column}}}" for column in self.columns)
 
     def target_text(self, label: float) -> str:
         """The label as text: the class's integer, or the number rounded to one decimal."""
@@ -53,9 +67,9 @@ class Task:
         return float(text) if re.fullmatch(r"-?\d{1,9}(\.\d+)?", text) else -1.0
 
 
-def pair(first: str, second: str) -> str:
-    """The text-to-text source of two columns."""
-    return f"{first}: {{{first}}} {second}: {{{second}}}"
+def named(*columns: str) -> str:
+    """The text-to-text source of columns, each after its name."""
+    return " ".join(f"{column}: {{{column}}}" for column in columns)
 
 
 NLI = ("entailment", "neutral", "contradiction")
@@ -73,21 +87,21 @@ GLUE_TASKS = {
             ("sentence1", "sentence2"),
             ("not_equivalent", "equivalent"),
             ("f1", "accuracy"),
-            pair("sentence1", "sentence2"),
+            named("sentence1", "sentence2"),
         ),
         Task(
             "qqp",
             ("question1", "question2"),
             ("not_duplicate", "duplicate"),
             ("accuracy", "f1"),
-            pair("question1", "question2"),
+            named("question1", "question2"),
         ),
         Task(
             "stsb",
             ("sentence1", "sentence2"),
             (),
             ("pearson", "spearman"),
-            pair("sentence1", "sentence2"),
+            named("sentence1", "sentence2"),
             span=(0.0, 5.0),
         ),
         Task("mnli", ("premise", "hypothesis"), NLI, ("accuracy",), PREMISE_HYPOTHESIS, ("mismatched",)),
@@ -96,23 +110,76 @@ GLUE_TASKS = {
             ("question", "sentence"),
             ("entailment", "not_entailment"),
             ("accuracy",),
-            pair("question", "sentence"),
+            named("question", "sentence"),
         ),
         Task(
             "rte",
             ("sentence1", "sentence2"),
             ("entailment", "not_entailment"),
             ("accuracy",),
-            pair("sentence1", "sentence2"),
+            named("sentence1", "sentence2"),
         ),
         Task(
             "wnli",
             ("sentence1", "sentence2"),
             ("not_entailment", "entailment"),
             ("accuracy",),
-            pair("sentence1", "sentence2"),
+            named("sentence1", "sentence2"),
         ),
         Task("ax", ("premise", "hypothesis"), NLI, ("matthews",), PREMISE_HYPOTHESIS),
+    )
+}
+
+NO_YES = ("False", "True")
+
+# SuperGLUE: Wang et al., 2019, arXiv:1905.00537. The class names are those of the hub data set aps/super_glue.
+SUPER_GLUE_TASKS = {
+    task.name: task
+    for task in (
+        Task("boolq", ("question", "passage"), NO_YES, source=named("question", "passage")),
+        Task(
+            "cb",
+            ("premise", "hypothesis"),
+            ("entailment", "contradiction", "neutral"),
+            ("macro_f1", "accuracy"),
+            named("premise", "hypothesis"),
+        ),
+        Task(
+            "copa",
+            ("premise", "choice1", "choice2", "question"),
+            ("choice1", "choice2"),
+            source=named("premise", "choice1", "choice2", "question"),
+        ),
+        Task(
+            "multirc",
+            ("question", "answer", "paragraph"),
+            NO_YES,
+            ("f1a", "exact_match"),
+            named("question", "answer", "paragraph"),
+            segments=("{paragraph}", "{question} {answer}"),
+        ),
+        Task(
+            "record",
+            ("query", "entities", "passage"),
+            (),
+            ("answer_f1", "answer_exact_match"),
+            "record query: {query} entities: {entities} passage: {passage}",
+            free_text=True,
+        ),
+        Task(
+            "rte",
+            ("premise", "hypothesis"),
+            ("entailment", "not_entailment"),
+            source=named("premise", "hypothesis"),
+        ),
+        Task(
+            "wic",
+            ("sentence1", "sentence2", "word"),
+            NO_YES,
+            source=named("sentence1", "sentence2", "word"),
+            segments=("{word}: {sentence1}", "{sentence2}"),
+        ),
+        Task("wsc", ("text",), NO_YES, source=named("text")),
     )
 }
 

@@ -120,14 +120,19 @@ class TextData(LightningDataModule):
 
     def check_labels(self, split: str) -> None:
         """Raise `ValueError` if the labels of a split are hidden."""
-        if -1 in self.rows(split)["label"]:
+        rows = self.rows(split)
+        hidden = not all(rows["answers"]) if self.task.free_text else -1 in rows["label"]
+        if hidden:
             raise ValueError(
                 f"the labels of {self.task.name}/{split} are hidden (-1), so it cannot be scored: use `validate`, "
                 "`predict`, or splits that hold out labelled rows (GLUE: `--data.splits mahabadi`)."
             )
 
     def encoded(self, split: str) -> Dataset:
-        """The rows of a split as the module's features, with `label`, `row` and `length`."""
+        """The rows of a split as the module's features, with `label`, `row` and `length`.
+
+        Where the rows have them, also `group`, the number of the group that is scored together, and `answers`.
+        """
         if split not in self._encoded:
             assert self.trainer is not None
             module: Any = self.trainer.lightning_module
@@ -138,6 +143,7 @@ class TextData(LightningDataModule):
 
             def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
                 features: dict[str, list[Any]] = module.encode(batch)
+                features |= {name: batch[name] for name in ("group", "answers") if name in batch}
                 labels = batch.get("label", [-1] * len(indices))
                 return features | {"label": labels, "row": indices, "length": [len(f) for f in features["input_ids"]]}
 

@@ -23,7 +23,8 @@ from kronlit.modules.plm import load_config, load_tokenizer
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
-Batch = dict[str, Tensor]
+Batch = dict[str, Any]
+"""Tensors by name, and for free text `answers`, the right ones of each row."""
 
 
 class FrozenPLM(LightningModule):
@@ -88,11 +89,15 @@ class FrozenPLM(LightningModule):
         raise NotImplementedError
 
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The predicted label of each row (-1: none) and its loss, both `(n,)`."""
+        """The predicted label of each row (-1: none; for free text its marks, `(n, 2)`) and its loss, `(n,)`."""
         raise NotImplementedError
 
     def scores(self, batch: Batch) -> Tensor:
         """Probability of each class, `(n, num_labels)`; for regression the predicted number, `(n, 1)`."""
+        raise NotImplementedError
+
+    def texts(self, batch: Batch) -> list[str]:
+        """The answer of each row, for tasks of free text."""
         raise NotImplementedError
 
     # --- what rows become ---
@@ -117,10 +122,12 @@ class FrozenPLM(LightningModule):
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
         """Rows of tokens as one batch, padded to the longest."""
         fill = {"input_ids": self.tokenizer.pad_token_id, "target_ids": -100}
-        batch = {"row": torch.tensor([row["row"] for row in rows])}
+        batch: Batch = {name: torch.tensor([row[name] for row in rows]) for name in ("row", "group") if name in rows[0]}
+        if "answers" in rows[0]:
+            batch["answers"] = [row["answers"] for row in rows]
         label_dtype = torch.float32 if self.task.is_regression else torch.long
         batch["label"] = torch.tensor([row["label"] for row in rows], dtype=label_dtype)
-        for name in rows[0].keys() - {"row", "label", "length"}:
+        for name in rows[0].keys() - {"row", "group", "answers", "label", "length"}:
             tokens = [torch.tensor(row[name]) for row in rows]
             batch[name] = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=fill.get(name, 0))
         return batch
@@ -218,7 +225,7 @@ class FrozenPLM(LightningModule):
     def _score(self, metrics: nn.Module, batch: Batch) -> None:
         prediction, loss = self.predictions(batch)
         assert isinstance(metrics, TaskMetrics)
-        metrics.update(batch["row"], prediction, batch["label"], loss)
+        metrics.update(batch["row"], prediction, batch["label"], loss, batch.get("group"))
 
     def on_validation_epoch_end(self) -> None:
         names = ("val", *(f"val_{name}" for name in self.task.validation))
@@ -235,8 +242,10 @@ class FrozenPLM(LightningModule):
             self.log_dict(values, prog_bar=True, rank_zero_only=False)
             metrics.reset()
 
-    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Tensor]:
-        """Row numbers `(n,)` and `scores` `(n, num_labels)`."""
+    def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
+        """Row numbers `(n,)` and `scores` `(n, num_labels)`; for free text `texts`."""
+        if self.task.free_text:
+            return {"row": batch["row"], "texts": self.texts(batch)}
         return {"row": batch["row"], "scores": self.scores(batch).float()}
 
     # --- checkpoints ---

@@ -9,7 +9,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 from kronlit.modules.base import Batch, FrozenPLM
 from kronlit.modules.plm import load_model
 
-NOT_INPUTS = ("row", "label")
+NOT_INPUTS = ("row", "label", "group")
 
 
 class SequenceClassification(FrozenPLM):
@@ -30,7 +30,9 @@ class SequenceClassification(FrozenPLM):
         return load_model(AutoModelForSequenceClassification, self.plm, num_labels=self.task.num_labels)
 
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        texts = [rows[column] for column in self.task.columns]
+        columns = self.task.columns
+        each = [dict(zip(columns, texts, strict=True)) for texts in zip(*(rows[c] for c in columns), strict=True)]
+        texts = [[template.format(**row) for row in each] for template in self.task.classifier_segments()]
         return dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length))
 
     def forward(self, batch: Batch) -> Tensor:

@@ -11,12 +11,13 @@ from transformers.utils import ModelOutput
 
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
+from kronlit.metrics import marks
 from kronlit.modules.base import Batch, FrozenPLM
 from kronlit.modules.plm import load_model
 
 
 class TextToText(FrozenPLM):
-    """A frozen T5 that reads `sentence1: … sentence2: …` and writes the class's integer, or the number.
+    """A frozen T5 that reads `sentence1: … sentence2: …` and writes the class's integer, the number, or the answer.
 
     It is evaluated by greedy decoding, as in Mahabadi et al. (Compacter) and in KronA; what cannot be parsed is wrong.
     `predict` scores the text of every class instead, so its label is always one.
@@ -63,15 +64,23 @@ class TextToText(FrozenPLM):
             for texts in zip(*columns, strict=True)
         ]
         features = dict(self.tokenizer(sources, truncation=True, max_length=self.max_length))
-        if "label" in rows:
-            features["target_ids"] = self.tokenizer([self.task.target_text(label) for label in rows["label"]])[
-                "input_ids"
-            ]
+        targets = []
+        if self.task.free_text:
+            targets = [next(iter(answers), "") for answers in rows.get("answers", [])]
+        elif "label" in rows:
+            targets = [self.task.target_text(label) for label in rows["label"]]
+        if targets:
+            features["target_ids"] = self.tokenizer(targets)["input_ids"]
         return features
 
     @cached_property
     def answer_length(self) -> int:
-        """Tokens of the longest label, its end included, and one more: a longer answer than any label is none."""
+        """Tokens of the longest label, its end included, and one more: a longer answer than any label is none.
+
+        For free text 128, as in the papers' code.
+        """
+        if self.task.free_text:
+            return 128
         labels = [i / 10 for i in range(51)] if self.task.is_regression else range(len(self.task.labels))
         texts = [self.task.target_text(label) for label in labels]
         return 1 + max(map(len, self.tokenizer(texts)["input_ids"]))
@@ -106,7 +115,12 @@ class TextToText(FrozenPLM):
 
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         encoded = self._encoded(batch)
-        answers = [self.task.parse(text) for text in self._generate(batch, encoded)]
+        texts = self._generate(batch, encoded)
+        answers: list[Any]
+        if self.task.free_text:
+            answers = [marks(text, right) for text, right in zip(texts, batch["answers"], strict=True)]
+        else:
+            answers = [self.task.parse(text) for text in texts]
         prediction = torch.tensor(answers, dtype=torch.float64, device=batch["row"].device)
         return prediction, self._losses(batch, encoded)
 
@@ -120,6 +134,9 @@ class TextToText(FrozenPLM):
             num_beams=1,
         )
         return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+
+    def texts(self, batch: Batch) -> list[str]:
+        return self._generate(batch, self._encoded(batch))
 
     def scores(self, batch: Batch) -> Tensor:
         """Each class's share of the probability of all class texts; for regression the number that is generated."""

@@ -1,0 +1,37 @@
+"""What benchmarks share: reading a split from the hub or a folder, and the splits of Mahabadi et al."""
+
+from pathlib import Path
+
+import torch
+from datasets import Dataset, load_dataset
+
+
+def read(hub_id: str, task: str, split: str, path: str | None) -> Dataset:
+    """The rows of an official split of a task, from the folder `path` in the hub's layout, or else from the hub.
+
+    Raises:
+        ValueError: if neither has them.
+    """
+    if path is None:
+        try:
+            return load_dataset(hub_id, task, split=split)
+        except (ConnectionError, OSError, ValueError) as error:
+            reason = str(error).splitlines()[0]
+            raise ValueError(
+                f"{hub_id} has no {task}/{split} that can be reached ({reason}); "
+                f"give a local folder of its layout with `--data.path`."
+            ) from error
+    folder = Path(path, task)
+    files = sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*.parquet")})
+    if not files:
+        raise ValueError(f"`data.path`={path!r} has no {task}/{split}.parquet, which this run needs.")
+    try:
+        return Dataset.from_parquet([str(file) for file in files])
+    except Exception as error:  # whatever pyarrow and datasets make of a damaged file
+        raise ValueError(f"{folder / split}.parquet cannot be read: {error.__cause__ or error}") from error
+
+
+def part(rows: Dataset, validation: int, split: str, seed: int) -> Dataset:
+    """The first `validation` rows of a seeded permutation, or, where `split` is another, those after them."""
+    order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
+    return rows.select(order[:validation] if split == "validation" else order[validation:])
