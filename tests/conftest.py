@@ -131,7 +131,7 @@ def t5(folder: Path, width: int, layers: int) -> Path:
     words = tokenizer("t5")
     words.save_pretrained(folder)
     config = T5Config(
-        vocab_size=len(words),
+        vocab_size=128,
         d_model=width,
         d_kv=width // 4,
         d_ff=2 * width,
@@ -184,3 +184,75 @@ def write_split(folder, task, split, size, generator):
     Dataset.from_dict(rows | {"label": labels, "idx": list(range(size))}).to_parquet(
         folder / task.name / f"{split}.parquet"
     )
+
+
+# One row of each task as the hub has it, and how it reads in seq2seq/data/tasks.py of Compacter's code
+ROWS = {
+    "boolq": ({"question": "is it", "passage": "It is."}, "question: is it passage: It is."),
+    "cb": ({"premise": "A b", "hypothesis": "c"}, "premise: A b hypothesis: c"),
+    "copa": (
+        {"premise": "P", "choice1": "A", "choice2": "B", "question": "effect"},
+        "premise: P choice1: A choice2: B question: effect",
+    ),
+    "multirc": (
+        {
+            "paragraph": "<b>Sent 1: </b>One.<br>Two",
+            "question": "Which?",
+            "answer": "<b>one</b>",
+            "idx": {"paragraph": 0, "question": 7, "answer": 1},
+        },
+        "question: Which? answer: one paragraph: Sent 1: One. Two",
+    ),
+    "record": (
+        {
+            "query": "A @placeholder is a bird.",
+            "entities": ["penguin", "potato", "pigeon"],
+            "passage": "Birds!\n@highlight\nThey fly\n@highlight\nSome do",
+            "answers": ["penguin", "pigeon"],
+        },
+        "record query: A @placeholder is a bird. entities: penguin, potato, pigeon passage: Birds! They fly. Some do",
+    ),
+    "rte": ({"premise": "A b", "hypothesis": "c"}, "premise: A b hypothesis: c"),
+    "wic": (
+        {"word": "class", "sentence1": "a class", "sentence2": "first class"},
+        "sentence1: a class sentence2: first class word: class",
+    ),
+    "wsc": (
+        {
+            "text": "This is a test sentence .",
+            "span1_text": "test",
+            "span1_index": 3,
+            "span2_text": "This",
+            "span2_index": 0,
+        },
+        "text: # This # is a * test * sentence .",
+    ),
+}
+SUPER_GLUE_SIZES = {"train": 31, "validation": 23, "test": 9}
+
+
+@pytest.fixture(scope="session")
+def super_glue(tmp_path_factory):
+    """A small made-up SuperGLUE in the hub's layout: the rows above, over and over, with a word that numbers them."""
+    root = tmp_path_factory.mktemp("super_glue")
+    for name, (row, _) in ROWS.items():
+        for split, size in SUPER_GLUE_SIZES.items():
+            size += 1000 * (name == "record" and split == "train")
+            rows = [numbered(name, row, number, split) for number in range(size)]
+            (root / name).mkdir(exist_ok=True)
+            Dataset.from_list(rows).to_parquet(root / name / f"{split}.parquet")
+    return root
+
+
+def numbered(name, row, number, split):
+    row = dict(row)
+    if name == "record":
+        row["query"] += f" {number}"
+        row["answers"] = [] if split == "test" else row["answers"][: 1 + number % 2]
+        return row | {"idx": {"passage": 0, "query": number}}
+    if name == "multirc":
+        row["idx"] = {"paragraph": 0, "question": number // 3, "answer": number % 3}
+        row["answer"] += f" {number}"
+    else:
+        row["idx"] = number
+    return row | {"label": -1 if split == "test" else number % len(tasks.SUPER_GLUE_TASKS[name].labels)}

@@ -6,6 +6,7 @@ import sys
 import numpy as np
 import pytest
 import torch
+from conftest import ROWS
 from datasets import ClassLabel, Dataset, Features, Value
 from lightning.pytorch import Trainer
 from sklearn import metrics as sk
@@ -19,77 +20,7 @@ from kronlit.data.tasks import SUPER_GLUE_TASKS
 from kronlit.metrics import TaskMetrics, marks
 from kronlit.modules import SequenceClassification, TextToText
 
-# One row of each task as the hub has it, and how it reads in seq2seq/data/tasks.py of Compacter's code
-ROWS = {
-    "boolq": ({"question": "is it", "passage": "It is."}, "question: is it passage: It is."),
-    "cb": ({"premise": "A b", "hypothesis": "c"}, "premise: A b hypothesis: c"),
-    "copa": (
-        {"premise": "P", "choice1": "A", "choice2": "B", "question": "effect"},
-        "premise: P choice1: A choice2: B question: effect",
-    ),
-    "multirc": (
-        {
-            "paragraph": "<b>Sent 1: </b>One.<br>Two",
-            "question": "Which?",
-            "answer": "<b>one</b>",
-            "idx": {"paragraph": 0, "question": 7, "answer": 1},
-        },
-        "question: Which? answer: one paragraph: Sent 1: One. Two",
-    ),
-    "record": (
-        {
-            "query": "A @placeholder is a bird.",
-            "entities": ["penguin", "potato", "pigeon"],
-            "passage": "Birds!\n@highlight\nThey fly\n@highlight\nSome do",
-            "answers": ["penguin", "pigeon"],
-        },
-        "record query: A @placeholder is a bird. entities: penguin, potato, pigeon passage: Birds! They fly. Some do",
-    ),
-    "rte": ({"premise": "A b", "hypothesis": "c"}, "premise: A b hypothesis: c"),
-    "wic": (
-        {"word": "class", "sentence1": "a class", "sentence2": "first class"},
-        "sentence1: a class sentence2: first class word: class",
-    ),
-    "wsc": (
-        {
-            "text": "This is a test sentence .",
-            "span1_text": "test",
-            "span1_index": 3,
-            "span2_text": "This",
-            "span2_index": 0,
-        },
-        "text: # This # is a * test * sentence .",
-    ),
-}
-SIZES = {"train": 31, "validation": 23, "test": 9}
 every = pytest.mark.parametrize("task", SUPER_GLUE_TASKS)
-
-
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory):
-    """A small made-up SuperGLUE in the hub's layout: the rows above, over and over, with a word that numbers them."""
-    root = tmp_path_factory.mktemp("super_glue")
-    for name, (row, _) in ROWS.items():
-        for split, size in SIZES.items():
-            size += 1000 * (name == "record" and split == "train")
-            rows = [numbered(name, row, number, split) for number in range(size)]
-            (root / name).mkdir(exist_ok=True)
-            Dataset.from_list(rows).to_parquet(root / name / f"{split}.parquet")
-    return root
-
-
-def numbered(name, row, number, split):
-    row = dict(row)
-    if name == "record":
-        row["query"] += f" {number}"
-        row["answers"] = [] if split == "test" else row["answers"][: 1 + number % 2]
-        return row | {"idx": {"passage": 0, "query": number}}
-    if name == "multirc":
-        row["idx"] = {"paragraph": 0, "question": number // 3, "answer": number % 3}
-        row["answer"] += f" {number}"
-    else:
-        row["idx"] = number
-    return row | {"label": -1 if split == "test" else number % len(SUPER_GLUE_TASKS[name].labels)}
 
 
 @every
@@ -107,14 +38,14 @@ def test_copa_without_its_question_is_the_papers_code():
     assert "question" not in data.task.columns
 
 
-def test_a_row_of_record_is_learned_once_for_each_answer_and_scored_once(folder):
-    data = SuperGLUE("record", path=str(folder))
+def test_a_row_of_record_is_learned_once_for_each_answer_and_scored_once(super_glue):
+    data = SuperGLUE("record", path=str(super_glue))
     assert data.rows("train")["answers"][:3] == [["penguin"], ["penguin"], ["pigeon"]]
     assert data.rows("validation")["answers"][:2] == [["penguin"], ["penguin", "pigeon"]]
 
 
-def test_answers_of_one_question_are_one_group(folder):
-    assert SuperGLUE("multirc", path=str(folder)).rows("validation")["group"][:7] == [0, 0, 0, 1, 1, 1, 2]
+def test_answers_of_one_question_are_one_group(super_glue):
+    assert SuperGLUE("multirc", path=str(super_glue)).rows("validation")["group"][:7] == [0, 0, 0, 1, 1, 1, 2]
 
 
 @pytest.mark.parametrize("path", ["wsc", "wsc.fixed"])
@@ -135,18 +66,18 @@ def test_a_span_is_marked_as_it_stands_and_left_where_it_is_not():
 
 
 @pytest.mark.parametrize("task", [name for name in SUPER_GLUE_TASKS if name != "record"])
-def test_mahabadi_halves_the_development_set(folder, task):
+def test_mahabadi_halves_the_development_set(super_glue, task):
     order = torch.randperm(23, generator=torch.Generator().manual_seed(42)).tolist()
-    data, official = SuperGLUE(task, path=str(folder), splits="mahabadi"), SuperGLUE(task, path=str(folder))
+    data, official = SuperGLUE(task, path=str(super_glue), splits="mahabadi"), SuperGLUE(task, path=str(super_glue))
     labels = official.rows("validation")["label"]
     assert data.rows("validation")["label"] == [labels[i] for i in order[:11]]
     assert data.rows("test")["label"] == [labels[i] for i in order[11:]]
     assert len(data.rows("train")) == 31
 
 
-def test_mahabadi_holds_out_a_thousand_training_rows_of_record(folder):
+def test_mahabadi_holds_out_a_thousand_training_rows_of_record(super_glue):
     order = torch.randperm(1031, generator=torch.Generator().manual_seed(42)).tolist()
-    data = SuperGLUE("record", path=str(folder), splits="mahabadi")
+    data = SuperGLUE("record", path=str(super_glue), splits="mahabadi")
     number = [int(query.split()[-1]) for query in data.rows("validation")["query"]]
     assert number == order[:1000]
     assert {int(query.split()[-1]) for query in data.rows("train")["query"]} == set(order[1000:])
@@ -214,16 +145,16 @@ def test_marks_are_averaged_over_rows_that_count_once():
 # --- training ---
 
 
-def arguments(folder, plm, task, model, command="fit"):
+def arguments(super_glue, plm, task, model, command="fit"):
     words = ["kronlit", command, "--model", model, "--model.plm", str(plm), "--model.method", "KronA"]
-    words += ["--data", "SuperGLUE", "--data.task", task, "--data.path", str(folder), "--data.splits", "mahabadi"]
+    words += ["--data", "SuperGLUE", "--data.task", task, "--data.path", str(super_glue), "--data.splits", "mahabadi"]
     return [*words, "--trainer.accelerator", "cpu", "--trainer.logger", "false"]
 
 
 @every
 @pytest.mark.parametrize("model", ["TextToText", "SequenceClassification"])
-def test_every_task_trains(folder, tiny_t5, tiny_bert, monkeypatch, capsys, task, model):
-    words = arguments(folder, tiny_t5 if model == "TextToText" else tiny_bert, task, model)
+def test_every_task_trains(super_glue, tiny_t5, tiny_bert, monkeypatch, capsys, task, model):
+    words = arguments(super_glue, tiny_t5 if model == "TextToText" else tiny_bert, task, model)
     trains = ["--model.method.trains", "[layer_norm]"] if model == "TextToText" else []
     monkeypatch.setattr(sys, "argv", [*words, *trains, "--trainer.fast_dev_run", "true"])
     if model == "SequenceClassification" and task in ("copa", "record"):
@@ -236,27 +167,27 @@ def test_every_task_trains(folder, tiny_t5, tiny_bert, monkeypatch, capsys, task
 
 
 @pytest.mark.parametrize("task", ["record", "multirc"])
-def test_a_test_set_is_predicted(folder, tiny_t5, monkeypatch, tmp_path, task):
-    words = arguments(folder, tiny_t5, task, "TextToText", "predict")
+def test_a_test_set_is_predicted(super_glue, tiny_t5, monkeypatch, tmp_path, task):
+    words = arguments(super_glue, tiny_t5, task, "TextToText", "predict")
     monkeypatch.setattr(sys, "argv", [*words, "--predictions", str(tmp_path / "out.jsonl")])
     main()
     lines = [json.loads(line) for line in (tmp_path / "out.jsonl").read_text().splitlines()]
-    split = SuperGLUE(task, path=str(folder), splits="mahabadi").rows("test")
+    split = SuperGLUE(task, path=str(super_glue), splits="mahabadi").rows("test")
     column = SUPER_GLUE_TASKS[task].columns[0]
     assert [line[column] for line in lines] == list(split[column])
     assert all(isinstance(line["answer"], str) if task == "record" else line["label"] in "FalseTrue" for line in lines)
 
 
-def test_answers_that_are_hidden_cannot_be_scored(folder, tiny_t5):
-    data = SuperGLUE("record", path=str(folder))
+def test_answers_that_are_hidden_cannot_be_scored(super_glue, tiny_t5):
+    data = SuperGLUE("record", path=str(super_glue))
     model = TextToText(str(tiny_t5), KronA(), data.task)
     trainer = Trainer(accelerator="cpu", logger=False, enable_progress_bar=False, enable_model_summary=False)
     with pytest.raises(ValueError, match="the labels of record/test are hidden"):
         trainer.test(model, datamodule=data)
 
 
-def test_a_classifier_reads_question_and_answer_together(folder, tiny_bert):
-    data = SuperGLUE("multirc", path=str(folder))
+def test_a_classifier_reads_question_and_answer_together(super_glue, tiny_bert):
+    data = SuperGLUE("multirc", path=str(super_glue))
     model = SequenceClassification(str(tiny_bert), KronA(), data.task)
     row = {"question": ["the cat"], "answer": ["sat"], "paragraph": ["a dog ran"]}
     (tokens,) = model.encode(row)["input_ids"]
