@@ -1,0 +1,169 @@
+"""A training step of every method, in time and in saved activations, over the frozen floor and beside PEFT.
+
+    python benchmarks/step_time.py --plm T5_FOLDER --rounds 9
+    python benchmarks/step_time.py --plm T5_FOLDER --methods KronA LoRA --batch_size 16 --length 128 --bf16
+
+A step is forward, backward and AdamW on one made-up batch. The floor trains nothing but back-propagates through all
+layers. Rounds are interleaved: each takes one step of every method, and a ratio is taken within its round. Weights that
+no method changes are shared, so all methods fit in memory together.
+"""
+
+import argparse
+import copy
+import statistics
+import time
+
+import peft
+import torch
+from torch import nn
+from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+
+import kronlit
+from kronlit.methods.base import is_norm
+
+FLOOR = "frozen floor"
+NORMS = ("layer_norm",)
+
+
+def methods(width: int) -> dict[str, kronlit.Method]:
+    """The methods as the papers set them on T5, layer norms trained where they are."""
+    return {
+        "KronA": kronlit.KronA(trains=NORMS),
+        "KronAB": kronlit.KronAB(trains=NORMS),
+        "KronABRes": kronlit.KronABRes(trains=NORMS),
+        "LoRA": kronlit.LoRA(rank=1, trains=NORMS),
+        "PA": kronlit.PA(trains=NORMS),
+        "Houlsby": kronlit.Houlsby(trains=NORMS),
+        "Pfeiffer": kronlit.Pfeiffer(trains=NORMS),
+        "AdapterDrop": kronlit.AdapterDrop(trains=NORMS),
+        "LowRankAdapter": kronlit.LowRankAdapter(trains=NORMS),
+        "PHMAdapter": kronlit.PHMAdapter(phm_dim=4 if width % 12 else 12, trains=NORMS),
+        "Compacter": kronlit.Compacter(trains=NORMS),
+        "CompacterPP": kronlit.CompacterPP(trains=NORMS),
+        "PromptTuning": kronlit.PromptTuning(),
+        "BitFit": kronlit.BitFit(),
+        "FullFineTuning": kronlit.FullFineTuning(),
+        "IntrinsicSAID": kronlit.IntrinsicSAID(),
+    }
+
+
+def rivals() -> dict[str, peft.PeftConfig]:
+    """PEFT on the same projections."""
+    return {
+        "PEFT LoRA r1": peft.LoraConfig(r=1, target_modules=["q", "v", "query", "value"]),
+        "PEFT LoKr": peft.LoKrConfig(r=16, alpha=16, target_modules=["q", "v", "query", "value"]),
+    }
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plm", required=True, help="folder or hub id")
+    parser.add_argument("--methods", nargs="+", help="some of them; by default all but IntrinsicSAID")
+    parser.add_argument("--batch_size", type=int, default=16)
+    parser.add_argument("--length", type=int, default=64)
+    parser.add_argument("--rounds", type=int, default=7)
+    parser.add_argument("--bf16", action="store_true", help="autocast to bfloat16")
+    options = parser.parse_args()
+
+    device = "cuda" if torch.cuda.is_available() else "cpu"
+    config = AutoConfig.from_pretrained(options.plm)
+    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForSequenceClassification
+    plain = auto.from_pretrained(options.plm, dtype=torch.float32).to(device)
+    known = methods(config.hidden_size)
+    others = rivals()
+    names = options.methods or [name for name in (*known, *others) if name != "IntrinsicSAID"]
+    steps = {FLOOR: Step(floor(shared(plain)), options)}
+    for name in names:
+        model = copy.deepcopy(plain) if name in ("FullFineTuning", "IntrinsicSAID") else shared(plain)
+        if name in known:
+            model = kronlit.inject(model, known[name])
+        else:
+            model = peft.get_peft_model(model, others[name])
+        steps[name] = Step(model, options)
+
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(options.rounds + 1):
+        for name, step in steps.items():
+            taken = step()
+            if number:  # the first round warms up
+                seconds[name].append(taken)
+    precision = "bfloat16 autocast" if options.bf16 else "float32"
+    print(f"{options.batch_size} x {options.length} tokens, {device}, {precision}")
+    print("| method | ms a step, median | over the floor | saved activations, MB | trained |\n|---|---|---|---|---|")
+    for name, values in seconds.items():
+        over = statistics.median(v / f for v, f in zip(values, seconds[FLOOR], strict=True))
+        saved = steps[name].saved_activations() / 2**20
+        trained = sum(p.numel() for p in steps[name].model.parameters() if p.requires_grad)
+        print(f"| {name} | {1000 * statistics.median(values):.0f} | {over:.3f} x | {saved:.1f} | {trained:,} |")
+
+
+def shared(plain: nn.Module) -> nn.Module:
+    """A copy of `plain` with its own modules and layer norms, and with the other weights of `plain` itself."""
+    norms = {id(p) for module in plain.modules() if is_norm(module) for p in module.parameters(recurse=False)}
+    return copy.deepcopy(plain, {id(p): p for p in plain.parameters() if id(p) not in norms})
+
+
+def floor(model: nn.Module) -> nn.Module:
+    """`model`, all frozen, whose backward pass goes through all layers."""
+    model.requires_grad_(False)
+    model.enable_input_require_grads()
+    return model
+
+
+class Step:
+    """A training step of `model` on a made-up batch."""
+
+    def __init__(self, model: nn.Module, options: argparse.Namespace) -> None:
+        self.model = model.train()
+        device = next(model.parameters()).device
+        generator = torch.Generator().manual_seed(0)
+        ids = torch.randint(3, 1000, (options.batch_size, options.length), generator=generator).to(device)
+        labels = torch.full((options.batch_size, 2), 1, device=device)
+        if not model.config.is_encoder_decoder:
+            labels = labels[:, 0]
+        self.batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        trained = [p for p in model.parameters() if p.requires_grad]
+        self.optimizer = torch.optim.AdamW(trained, lr=1e-6) if trained else None
+        self.bf16 = options.bf16
+
+    def loss(self) -> torch.Tensor:
+        device = self.batch["input_ids"].device.type
+        with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
+            return self.model(**self.batch).loss
+
+    def __call__(self) -> float:
+        """Seconds of one step."""
+        synchronise()
+        start = time.perf_counter()
+        self.loss().backward()
+        if self.optimizer is not None:
+            self.optimizer.step()
+            self.optimizer.zero_grad()
+        synchronise()
+        return time.perf_counter() - start
+
+    def saved_activations(self) -> int:
+        """Bytes that forward keeps for backward, parameters not counted."""
+        own = {p.untyped_storage().data_ptr() for p in self.model.parameters()}
+        kept: dict[int, int] = {}
+
+        def keep(tensor: torch.Tensor) -> torch.Tensor:
+            storage = tensor.untyped_storage()
+            if storage.data_ptr() not in own:
+                kept[storage.data_ptr()] = storage.nbytes()
+            return tensor
+
+        with torch.autograd.graph.saved_tensors_hooks(keep, lambda tensor: tensor):
+            loss = self.loss()
+        total = sum(kept.values())
+        del loss
+        return total
+
+
+def synchronise() -> None:
+    if torch.cuda.is_available():
+        torch.cuda.synchronize()
+
+
+if __name__ == "__main__":
+    main()
