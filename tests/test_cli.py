@@ -194,11 +194,14 @@ def test_predict_covers_the_tasks_test_sets(kronlit, config, tmp_path, glue):
     assert [line["split"] for line in lines] == ["test_matched"] * 17 + ["test_mismatched"] * 17
 
 
-def test_two_processes_score_and_train_as_one(config, tmp_path, glue):
+@pytest.mark.parametrize("method", ["KronA", "Compacter"])  # the second has a parameter that is tied
+def test_two_processes_score_and_train_as_one(config, tmp_path, glue, method):
     # 23 rows of validation, 5 a batch: uneven over two processes. The batches of 8 are 4 and 4.
     def fit(name, *arguments):
         command = [sys.executable, "-m", "kronlit", "fit", "--config", config, "--run_dir", name, *arguments]
         command += ["--data.eval_batch_size", "5", "--data.task", "mrpc", "--data.splits", "official"]
+        command += ["--model.method", method]
+        command += ["--model.method.reduction_factor", "4"] if method == "Compacter" else []
         done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=tmp_path, env=environment())
         assert done.returncode == 0, done.stderr
         rows = list(csv.DictReader((tmp_path / name / "version_0/metrics.csv").open()))
@@ -224,6 +227,13 @@ def test_two_processes_score_and_train_as_one(config, tmp_path, glue):
                 assert theirs[name] == value
             elif name == "val/loss":
                 assert theirs[name] == pytest.approx(value, rel=1e-4)
+    weights = [
+        torch.load(tmp_path / name / "version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+        for name in ("one", "two")
+    ]
+    assert weights[0].keys() == weights[1].keys()
+    for name, value in weights[0].items():
+        torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5)
 
 
 def environment():

@@ -10,7 +10,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
 
 import kronlit
-from kronlit import BitFit, FullFineTuning, HeadOnly, KronA, LoRA
+from kronlit import BitFit, Compacter, FullFineTuning, HeadOnly, IntrinsicSAID, KronA, KronABRes, LoRA, PromptTuning
 from kronlit.adapters import placements
 from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data import GLUE
@@ -18,6 +18,9 @@ from kronlit.data.tasks import GLUE_TASKS
 from kronlit.modules import SequenceClassification, TextToText
 
 KRONA = KronA(trains=("head", "layer_norm"))
+COMPACTER = Compacter(reduction_factor=4, trains=("head", "layer_norm"))
+SAID = IntrinsicSAID(intrinsic_dimension=200)
+PROMPT = PromptTuning(num_tokens=5)
 
 
 class Losses(Callback):
@@ -76,6 +79,22 @@ def test_a_resumed_run_is_the_run_that_was_interrupted(kind, every, request, tmp
         assert all(torch.equal(again[name], weights[name]) for name in weights)
 
 
+@pytest.mark.parametrize("method", [COMPACTER, SAID, PROMPT, KronABRes()], ids=lambda method: type(method).__name__)
+def test_whatever_a_method_adds_resumes(method, request, tmp_path, glue):
+    def fit(folder, ckpt_path=None):
+        seed_everything(0)
+        module, data = build(TextToText, request, glue, method)
+        losses = Losses()
+        keep = ModelCheckpoint(folder, save_top_k=-1, filename="{step}", every_n_train_steps=5)
+        trainer(folder, losses, keep, max_epochs=1).fit(module, data, ckpt_path=ckpt_path)
+        return losses.values, {name: p.detach().clone() for name, p in module.named_parameters()}
+
+    whole, weights = fit(tmp_path / "whole")
+    rest, again = fit(tmp_path / "again", tmp_path / "whole" / "step=5.ckpt")
+    assert rest == whole[5:]
+    assert all(torch.equal(again[name], weights[name]) for name in weights)
+
+
 def test_a_run_with_validation_inside_the_epoch_and_accumulation_resumes(request, tmp_path, glue):
     options = {"val_check_interval": 5, "accumulate_grad_batches": 2, "limit_train_batches": 9}
 
@@ -100,6 +119,8 @@ def test_a_run_with_validation_inside_the_epoch_and_accumulation_resumes(request
     [
         *((SequenceClassification, m) for m in (KRONA, LoRA(rank=2), BitFit(), HeadOnly(), FullFineTuning())),
         *((TextToText, m) for m in (KRONA, LoRA(rank=2), BitFit(), FullFineTuning())),  # a T5 has no head
+        *((kind, m) for kind in (SequenceClassification, TextToText) for m in (COMPACTER, SAID, KronABRes())),
+        (TextToText, PROMPT),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
 )
@@ -111,6 +132,8 @@ def test_a_checkpoint_holds_what_is_trained_and_nothing_else(kind, method, reque
     checkpoint = torch.load(tmp_path / "a.ckpt", weights_only=True)
     trained = {name for name, p in module.named_parameters() if p.requires_grad}
     assert set(checkpoint["state_dict"]) == trained
+    (optimizer,) = checkpoint["optimizer_states"]
+    assert len(optimizer["state"]) == len(trained)
     assert len(checkpoint["optimizer_states"]) == len(checkpoint["lr_schedulers"]) == 1
     assert not list(tmp_path.glob("*.partial"))
 
@@ -174,11 +197,12 @@ def test_a_checkpoint_that_would_run_code_is_refused(request, tmp_path, glue, ca
 
 
 @kinds
-def test_gradient_checkpointing_gives_the_same_gradients(kind, request, glue):
+@pytest.mark.parametrize("method", [KRONA, COMPACTER, SAID, KronABRes()], ids=lambda method: type(method).__name__)
+def test_gradient_checkpointing_gives_the_same_gradients(kind, method, request, glue):
     gradients = []
     for checkpointing in (False, True):
+        module, data = build(kind, request, glue, method, gradient_checkpointing=checkpointing)
         seed_everything(0)
-        module, data = build(kind, request, glue, gradient_checkpointing=checkpointing)
         module.configure_model()
         assert module.model.is_gradient_checkpointing == checkpointing
         rows = data.rows("train")[:4]
@@ -254,6 +278,17 @@ def test_weight_decay_spares_the_biases_that_t5_is_given(request, tmp_path, glue
     fitted = trainer(tmp_path, max_steps=1, enable_checkpointing=False)
     fitted.fit(module, data)
     assert [group["weight_decay"] for group in fitted.optimizers[0].param_groups] == [0.0]
+
+
+def test_weight_decay_spares_the_biases_and_the_scalar_of_krona_b(request, tmp_path, glue):
+    module, data = build(TextToText, request, glue, KronABRes(num_biases=2, bias_per="module"))
+    module.weight_decay = 0.1
+    fitted = trainer(tmp_path, max_steps=1, enable_checkpointing=False)
+    fitted.fit(module, data)
+    names = {id(p): name for name, p in module.named_parameters()}
+    decayed, plain = ({names[id(p)] for p in group["params"]} for group in fitted.optimizers[0].param_groups)
+    assert all(name.endswith((".a", ".b")) for name in decayed)
+    assert {name.split(".host")[0].split(".")[-1] for name in plain} == {"residual_scale", "0", "1"}
 
 
 def test_a_body_that_does_not_fit_its_config_is_damaged(request, tmp_path):

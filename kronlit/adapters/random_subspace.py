@@ -30,7 +30,9 @@ class RandomSubspace(nn.Module):
         # Formed once a step: Hugging Face code reads `weight` several times a layer, and decoding runs many layers.
         state = (self.theta._version, self.scale._version, original._version, torch.is_grad_enabled(), original.device)
         if self._value is None or self._value[0] != state:
-            value = original + (self.scale * self.projection(self.theta)).view_as(original)
+            # Hooks that do nothing: gradient checkpointing is not to drop what this keeps for the backward pass.
+            with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
+                value = original + (self.scale * self.projection(self.theta)).view_as(original)
             if value.requires_grad:
                 value.register_hook(self._forget)  # backward frees the graph that this value hangs on
             self._value = (state, value)

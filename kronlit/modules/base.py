@@ -2,6 +2,7 @@
 
 import copy
 import hashlib
+import re
 import time
 from functools import cached_property
 from typing import Any
@@ -37,7 +38,7 @@ class FrozenPLM(LightningModule):
         method: what is added and trained.
         task: what the rows are; the command line takes it from `data`.
         lr: peak learning rate.
-        weight_decay: AdamW's, on all that is trained but biases and layer norms.
+        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
         warmup: steps of linear warm-up; below 1, a share of all steps.
         max_length: tokens of input that are kept.
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
@@ -167,8 +168,9 @@ class FrozenPLM(LightningModule):
         trained = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
         if not trained:
             raise ValueError(f"`model.method`={type(self.method).__name__} trains nothing on {self.plm!r}.")
-        plain = [p for name, p in trained if name.endswith("bias") or id(p) in norms]
-        decayed = [p for name, p in trained if not (name.endswith("bias") or id(p) in norms)]
+        spared = {name for name, p in trained if re.search(r"bias(\.\d+)?$", name) or id(p) in norms or p.ndim == 0}
+        plain = [p for name, p in trained if name in spared]
+        decayed = [p for name, p in trained if name not in spared]
         groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
         optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=self.lr)
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, int(steps))

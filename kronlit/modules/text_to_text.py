@@ -27,7 +27,7 @@ class TextToText(FrozenPLM):
         method: what is added and trained.
         task: what the rows are; the command line takes it from `data`.
         lr: peak learning rate.
-        weight_decay: AdamW's, on all that is trained but biases and layer norms.
+        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
         warmup: steps of linear warm-up; below 1, a share of all steps.
         max_length: tokens of input that are kept.
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
