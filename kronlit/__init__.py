@@ -4,9 +4,12 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kronlit.adapters import merge, trainable_report
+    from kronlit.adapters import collapse, merge, trainable_report
     from kronlit.methods import (
         PA,
+        AdaMix,
+        AdaMixKronA,
+        AdaMixLoRA,
         AdapterDrop,
         BitFit,
         Compacter,
@@ -30,6 +33,9 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 __all__ = [
     "PA",
+    "AdaMix",
+    "AdaMixKronA",
+    "AdaMixLoRA",
     "AdapterDrop",
     "BitFit",
     "Compacter",
@@ -47,6 +53,7 @@ __all__ = [
     "PHMAdapter",
     "Pfeiffer",
     "PromptTuning",
+    "collapse",
     "inject",
     "merge",
     "trainable_report",
@@ -56,6 +63,6 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # Late, so that `import kronlit` (and with it `kronlit --help`) does not wait for torch.
     if name in __all__:
-        room = "kronlit.adapters" if name in ("merge", "trainable_report") else "kronlit.methods"
+        room = "kronlit.adapters" if name in ("collapse", "merge", "trainable_report") else "kronlit.methods"
         return getattr(importlib.import_module(room), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

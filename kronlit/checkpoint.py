@@ -1,5 +1,6 @@
 """Checkpoints of what is trained, and nothing of the frozen model, written so that a kill leaves the last one whole."""
 
+import hashlib
 import os
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,15 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
         for name, tensor in state.items()
         if name in names or (name.startswith(prefixes) and not name.startswith(hosts) and name not in others)
     }
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Twelve digits that tell the frozen weights of `model` from others."""
+    frozen = hashlib.sha256()
+    for parameter in model.parameters():
+        if not parameter.requires_grad:
+            frozen.update(parameter.detach().flatten()[:100].float().cpu().numpy().tobytes())
+    return frozen.hexdigest()[:12]
 
 
 def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:

@@ -26,6 +26,9 @@ from transformers import (
 import kronlit
 from kronlit import (
     PA,
+    AdaMix,
+    AdaMixKronA,
+    AdaMixLoRA,
     AdapterDrop,
     BitFit,
     Compacter,
@@ -89,15 +92,28 @@ METHODS = {
     "CompacterPP": CompacterPP(phm_dim=3, reduction_factor=4, rank=2, trains=("layer_norm",)),
     "PHMAdapter": PHMAdapter(phm_dim=6, reduction_factor=4),
     "LowRankAdapter": LowRankAdapter(reduction_factor=4, rank=2),
+    "AdaMix": AdaMix(bottleneck_width=5),
+    "AdaMix, unshared": AdaMix(bottleneck_width=5, share_up=False, num_experts=2, trains=("layer_norm",)),
+    "AdaMixLoRA": AdaMixLoRA(rank=2),
+    "AdaMixKronA": AdaMixKronA(scale=2.0, share_a=True, share_b=False),
     "IntrinsicSAID": IntrinsicSAID(intrinsic_dimension=300),
     "BitFit": BitFit(),
     "HeadOnly": HeadOnly(),
     "FullFineTuning": FullFineTuning(),
 }
-DELTAS = ["KronA", "KronA everywhere", "LoRA"]
+DELTAS = ["KronA", "KronA everywhere", "LoRA", "AdaMixLoRA", "AdaMixKronA"]
 ADAPTERS = [name for name in METHODS if name not in (*DELTAS, "IntrinsicSAID", "BitFit", "HeadOnly", "FullFineTuning")]
 # How far outputs, which are of order 1, may be from the model's own before any training
-START = {"Houlsby": 0.1, "Pfeiffer": 0.1, "AdapterDrop": 0.1, "PHMAdapter": 0.5, "Compacter": 1e-3, "CompacterPP": 1e-3}
+START = {
+    "AdaMix": 0.1,
+    "AdaMix, unshared": 0.1,
+    "Houlsby": 0.1,
+    "Pfeiffer": 0.1,
+    "AdapterDrop": 0.1,
+    "PHMAdapter": 0.5,
+    "Compacter": 1e-3,
+    "CompacterPP": 1e-3,
+}
 MOVED = ("KronABRes", "LowRankAdapter")  # by the papers' own initialisation
 architecture = pytest.mark.parametrize("architecture", CONFIGS)
 method = pytest.mark.parametrize("method", METHODS)

@@ -194,7 +194,8 @@ def test_predict_covers_the_tasks_test_sets(kronlit, config, tmp_path, glue):
     assert [line["split"] for line in lines] == ["test_matched"] * 17 + ["test_mismatched"] * 17
 
 
-@pytest.mark.parametrize("method", ["KronA", "Compacter"])  # the second has a parameter that is tied
+# The second has a parameter that is tied, the third draws experts.
+@pytest.mark.parametrize("method", ["KronA", "Compacter", "AdaMix"])
 def test_two_processes_score_and_train_as_one(config, tmp_path, glue, method):
     # 23 rows of validation, 5 a batch: uneven over two processes. The batches of 8 are 4 and 4.
     def fit(name, *arguments):
@@ -202,6 +203,7 @@ def test_two_processes_score_and_train_as_one(config, tmp_path, glue, method):
         command += ["--data.eval_batch_size", "5", "--data.task", "mrpc", "--data.splits", "official"]
         command += ["--model.method", method]
         command += ["--model.method.reduction_factor", "4"] if method == "Compacter" else []
+        command += ["--model.consistency", "1"] if method == "AdaMix" else []
         done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=tmp_path, env=environment())
         assert done.returncode == 0, done.stderr
         rows = list(csv.DictReader((tmp_path / name / "version_0/metrics.csv").open()))

@@ -12,6 +12,9 @@ from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGenera
 import kronlit
 from kronlit import (
     PA,
+    AdaMix,
+    AdaMixKronA,
+    AdaMixLoRA,
     AdapterDrop,
     Compacter,
     CompacterPP,
@@ -67,6 +70,12 @@ START = [
     (KronABRes(), BRANCHES | {"residual_scale": 1}),
     (KronABRes(residual_scale=0.5), BRANCHES | {"residual_scale": 0.5}),
     (LoRA(), {"matrix.a": kaiming(768), "matrix.b": 0}),
+    (
+        AdaMix(),  # Transformers' own initialisation, which the authors' code runs over all linear modules
+        {"down.weight": normal(0.02), "up.weight": normal(0.02), "down.bias": 0, "up_bias": 0},
+    ),
+    (AdaMixLoRA(), {"matrix.a": kaiming(768), "matrix.b": 0}),
+    (AdaMixKronA(), {"matrix.a": kaiming(24), "matrix.b": 0}),
     (Houlsby(), DENSE),
     (Pfeiffer(), DENSE),
     (AdapterDrop(first_layer=1), DENSE),

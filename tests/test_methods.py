@@ -7,6 +7,9 @@ from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, T5C
 import kronlit
 from kronlit import (
     PA,
+    AdaMix,
+    AdaMixKronA,
+    AdaMixLoRA,
     AdapterDrop,
     BitFit,
     Compacter,
@@ -73,6 +76,16 @@ PUBLISHED = [
     (T5_BASE, BitFit(), 282_468, "0.1267"),  # with the language-model head's bias
     (T5_BASE, FullFineTuning(), 222_882_048, "100.0000"),
     (T5_BASE, HeadOnly(), 0, "0.0000"),
+    # Wang et al., tables 1 and 2 after merging, and the released checkpoints' sizes before
+    (ROBERTA_LARGE, AdaMix(num_experts=1), 811_392, None),
+    (ROBERTA_LARGE, AdaMix(), 1_992_192, None),
+    (ROBERTA_LARGE, AdaMix(share_up=False), 3_245_568, None),
+    (BERT_BASE, AdaMix(bottleneck_width=48, num_experts=1), 894_528, None),
+    (BERT_BASE, AdaMix(bottleneck_width=48), 2_223_360, None),
+    (BERT_BASE, AdaMix(bottleneck_width=48, share_up=False), 3_578_112, None),
+    # 24 sites: 4 of A, (32, 24), and one of B; 8 of A, (4, 768), and one of B
+    (ROBERTA_BASE, AdaMixKronA(), 24 * 5 * 768, None),
+    (ROBERTA_BASE, AdaMixLoRA(), 24 * 9 * 4 * 768, None),
     # Without the layer norms
     (T5_BASE, Houlsby(), 1_807_488, None),
     (T5_BASE, Compacter(phm_dim=12), 115_776, None),
@@ -126,6 +139,19 @@ def test_counts_are_the_published_ones(config, method, count, per_cent):
     assert trained(model) == count
     if per_cent is not None:
         assert kronlit.trainable_report(model).splitlines()[-1].split()[-2:] == [f"{count:,}", per_cent]
+
+
+@pytest.mark.parametrize(
+    ("config", "method", "count"),
+    [(ROBERTA_LARGE, AdaMix(), 811_392), (BERT_BASE, AdaMix(bottleneck_width=48, share_up=False), 894_528)],
+    ids=["RoBERTa-large", "BERT-base"],
+)
+def test_a_mixture_collapses_to_the_published_count(config, method, count):
+    with torch.device("meta"):
+        model = (BertModel if config.model_type == "bert" else RobertaModel)(config)
+    kronlit.inject(model, method)
+    kronlit.collapse(model)
+    assert trained(model) == count
 
 
 def test_a_width_that_the_rule_does_not_divide_is_refused():

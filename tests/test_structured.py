@@ -11,9 +11,15 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import kronlit.structured
-from kronlit.structured import PHM, Dense, Kronecker, LowRank, StructuredLinear
+from kronlit.structured import PHM, Dense, Kronecker, LowRank, Mixture, StructuredLinear
 from kronlit.structured.fastfood import Fastfood, walsh_hadamard
 from kronlit.structured.kronecker import applies_b_first, balanced_shape
+
+
+def in_evaluation(matrix):
+    """Mixtures are maps in evaluation; in training they draw."""
+    return lambda *widths: matrix(*widths).eval()
+
 
 MATRICES = {
     "Dense": Dense,
@@ -22,6 +28,9 @@ MATRICES = {
     "PHM": PHM,
     "PHM, low rank": partial(PHM, phm_dim=2, rank=3),
     "PHM, shared rule": partial(PHM, rank=1, shared_rule=True),
+    "Mixture": in_evaluation(partial(Mixture, expert=partial(LowRank, rank=3))),
+    "Mixture, shared": in_evaluation(partial(Mixture, expert=Kronecker, num_experts=3, shared=("b",))),
+    "Mixture, of one": partial(Mixture, expert=Kronecker, num_experts=1),
     "Kronecker": Kronecker,
     "Kronecker, tall A": partial(Kronecker, a_shape=(12, 1)),
     "Kronecker, wide A": partial(Kronecker, a_shape=(1, 8)),

@@ -1,7 +1,7 @@
 """Where a structured matrix goes in a frozen model. Nothing here knows of papers or Lightning."""
 
 from kronlit.adapters.bottleneck import Bottleneck
-from kronlit.adapters.inject import Insertion, inject, merge, placements, tie
+from kronlit.adapters.inject import Insertion, collapse, inject, merge, placements, tie
 from kronlit.adapters.placement import Bias, Delta, ParallelAdapter, Placement, SequentialAdapter
 from kronlit.adapters.report import trainable_report
 
@@ -13,6 +13,7 @@ __all__ = [
     "ParallelAdapter",
     "Placement",
     "SequentialAdapter",
+    "collapse",
     "inject",
     "merge",
     "placements",

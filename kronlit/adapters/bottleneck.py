@@ -25,6 +25,8 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Bottleneck(nn.Module):
     r"""Down, activation, up: :math:`W_u \, \phi(W_d x + b_d) + b_u`. Biases start as zero.
 
+    A projection that has a bias of its own, as a mixture has, is given no other.
+
     Args:
         in_features: width of the input.
         out_features: width of the output.
@@ -48,19 +50,28 @@ class Bottleneck(nn.Module):
     ) -> None:
         super().__init__()
         self.down = down(in_features, width)
-        self.down_bias = nn.Parameter(torch.zeros(width))
+        self.down_bias = own_bias(self.down)
         self.activation = activation
         self.up = up(width, out_features)
-        self.up_bias = nn.Parameter(torch.zeros(out_features))
+        self.up_bias = own_bias(self.up)
 
     def forward(self, x: Tensor) -> Tensor:
-        h = self.down(x)
-        h = ACTIVATIONS[self.activation](h + self.down_bias.to(h.dtype))
-        y: Tensor = self.up(h)
-        return y + self.up_bias.to(y.dtype)
+        h = ACTIVATIONS[self.activation](affine(self.down, self.down_bias, x))
+        return affine(self.up, self.up_bias, h)
 
     def extra_repr(self) -> str:
         return f"activation={self.activation}"
+
+
+def own_bias(matrix: StructuredLinear) -> nn.Parameter | None:
+    """A bias for `matrix`, unless it has one."""
+    return nn.Parameter(torch.zeros(matrix.out_features)) if getattr(matrix, "bias", None) is None else None
+
+
+def affine(matrix: StructuredLinear, bias: nn.Parameter | None, x: Tensor) -> Tensor:
+    """:math:`Wx + b`."""
+    y: Tensor = matrix(x)
+    return y if bias is None else y + bias.to(y.dtype)
 
 
 def bottleneck_width(width: int, reduction_factor: int) -> int:

@@ -8,7 +8,7 @@ from torch import nn
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.random_subspace import settle
 from kronlit.adapters.sites import layer_of, matches
-from kronlit.structured import StructuredLinear
+from kronlit.structured import Mixture, StructuredLinear
 
 
 @dataclass(frozen=True)
@@ -46,7 +46,7 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
                 placement = insertion.placement(host, *widths(model, host))
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            model.set_submodule(name, placement.to(next(host.parameters()).device))
+            model.set_submodule(name, placement.to(next(host.parameters()).device).train(host.training))
     tie(model)
 
 
@@ -75,8 +75,17 @@ def placements(model: nn.Module) -> Iterator[tuple[str, Placement]]:
             yield name, module
 
 
+def collapse(model: nn.Module) -> None:
+    """Make each mixture in `model` one ordinary expert, the mean that it evaluates to, for good."""
+    for module in model.modules():
+        if isinstance(module, Mixture):
+            module.collapse()
+
+
 def merge(model: nn.Module) -> None:
     """Fold all that was added to `model` into its weights, for good. A model without adapters stays as it is.
+
+    Mixtures are folded as their mean.
 
     Raises:
         TypeError: if a placement cannot be folded, with the reason; then nothing is.

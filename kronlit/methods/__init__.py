@@ -1,5 +1,6 @@
 """The papers: each method is a structured matrix, a placement and sites, and what else is trained."""
 
+from kronlit.methods.adamix import AdaMix, AdaMixKronA, AdaMixLoRA
 from kronlit.methods.base import Method, inject
 from kronlit.methods.baselines import BitFit, FullFineTuning, HeadOnly
 from kronlit.methods.compacter import Compacter, CompacterPP, LowRankAdapter, PHMAdapter
@@ -11,6 +12,9 @@ from kronlit.methods.prompt_tuning import PromptTuning
 
 __all__ = [
     "PA",
+    "AdaMix",
+    "AdaMixKronA",
+    "AdaMixLoRA",
     "AdapterDrop",
     "BitFit",
     "Compacter",

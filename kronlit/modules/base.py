@@ -2,7 +2,6 @@
 
 import copy
 import hashlib
-import re
 import time
 from functools import cached_property
 from typing import Any
@@ -15,12 +14,16 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
 
 from kronlit.adapters import trainable_report
-from kronlit.checkpoint import adapter_state, check_adapter_state
+from kronlit.checkpoint import adapter_state, check_adapter_state, fingerprint
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
-from kronlit.methods.base import is_norm
 from kronlit.metrics import TaskMetrics
+from kronlit.modules.consistency import symmetric_divergence
+from kronlit.modules.decay import decay_groups
+from kronlit.modules.idle_experts import IdleExperts
 from kronlit.modules.plm import load_config, load_tokenizer
+from kronlit.modules.random_state import random_state, redrawn, restore_random_state
+from kronlit.structured import Mixture
 
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
@@ -31,7 +34,7 @@ Batch = dict[str, Any]
 class FrozenPLM(LightningModule):
     """A frozen pre-trained language model plus what a method adds, trained with AdamW and linear decay.
 
-    To add a kind of task, subclass and write `load`, `encode`, `losses`, `predictions` and `predict_step`.
+    To add a kind of task, subclass and write `load`, `encode`, `training_pass`, `predictions`, and `scores` or `texts`.
 
     Args:
         plm: hub id or local folder of the pre-trained language model.
@@ -42,6 +45,8 @@ class FrozenPLM(LightningModule):
         warmup: steps of linear warm-up; below 1, a share of all steps.
         max_length: tokens of input that are kept.
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
+        consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
+            1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
     """
 
     def __init__(
@@ -54,11 +59,13 @@ class FrozenPLM(LightningModule):
         warmup: float = 0.0,
         max_length: int = 128,
         gradient_checkpointing: bool = False,
+        consistency: float = 0.0,
     ) -> None:
         super().__init__()
-        for name, value, least in (("lr", lr, 0), ("weight_decay", weight_decay, 0), ("warmup", warmup, 0)):
-            if not least <= value < float("inf"):
-                raise ValueError(f"`model.{name}`={value} must be a number from {least} up.")
+        numbers = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "consistency": consistency}
+        for name, value in numbers.items():
+            if not 0 <= value < float("inf"):
+                raise ValueError(f"`model.{name}`={value} must be a number from 0 up.")
         if max_length < 8:
             raise ValueError(f"`model.max_length`={max_length} must be at least 8 tokens.")
         self.plm = plm
@@ -69,10 +76,13 @@ class FrozenPLM(LightningModule):
         self.warmup = warmup
         self.max_length = max_length
         self.gradient_checkpointing = gradient_checkpointing
+        self.consistency = consistency
         self.strict_loading = False  # checkpoints hold no frozen weights; on_load_checkpoint checks the rest
         self.model: PreTrainedModel | None = None
         self.val_metrics = nn.ModuleList(TaskMetrics(task) for _ in range(1 + len(task.validation)))
         self.test_metrics = TaskMetrics(task)
+        # Mixtures draw from a generator that is alike on all processes: one expert takes the whole global batch.
+        self._router = torch.Generator()
         self._random_states: list[dict[str, Any]] | None = None
 
     # --- what a kind of task says ---
@@ -85,8 +95,8 @@ class FrozenPLM(LightningModule):
         """Columns of text (and `label`, if there is one) as columns of tokens, `input_ids` among them."""
         raise NotImplementedError
 
-    def losses(self, batch: Batch) -> Tensor:
-        """The loss of each row, `(n,)`."""
+    def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        """The loss that is minimised, and the log-probabilities `(predictions, classes)` that it is of, if any."""
         raise NotImplementedError
 
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
@@ -156,7 +166,11 @@ class FrozenPLM(LightningModule):
             parameter.requires_grad_(True)
         if self.gradient_checkpointing:
             # Non-reentrant: the inputs of a frozen model need no gradient, what is added inside does.
-            self.model.gradient_checkpointing_enable({"use_reentrant": False})
+            kwargs = {"use_reentrant": False, "context_fn": redrawn(self._router)}
+            self.model.gradient_checkpointing_enable(kwargs)
+        for module in self.model.modules():
+            if isinstance(module, Mixture):
+                module.generator = self._router
         self.model.train()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -164,15 +178,9 @@ class FrozenPLM(LightningModule):
         if steps == float("inf"):
             raise ValueError("linear decay needs an end: set `trainer.max_epochs` or `trainer.max_steps`.")
         warmup = round(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
-        norms = {id(p) for module in self.modules() if is_norm(module) for p in module.parameters(False)}
-        trained = [(name, p) for name, p in self.named_parameters() if p.requires_grad]
-        if not trained:
+        if not any(p.requires_grad for p in self.parameters()):
             raise ValueError(f"`model.method`={type(self.method).__name__} trains nothing on {self.plm!r}.")
-        spared = {name for name, p in trained if re.search(r"bias(\.\d+)?$", name) or id(p) in norms or p.ndim == 0}
-        plain = [p for name, p in trained if name in spared]
-        decayed = [p for name, p in trained if name not in spared]
-        groups = [{"params": decayed, "weight_decay": self.weight_decay}, {"params": plain, "weight_decay": 0.0}]
-        optimizer = torch.optim.AdamW([group for group in groups if group["params"]], lr=self.lr)
+        optimizer = torch.optim.AdamW(decay_groups(self, self.weight_decay), lr=self.lr)
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
 
@@ -188,7 +196,9 @@ class FrozenPLM(LightningModule):
         if self._random_states is not None:
             restore_random_state(self._random_states[self.global_rank % len(self._random_states)])
             self._random_states = None
-        elif self.trainer.world_size > 1:
+            return
+        self._router.manual_seed(torch.initial_seed())
+        if self.trainer.world_size > 1:
             # seed_everything gives every process the same stream: dropout would repeat from one to the next.
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
@@ -213,8 +223,20 @@ class FrozenPLM(LightningModule):
         return loss
 
     def train_loss(self, batch: Batch) -> Tensor:
-        """The loss that is minimised."""
-        return self.losses(batch).mean()
+        """The loss of a first pass, and what a second one differs from it in its predictions (`consistency`)."""
+        loss, p = self.training_pass(batch)
+        if self.consistency and p is not None:
+            _, q = self.training_pass(batch)
+            assert q is not None
+            loss = loss + self.consistency * symmetric_divergence(p, q)
+        return loss
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        self._idle = IdleExperts(self.modules(), optimizer)
+
+    def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
+        super().optimizer_step(*args, **kwargs)
+        self._idle.restore()
 
     # --- evaluation ---
 
@@ -255,11 +277,7 @@ class FrozenPLM(LightningModule):
     def _origin(self) -> dict[str, str]:
         """What the weights in a checkpoint mean nothing without: the method, and the frozen model (not its path)."""
         assert self.model is not None
-        frozen = hashlib.sha256()
-        for parameter in self.model.parameters():
-            if not parameter.requires_grad:
-                frozen.update(parameter.detach().flatten()[:100].float().cpu().numpy().tobytes())
-        return {"method": repr(self.method), "plm": f"a model with fingerprint {frozen.hexdigest()[:12]}"}
+        return {"method": repr(self.method), "plm": f"a model with fingerprint {fingerprint(self.model)}"}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = adapter_state(self)
@@ -268,6 +286,7 @@ class FrozenPLM(LightningModule):
             states = [{} for _ in range(self.trainer.world_size)]
             torch.distributed.all_gather_object(states, random_state())
         checkpoint["random_states"] = states
+        checkpoint["router"] = self._router.get_state()
         checkpoint["kronlit"] = self._origin()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -277,15 +296,5 @@ class FrozenPLM(LightningModule):
             if theirs != ours:
                 raise ValueError(f"the checkpoint was trained with `model.{name}`={theirs}, not {ours}.")
         self._random_states = checkpoint.get("random_states")
-
-
-def random_state() -> dict[str, Any]:
-    """State of torch's generators on this process."""
-    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
-
-
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Set torch's generators on this process to `state`."""
-    torch.set_rng_state(state["cpu"].cpu())
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+        if "router" in checkpoint:
+            self._router.set_state(checkpoint["router"].cpu())

@@ -24,6 +24,8 @@ class SequenceClassification(FrozenPLM):
         warmup: steps of linear warm-up; below 1, a share of all steps.
         max_length: tokens of input that are kept.
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
+        consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
+            1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
     """
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
@@ -41,8 +43,10 @@ class SequenceClassification(FrozenPLM):
         inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
         return self.model(**inputs).logits.float()
 
-    def losses(self, batch: Batch) -> Tensor:
-        return self._losses(self(batch), batch["label"])
+    def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        logits = self(batch)
+        log_probabilities = None if self.task.is_regression else logits.log_softmax(-1)
+        return self._losses(logits, batch["label"]).mean(), log_probabilities
 
     def _losses(self, logits: Tensor, label: Tensor) -> Tensor:
         if self.task.is_regression:

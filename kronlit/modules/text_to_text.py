@@ -31,6 +31,8 @@ class TextToText(FrozenPLM):
         warmup: steps of linear warm-up; below 1, a share of all steps.
         max_length: tokens of input that are kept.
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
+        consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
+            1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
         task_prefix: begin the input with the task's name; the papers do so only where no adapter is trained.
     """
 
@@ -44,9 +46,10 @@ class TextToText(FrozenPLM):
         warmup: float = 0.0,
         max_length: int = 128,
         gradient_checkpointing: bool = False,
+        consistency: float = 0.0,
         task_prefix: bool = False,
     ) -> None:
-        super().__init__(plm, method, task, lr, weight_decay, warmup, max_length, gradient_checkpointing)
+        super().__init__(plm, method, task, lr, weight_decay, warmup, max_length, gradient_checkpointing, consistency)
         self.task_prefix = task_prefix
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
@@ -85,18 +88,17 @@ class TextToText(FrozenPLM):
         texts = [self.task.target_text(label) for label in labels]
         return 1 + max(map(len, self.tokenizer(texts)["input_ids"]))
 
-    def losses(self, batch: Batch) -> Tensor:
-        """Mean cross-entropy over a row's target tokens, `(n,)`."""
-        return self._losses(batch, self._encoded(batch))
-
-    def _losses(self, batch: Batch, encoded: ModelOutput) -> Tensor:
-        targets = batch["target_ids"]
-        return self._token_losses(batch, encoded, targets).sum(-1) / (targets >= 0).sum(-1)
-
-    def train_loss(self, batch: Batch) -> Tensor:
+    def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         # Over tokens, as in the papers' code: where targets differ in length (STS-B) a mean over rows is another loss.
         targets = batch["target_ids"]
-        return self._token_losses(batch, self._encoded(batch), targets).sum() / (targets >= 0).sum()
+        there = targets >= 0
+        log_probabilities = self._logits(batch, self._encoded(batch), targets)[there].log_softmax(-1)
+        return F.nll_loss(log_probabilities, targets[there]), log_probabilities
+
+    def _losses(self, batch: Batch, encoded: ModelOutput) -> Tensor:
+        """Mean cross-entropy over a row's target tokens, `(n,)`."""
+        targets = batch["target_ids"]
+        return self._token_losses(batch, encoded, targets).sum(-1) / (targets >= 0).sum(-1)
 
     def _encoded(self, batch: Batch) -> ModelOutput:
         assert self.model is not None
@@ -104,14 +106,19 @@ class TextToText(FrozenPLM):
 
     def _token_losses(self, batch: Batch, encoded: ModelOutput, target_ids: Tensor) -> Tensor:
         """Cross-entropy of each target token, `(n, tokens)`, 0 where there is none."""
+        logits = self._logits(batch, encoded, target_ids)
+        return F.cross_entropy(logits.mT, target_ids, ignore_index=-100, reduction="none")
+
+    def _logits(self, batch: Batch, encoded: ModelOutput, target_ids: Tensor) -> Tensor:
+        """Those of each target token, `(n, tokens, vocabulary)`."""
         assert self.model is not None
-        output = self.model(
+        logits: Tensor = self.model(
             encoder_outputs=encoded,
             attention_mask=batch["attention_mask"],
             decoder_input_ids=self.model.prepare_decoder_input_ids_from_labels(target_ids),
             use_cache=False,
-        )
-        return F.cross_entropy(output.logits.float().mT, target_ids, ignore_index=-100, reduction="none")
+        ).logits
+        return logits.float()
 
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         encoded = self._encoded(batch)

@@ -3,6 +3,7 @@
 from kronlit.structured.base import Dense, StructuredLinear
 from kronlit.structured.kronecker import Kronecker
 from kronlit.structured.low_rank import LowRank
+from kronlit.structured.mixture import Mixture
 from kronlit.structured.phm import PHM
 
-__all__ = ["PHM", "Dense", "Kronecker", "LowRank", "StructuredLinear"]
+__all__ = ["PHM", "Dense", "Kronecker", "LowRank", "Mixture", "StructuredLinear"]

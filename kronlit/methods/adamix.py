@@ -1,0 +1,165 @@
+"""Wang et al., AdaMix: mixtures of adaptations for parameter-efficient model tuning, 2022, arXiv:2205.12410."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import Literal
+
+from kronlit.adapters import Bottleneck, Delta, Insertion, SequentialAdapter
+from kronlit.adapters.bottleneck import Activation
+from kronlit.methods.base import Group, Method
+from kronlit.methods.krona import Shape, transposed
+from kronlit.structured import Dense, Kronecker, LowRank, Mixture, StructuredLinear
+from kronlit.structured.mixture import Evaluation
+
+
+@dataclass(frozen=True)
+class AdaMix(Method):
+    """Bottleneck adapters whose projections are mixtures, after the feed-forward network of every layer.
+
+    In each training forward every mixture draws one of its experts at random, for the whole batch; in evaluation it is
+    their mean, and `kronlit.collapse` makes it one ordinary adapter for good. The paper trains it with
+    `model.consistency`. Its code shares the project-up, its figure has copies of both. Weights start normal with a
+    standard deviation of 0.02, so that the adapter starts near the identity, not as it.
+
+    Args:
+        bottleneck_width: of the adapter; the paper has 16 for RoBERTa-large, 48 for BERT-base.
+        num_experts: experts in a mixture; with 1 it is a plain adapter.
+        share_down: let one project-down serve all experts.
+        share_up: let one project-up serve all experts.
+        activation: relu, gelu, gelu_new, silu, mish or tanh.
+        evaluation: what serves in evaluation: the mean of the experts; one drawn at random for each row, or the
+            first, both of which are the paper's ablations.
+        idle_experts: what a step does to experts that were not drawn: update, weight decay and momentum as in the
+            paper's code, or rest, nothing.
+        sites: where.
+        trains: what is trained beside the adapters: head, layer_norm, bias.
+    """
+
+    bottleneck_width: int = 16
+    num_experts: int = 4
+    share_down: bool = False
+    share_up: bool = True
+    activation: Activation = "gelu"
+    evaluation: Evaluation = "mean"
+    idle_experts: Literal["update", "rest"] = "update"
+    sites: tuple[str, ...] = ("ffn_output",)
+    trains: tuple[Group, ...] = ("head",)
+
+    def __post_init__(self) -> None:
+        if self.bottleneck_width < 1:
+            raise ValueError(f"`bottleneck_width`={self.bottleneck_width} must be at least 1.")
+
+    def insertions(self) -> list[Insertion]:
+        body = partial(
+            Bottleneck,
+            width=self.bottleneck_width,
+            down=self._projection(self.share_down),
+            up=self._projection(self.share_up),
+            activation=self.activation,
+        )
+        return [Insertion(self.sites, partial(SequentialAdapter, body=body))]
+
+    def _projection(self, shared: bool) -> Callable[[int, int], StructuredLinear]:
+        expert = partial(Dense, std=0.02)
+        if shared:
+            return expert
+        return partial(
+            Mixture,
+            expert=expert,
+            num_experts=self.num_experts,
+            bias=True,
+            evaluation=self.evaluation,
+            idle=self.idle_experts,
+        )
+
+
+@dataclass(frozen=True)
+class AdaMixLoRA(Method):
+    """LoRA whose factors are mixtures, beside the query and value projections; it merges away.
+
+    All experts start alike, as in the paper's code: A Kaiming-uniform, B zero.
+
+    Args:
+        rank: the rank r; the paper has 4.
+        alpha: the scale is alpha / r; the paper has 32.
+        num_experts: experts in a mixture; with 1 it is LoRA.
+        share_a: let one A, which comes first, serve all experts.
+        share_b: let one B serve all experts, as the paper's code does.
+        evaluation: what serves in evaluation: the mean of the experts; one drawn at random for each row, or the
+            first, both of which are the paper's ablations.
+        idle_experts: what a step does to experts that were not drawn: update, weight decay and momentum as in the
+            paper's code, or rest, nothing.
+        sites: where; on T5, query and value mean those of self- and cross-attention alike.
+        trains: what is trained beside the factors: head, layer_norm, bias.
+    """
+
+    rank: int = 4
+    alpha: float = 32.0
+    num_experts: int = 8
+    share_a: bool = False
+    share_b: bool = True
+    evaluation: Evaluation = "mean"
+    idle_experts: Literal["update", "rest"] = "update"
+    sites: tuple[str, ...] = ("query", "value")
+    trains: tuple[Group, ...] = ("head",)
+
+    def insertions(self) -> list[Insertion]:
+        mixture = partial(
+            Mixture,
+            expert=partial(LowRank, rank=self.rank),
+            num_experts=self.num_experts,
+            shared=shared(a=self.share_a, b=self.share_b),
+            same_start=True,
+            evaluation=self.evaluation,
+            idle=self.idle_experts,
+        )
+        return [Insertion(self.sites, partial(Delta, matrix=mixture, scale=self.alpha / self.rank))]
+
+
+@dataclass(frozen=True)
+class AdaMixKronA(Method):
+    """KronA whose factors are mixtures, beside the query and value projections; it merges away.
+
+    No paper has it: it is AdaMix-LoRA with Kronecker factors. The left factors start apart, the right ones as zero.
+
+    Args:
+        a_shape: shape (a1, a2) of the left factor in the KronA paper's order; by default the balanced one, (32, 24)
+            for 768.
+        scale: the fixed factor s of the product.
+        num_experts: experts in a mixture; with 1 it is KronA.
+        share_a: let one left factor serve all experts.
+        share_b: let one right factor serve all experts.
+        evaluation: what serves in evaluation: the mean of the experts; one drawn at random for each row, or the
+            first.
+        idle_experts: what a step does to experts that were not drawn: update, weight decay and momentum as in
+            AdaMix's code, or rest, nothing.
+        sites: where; on T5, query and value mean those of self- and cross-attention alike.
+        trains: what is trained beside the factors: head, layer_norm, bias.
+    """
+
+    a_shape: Shape | None = None
+    scale: float = 1.0
+    num_experts: int = 4
+    share_a: bool = False
+    share_b: bool = True
+    evaluation: Evaluation = "mean"
+    idle_experts: Literal["update", "rest"] = "update"
+    sites: tuple[str, ...] = ("query", "value")
+    trains: tuple[Group, ...] = ("head",)
+
+    def insertions(self) -> list[Insertion]:
+        mixture = partial(
+            Mixture,
+            expert=partial(Kronecker, a_shape=transposed(self.a_shape)),
+            num_experts=self.num_experts,
+            shared=shared(a=self.share_a, b=self.share_b),
+            evaluation=self.evaluation,
+            idle=self.idle_experts,
+        )
+        return [Insertion(self.sites, partial(Delta, matrix=mixture, scale=self.scale))]
+
+
+def shared(**factors: bool) -> tuple[str, ...]:
+    """The names of the factors that are shared."""
+    return tuple(name for name, one in factors.items() if one)

@@ -1,0 +1,50 @@
+"""The random numbers of a run: saved with it, and drawn again where a forward pass is computed again."""
+
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Any
+
+import torch
+
+
+def random_state() -> dict[str, Any]:
+    """State of torch's generators on this process."""
+    return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
+
+
+def restore_random_state(state: dict[str, Any]) -> None:
+    """Set torch's generators on this process to `state`."""
+    torch.set_rng_state(state["cpu"].cpu())
+    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+
+
+def redrawn(
+    generator: torch.Generator,
+) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
+    """A `context_fn` for `torch.utils.checkpoint`: what is recomputed draws from `generator` what it drew before.
+
+    Checkpointing does so by itself for torch's own generators alone.
+    """
+
+    def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:
+        state = torch.empty(0)
+
+        @contextmanager
+        def first() -> Iterator[None]:
+            nonlocal state
+            state = generator.get_state()
+            yield
+
+        @contextmanager
+        def again() -> Iterator[None]:
+            now = generator.get_state()
+            generator.set_state(state)
+            try:
+                yield
+            finally:
+                generator.set_state(now)
+
+        return first(), again()
+
+    return contexts

@@ -1,0 +1,161 @@
+"""Mixtures of structured matrices, routed at random: Wang et al., AdaMix, 2022, arXiv:2205.12410, section 3."""
+
+from collections.abc import Callable, Iterator
+from typing import Literal
+
+import torch
+from torch import Tensor, nn
+
+from kronlit.structured.base import StructuredLinear
+
+Evaluation = Literal["mean", "random", "first"]
+
+
+class Mixture(StructuredLinear):
+    r"""Several matrices of one kind, the experts, of which each training forward draws one for the whole batch.
+
+    There is no router to train. Evaluation uses the mean of the experts' parameters, which is one ordinary expert.
+    Where an expert is a product, as a low-rank or a Kronecker one is, each of its factors is drawn and averaged on its
+    own, as the paper's project-down and project-up are; a factor that is `shared` exists once.
+
+    All experts of a factor are one parameter, `(num_experts, *shape)`. So each has a gradient in every step, zero for
+    those that were not drawn, and plain DDP works. Draws come from `generator`, on the CPU, and without one from
+    torch's own.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        expert: makes one expert from `(in_features, out_features)`.
+        num_experts: how many there are; 1 is the expert itself.
+        shared: names of factors of which one serves all experts, such as `b` of `LowRank`.
+        bias: give each expert a bias, zero at the start, that is drawn with its first factor.
+        same_start: start all experts from the same values, as the paper's code does for LoRA.
+        evaluation: what serves in evaluation: the mean of the experts; an expert drawn at random for each row, or the
+            first, both of which are the paper's ablations.
+        idle: what a training step does to experts that were not drawn since the last one. `update`: weight decay and
+            momentum, as the paper's code, whose gradients are zeros. `rest`: nothing. It is carried out by whoever
+            steps the optimiser (`kronlit.modules`); without Lightning it is `update`.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`; the rows of random evaluation are those of the first dimension.
+
+    Raises:
+        ValueError: if there is no expert, no such factor to share, or the experts' parameters are tied.
+    """
+
+    generator: torch.Generator | None = None
+    """Where draws come from."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        expert: Callable[[int, int], StructuredLinear],
+        num_experts: int = 4,
+        shared: tuple[str, ...] = (),
+        bias: bool = False,
+        same_start: bool = False,
+        evaluation: Evaluation = "mean",
+        idle: Literal["update", "rest"] = "update",
+    ) -> None:
+        super().__init__(in_features, out_features)
+        if num_experts < 1:
+            raise ValueError(f"`num_experts`={num_experts} must be at least 1.")
+        self._expert = expert
+        self.num_experts = num_experts
+        self.shared = shared
+        self.same_start = same_start
+        self.evaluation = evaluation
+        self.idle = idle
+        experts = self._start()
+        if experts[0].tied:
+            raise ValueError(f"experts whose {', '.join(experts[0].tied)} is tied cannot be mixed.")
+        self.factors = tuple(name for name, _ in experts[0].named_parameters())
+        for name in shared:
+            if name not in self.factors:
+                raise ValueError(f"`shared` has {name!r}; an expert has {', '.join(self.factors)}.")
+        for name in self.factors:
+            self.register_parameter(name, nn.Parameter(self._stacked(experts, name)))
+        self.bias = nn.Parameter(torch.zeros(num_experts, out_features)) if bias else None
+        self.drawn: dict[str, set[int]] = {name: set() for name, _ in self.named_parameters()}
+        # Kept out of the module's own parameters: it has none, those of an expert are given to it.
+        self._skeleton = [experts[0].to("meta")]
+
+    def _start(self) -> list[StructuredLinear]:
+        """The experts as their class initialises them."""
+        first = self._expert(self.in_features, self.out_features)
+        others = range(self.num_experts - 1)
+        return [
+            first,
+            *(first if self.same_start else self._expert(self.in_features, self.out_features) for _ in others),
+        ]
+
+    def _stacked(self, experts: list[StructuredLinear], name: str) -> Tensor:
+        kept = experts[:1] if name in self.shared else experts
+        return torch.stack([expert.get_parameter(name).detach() for expert in kept])
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.training:
+            return self._applied(x, self._chosen(self._draw()))
+        if self.evaluation == "random" and self.num_experts > 1:
+            routes = [self._draw() for _ in range(len(x))]
+            return torch.stack([self._applied(row, self._chosen(route)) for row, route in zip(x, routes, strict=True)])
+        return self._applied(x, self.mean() if self.evaluation == "mean" else self._chosen({}))
+
+    def _draw(self) -> dict[str, int]:
+        """The expert of each factor for one pass."""
+        route = {}
+        for name in self.factors:
+            if len(self.get_parameter(name)) > 1:
+                route[name] = int(torch.randint(self.num_experts, (1,), generator=self.generator, device="cpu"))
+        if self.bias is not None and route:
+            route["bias"] = next(iter(route.values()))
+        if self.training:
+            for name, index in route.items():
+                self.drawn[name].add(index)
+        return route
+
+    def _chosen(self, route: dict[str, int]) -> dict[str, Tensor]:
+        return {name: experts[route.get(name, 0)] for name, experts in self.named_parameters()}
+
+    def _applied(self, x: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+        bias = parameters.pop("bias", None)
+        y: Tensor = torch.func.functional_call(self._skeleton[0], parameters, (x,))
+        return y if bias is None else y + bias.to(y.dtype)
+
+    def mean(self) -> dict[str, Tensor]:
+        """The mean of the experts' parameters, by name."""
+        return {name: experts.mean(0) for name, experts in self.named_parameters()}
+
+    @torch.no_grad()
+    def collapse(self) -> None:
+        """Become the mean of the experts, a mixture of one, for good."""
+        for experts in self.parameters():
+            experts.data = experts.mean(0, keepdim=True)
+            experts.grad = None
+        self.num_experts = 1
+
+    def idle_experts(self) -> Iterator[tuple[nn.Parameter, list[int]]]:
+        """Each factor with the experts that no training forward drew since the last call."""
+        for name, experts in self.named_parameters():
+            yield experts, [index for index in range(len(experts)) if index not in self.drawn[name]]
+            self.drawn[name].clear()
+
+    def to_dense(self) -> Tensor:
+        expert = self._expert(self.in_features, self.out_features)
+        mean = self.mean()
+        for name in self.factors:
+            delattr(expert, name)
+            setattr(expert, name, mean[name])
+        return expert.to_dense()
+
+    @torch.no_grad()
+    def reset_parameters(self) -> None:
+        experts = self._start()
+        for name in self.factors:
+            self.get_parameter(name).copy_(self._stacked(experts, name))
+        if self.bias is not None:
+            self.bias.zero_()
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, num_experts={self.num_experts}, expert={self._skeleton[0]}"
