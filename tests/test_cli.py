@@ -326,7 +326,7 @@ def test_a_mistake_in_a_yaml_gets_one_line_and_exit_code_2(kronlit, config, tmp_
 
 
 def test_a_fault_of_ours_keeps_its_traceback(kronlit, config, monkeypatch):
-    monkeypatch.setattr(SequenceClassification, "losses", lambda *_: torch.ones(2) @ torch.ones(3))
+    monkeypatch.setattr(SequenceClassification, "_losses", lambda *_: torch.ones(2) @ torch.ones(3))
     with pytest.raises(RuntimeError, match="size"):
         kronlit("fit", "--config", config)
     monkeypatch.setattr("kronlit.modules.base.nn.utils.rnn.pad_sequence", lambda *_, **__: torch.tensor([[1], [1, 2]]))
