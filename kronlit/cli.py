@@ -15,7 +15,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.checkpoint import AtomicCheckpoint
-from kronlit.data import TextData
+from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.errors import explained, fail, mistake
 from kronlit.methods import Method
@@ -46,7 +46,7 @@ class OneLineParser(LightningArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        fail(explained(message, self, {"model": FrozenPLM, "data": TextData, "method": Method}))
+        fail(explained(message, self, {"model": FrozenPLM, "data": TaskData, "method": Method}))
 
 
 class CLI(LightningCLI):
@@ -135,7 +135,7 @@ def run() -> None:
     try:
         CLI(
             FrozenPLM,
-            TextData,
+            TaskData,
             parser_class=OneLineParser,
             subclass_mode_model=True,
             subclass_mode_data=True,

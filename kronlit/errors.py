@@ -124,9 +124,10 @@ def subparsers(parser: ArgumentParser) -> list[ArgumentParser]:
 
 
 def subclasses(base: type[Any]) -> Iterator[type[Any]]:
-    """All classes below `base`."""
+    """All classes below `base` that can be made."""
     for subclass in base.__subclasses__():
-        yield subclass
+        if not inspect.isabstract(subclass):
+            yield subclass
         yield from subclasses(subclass)
 
 

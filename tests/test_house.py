@@ -69,12 +69,12 @@ def test_every_public_name_is_there_and_documented():
 
 
 def test_every_argument_of_what_a_yaml_can_name_has_its_help():
-    from kronlit.data import TextData
+    from kronlit.data import TaskData
     from kronlit.errors import subclasses
     from kronlit.methods import Method
     from kronlit.modules import FrozenPLM
 
-    for base in (Method, TextData, FrozenPLM):
+    for base in (Method, TaskData, FrozenPLM):
         for cls in subclasses(base):
             for argument in inspect.signature(cls).parameters:
                 assert f"    {argument}: " in cls.__doc__, f"{cls.__name__}.{argument}"

@@ -1,23 +1,19 @@
-"""The LightningDataModule that all text tasks share: rows in, batches of like length out."""
+"""Rows of text: checked, or read from a user's file, and tokenised once."""
 
 import hashlib
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import datasets
-import torch
 from datasets import Dataset
-from lightning.pytorch import LightningDataModule
-from torch.utils.data import DataLoader
 
-from kronlit.data.batches import LengthGroupedBatches, ResumableLoader
+from kronlit.data.base import TaskData
 from kronlit.data.rows import check_rows, read_rows
 from kronlit.data.tasks import Task
 
 
-class TextData(LightningDataModule):
-    """Rows of a text task as batches.
+class TextData(TaskData):
+    """Rows of a text task as batches of like length.
 
     The module that is trained says how rows become tokens (its `encode`, `encoding_key` and `collate`), so one data
     module serves classification and text-to-text alike. Rows are tokenised once, into a memory-mapped cache.
@@ -44,172 +40,47 @@ class TextData(LightningDataModule):
         predict_file: str | None = None,
         num_workers: int = 0,
     ) -> None:
-        super().__init__()
-        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
-            if value < 1:
-                raise ValueError(f"`data.{name}`={value} must be at least 1.")
-        if max_train_samples is not None and max_train_samples < 1:
-            raise ValueError(
-                f"`data.max_train_samples`={max_train_samples} must be at least 1; leave it out for all rows."
-            )
-        self.task = task
-        self.batch_size = batch_size
-        self.eval_batch_size = eval_batch_size
-        self.max_train_samples = max_train_samples
-        self.sample_seed = sample_seed
+        super().__init__(task, batch_size, eval_batch_size, max_train_samples, sample_seed, num_workers)
         self.predict_file = predict_file
-        self.num_workers = num_workers
-        self._encoded: dict[str, Dataset] = {}
-        self._train_loader: ResumableLoader | None = None
-        self._train_state: dict[str, int] | None = None
 
-    def load(self, split: str) -> Dataset:
-        """The rows of `train`, `validation`, `validation_<name>` for each of `task.validation`, or `test`.
-
-        Raises:
-            ValueError: if there are none, with what to do about it.
-        """
-        raise NotImplementedError
-
-    def validation_splits(self) -> tuple[str, ...]:
-        """The splits to validate on; the first one selects the checkpoint."""
-        return ("validation",)
-
-    def prediction_splits(self) -> tuple[str, ...]:
-        """The splits to predict."""
-        return ("test",)
+    def check(self, rows: Dataset, where: str) -> None:
+        check_rows(rows, self.task, where)
 
     def rows(self, split: str) -> Dataset:
         """The rows of a split, checked, and drawn from where a limit is set; `predict` are those of `predict_file`."""
         if split == "predict":
             assert self.predict_file is not None
             return read_rows(self.predict_file, self.task)
-        rows = self.load(split)
-        check_rows(rows, self.task, f"{self.task.name}/{split}")
-        if split == "train" and self.max_train_samples is not None and self.max_train_samples < len(rows):
-            generator = torch.Generator().manual_seed(self.sample_seed)
-            rows = rows.select(torch.randperm(len(rows), generator=generator)[: self.max_train_samples].tolist())
-        return rows
-
-    def splits(self) -> tuple[str, ...]:
-        """What the running command needs."""
-        assert self.trainer is not None
-        command = self.trainer.state.fn.value if self.trainer.state.fn else "fit"
-        if command == "predict":
-            return self.predicted()
-        return {
-            "fit": ("train", *self.validation_splits()),
-            "validate": self.validation_splits(),
-            "test": ("test",),
-        }[command]
+        return super().rows(split)
 
     def predicted(self) -> tuple[str, ...]:
-        """The splits that `predict` reads."""
         return ("predict",) if self.predict_file else self.prediction_splits()
 
-    def prepare_data(self) -> None:
-        # On one process of a node: fills the cache that setup then reads everywhere.
-        for split in self.splits():
-            self.encoded(split)
-
-    def setup(self, stage: str) -> None:
-        for split in self.splits():
-            self.encoded(split)
-            if stage != "predict":
-                self.check_labels(split)
-
-    def check_labels(self, split: str) -> None:
-        """Raise `ValueError` if the labels of a split are hidden."""
-        rows = self.rows(split)
-        hidden = not all(rows["answers"]) if self.task.free_text else -1 in rows["label"]
-        if hidden:
-            raise ValueError(
-                f"the labels of {self.task.name}/{split} are hidden (-1), so it cannot be scored: use `validate`, "
-                "`predict`, or splits that hold out labelled rows (GLUE: `--data.splits mahabadi`)."
-            )
-
-    def encoded(self, split: str) -> Dataset:
+    def encode(self, split: str) -> Dataset:
         """The rows of a split as the module's features, with `label`, `row` and `length`.
 
         Where the rows have them, also `group`, the number of the group that is scored together, and `answers`.
         """
-        if split not in self._encoded:
-            assert self.trainer is not None
-            module: Any = self.trainer.lightning_module
-            rows, task = self.rows(split), self.task
-            key = hashlib.sha256(repr((rows._fingerprint, task, module.encoding_key)).encode()).hexdigest()[:32]
-            cache = Path(datasets.config.HF_DATASETS_CACHE, "kronlit")
-            cache.mkdir(parents=True, exist_ok=True)
-
-            def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-                features: dict[str, list[Any]] = module.encode(batch)
-                features |= {name: batch[name] for name in ("group", "answers") if name in batch}
-                labels = batch.get("label", [-1] * len(indices))
-                return features | {"label": labels, "row": indices, "length": [len(f) for f in features["input_ids"]]}
-
-            self._encoded[split] = rows.map(
-                encode,
-                batched=True,
-                with_indices=True,
-                remove_columns=rows.column_names,
-                features=None,
-                new_fingerprint=key,
-                cache_file_name=str(cache / f"{key}.arrow"),
-                desc=f"tokenising {task.name}/{split}",
-            )
-        return self._encoded[split]
-
-    def train_dataloader(self) -> ResumableLoader:
         assert self.trainer is not None
-        data, trainer = self.encoded("train"), self.trainer
-        # The first process's seed on all: the order of rows is a function of seed and epoch alone.
-        seed = trainer.strategy.broadcast(torch.initial_seed() % 2**31)
-        batches = self._batches(data, self.batch_size, shuffle=True, seed=seed)
-        options = self._loader_options()
-        self._train_loader = ResumableLoader(data, batches, lambda: trainer.num_training_batches, **options)
-        self._resume()
-        return self._train_loader
+        module: Any = self.trainer.lightning_module
+        rows, task = self.rows(split), self.task
+        key = hashlib.sha256(repr((rows._fingerprint, task, module.encoding_key)).encode()).hexdigest()[:32]
+        cache = Path(datasets.config.HF_DATASETS_CACHE, "kronlit")
+        cache.mkdir(parents=True, exist_ok=True)
 
-    def state_dict(self) -> dict[str, Any]:
-        """Where the training data stands."""
-        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+        def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
+            features: dict[str, list[Any]] = module.encode(batch)
+            features |= {name: batch[name] for name in ("group", "answers") if name in batch}
+            labels = batch.get("label", [-1] * len(indices))
+            return features | {"label": labels, "row": indices, "length": [len(f) for f in features["input_ids"]]}
 
-    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        # Lightning restores a loader's own state only if it made the loader after reading the checkpoint; counting the
-        # steps of the learning-rate schedule makes it before.
-        self._train_state = state_dict.get("train")
-        self._resume()
-
-    def _resume(self) -> None:
-        if self._train_loader is not None and self._train_state is not None:
-            self._train_loader.load_state_dict(self._train_state)
-            self._train_state = None
-
-    def val_dataloader(self) -> list[DataLoader[Any]]:
-        return list(self._eval_loaders(self.validation_splits()))
-
-    def test_dataloader(self) -> list[DataLoader[Any]]:
-        return list(self._eval_loaders(("test",)))
-
-    def predict_dataloader(self) -> list[DataLoader[Any]]:
-        return list(self._eval_loaders(self.predicted()))
-
-    def _eval_loaders(self, splits: tuple[str, ...]) -> Iterator[DataLoader[Any]]:
-        for split in splits:
-            data = self.encoded(split)
-            batches = self._batches(data, self.eval_batch_size, shuffle=False)
-            yield DataLoader(data, batch_sampler=batches, generator=torch.Generator(), **self._loader_options())
-
-    def _batches(self, data: Dataset, batch_size: int, shuffle: bool, seed: int = 0) -> LengthGroupedBatches:
-        assert self.trainer is not None
-        rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        return LengthGroupedBatches(list(data["length"]), batch_size, shuffle, seed, rank, world_size)
-
-    def _loader_options(self) -> dict[str, Any]:
-        assert self.trainer is not None
-        return {
-            "collate_fn": self.trainer.lightning_module.collate,
-            "num_workers": self.num_workers,
-            "persistent_workers": self.num_workers > 0,
-            "pin_memory": torch.cuda.is_available(),
-        }
+        return rows.map(
+            encode,
+            batched=True,
+            with_indices=True,
+            remove_columns=rows.column_names,
+            features=None,
+            new_fingerprint=key,
+            cache_file_name=str(cache / f"{key}.arrow"),
+            desc=f"tokenising {task.name}/{split}",
+        )

@@ -1,9 +1,7 @@
 """The LightningModule that all tasks share: a frozen pre-trained model plus a method."""
 
-import copy
-import hashlib
 import time
-from functools import cached_property
+from abc import ABC, abstractmethod
 from typing import Any
 
 import torch
@@ -11,7 +9,8 @@ from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
-from transformers import PreTrainedModel, PreTrainedTokenizerBase, get_linear_schedule_with_warmup
+from torchmetrics import Metric
+from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from kronlit.adapters import trainable_report
 from kronlit.checkpoint import adapter_state, check_adapter_state, fingerprint
@@ -21,7 +20,7 @@ from kronlit.metrics import TaskMetrics
 from kronlit.modules.consistency import symmetric_divergence
 from kronlit.modules.decay import decay_groups
 from kronlit.modules.idle_experts import IdleExperts
-from kronlit.modules.plm import load_config, load_tokenizer
+from kronlit.modules.plm import load_config
 from kronlit.modules.random_state import random_state, redrawn, restore_random_state
 from kronlit.structured import Mixture
 
@@ -31,19 +30,19 @@ Batch = dict[str, Any]
 """Tensors by name, and for free text `answers`, the right ones of each row."""
 
 
-class FrozenPLM(LightningModule):
-    """A frozen pre-trained language model plus what a method adds, trained with AdamW and linear decay.
+class FrozenPLM(LightningModule, ABC):
+    """A frozen pre-trained model plus what a method adds, trained with AdamW and linear decay.
 
-    To add a kind of task, subclass and write `load`, `encode`, `training_pass`, `predictions`, and `scores` or `texts`.
+    To add a kind of task, subclass, or subclass `TextModule`, and write `load`, `training_pass`, `predictions`, and
+    `scores` or `texts`.
 
     Args:
-        plm: hub id or local folder of the pre-trained language model.
+        plm: hub id or local folder of the pre-trained model.
         method: what is added and trained.
         task: what the rows are; the command line takes it from `data`.
         lr: peak learning rate.
         weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
         warmup: steps of linear warm-up; below 1, a share of all steps.
-        max_length: tokens of input that are kept.
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
         consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
             1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
@@ -57,7 +56,6 @@ class FrozenPLM(LightningModule):
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         warmup: float = 0.0,
-        max_length: int = 128,
         gradient_checkpointing: bool = False,
         consistency: float = 0.0,
     ) -> None:
@@ -66,42 +64,35 @@ class FrozenPLM(LightningModule):
         for name, value in numbers.items():
             if not 0 <= value < float("inf"):
                 raise ValueError(f"`model.{name}`={value} must be a number from 0 up.")
-        if max_length < 8:
-            raise ValueError(f"`model.max_length`={max_length} must be at least 8 tokens.")
         self.plm = plm
         self.method = method
         self.task = task
         self.lr = lr
         self.weight_decay = weight_decay
         self.warmup = warmup
-        self.max_length = max_length
         self.gradient_checkpointing = gradient_checkpointing
         self.consistency = consistency
         self.strict_loading = False  # checkpoints hold no frozen weights; on_load_checkpoint checks the rest
         self.model: PreTrainedModel | None = None
-        self.val_metrics = nn.ModuleList(TaskMetrics(task) for _ in range(1 + len(task.validation)))
-        self.test_metrics = TaskMetrics(task)
+        self.val_metrics = nn.ModuleList(self.new_metrics() for _ in range(1 + len(task.validation)))
+        self.test_metrics = self.new_metrics()
         # Mixtures draw from a generator that is alike on all processes: one expert takes the whole global batch.
         self._router = torch.Generator()
         self._random_states: list[dict[str, Any]] | None = None
 
     # --- what a kind of task says ---
 
+    @abstractmethod
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
         """The pre-trained model, and those of its parameters that are drawn anew."""
-        raise NotImplementedError
 
-    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Columns of text (and `label`, if there is one) as columns of tokens, `input_ids` among them."""
-        raise NotImplementedError
-
+    @abstractmethod
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         """The loss that is minimised, and the log-probabilities `(predictions, classes)` that it is of, if any."""
-        raise NotImplementedError
 
+    @abstractmethod
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The predicted label of each row (-1: none; for free text its marks, `(n, 2)`) and its loss, `(n,)`."""
-        raise NotImplementedError
 
     def scores(self, batch: Batch) -> Tensor:
         """Probability of each class, `(n, num_labels)`; for regression the predicted number, `(n, 1)`."""
@@ -111,37 +102,9 @@ class FrozenPLM(LightningModule):
         """The answer of each row, for tasks of free text."""
         raise NotImplementedError
 
-    # --- what rows become ---
-
-    @cached_property
-    def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the pre-trained model."""
-        return load_tokenizer(self.plm)
-
-    @cached_property
-    def encoding_key(self) -> str:
-        """Changes when `encode` gives other tokens for the same rows: the tokenised cache goes by it."""
-        tokenizer, kind = self.tokenizer, type(self)
-        # A copy without what earlier calls left in it: truncation is a state of the tokenizer.
-        backend = copy.deepcopy(tokenizer.backend_tokenizer)
-        backend.no_truncation()
-        backend.no_padding()
-        content = hashlib.sha256(backend.to_str().encode()).hexdigest()
-        reads = (tokenizer.model_input_names, tokenizer.truncation_side)
-        return repr((f"{kind.__module__}.{kind.__qualname__}", content, reads, self.max_length))
-
-    def collate(self, rows: list[dict[str, Any]]) -> Batch:
-        """Rows of tokens as one batch, padded to the longest."""
-        fill = {"input_ids": self.tokenizer.pad_token_id, "target_ids": -100}
-        batch: Batch = {name: torch.tensor([row[name] for row in rows]) for name in ("row", "group") if name in rows[0]}
-        if "answers" in rows[0]:
-            batch["answers"] = [row["answers"] for row in rows]
-        label_dtype = torch.float32 if self.task.is_regression else torch.long
-        batch["label"] = torch.tensor([row["label"] for row in rows], dtype=label_dtype)
-        for name in rows[0].keys() - {"row", "group", "answers", "label", "length"}:
-            tokens = [torch.tensor(row[name]) for row in rows]
-            batch[name] = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=fill.get(name, 0))
-        return batch
+    def new_metrics(self) -> Metric:
+        """What scores a split."""
+        return TaskMetrics(self.task)
 
     # --- building ---
 

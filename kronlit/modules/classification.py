@@ -6,13 +6,14 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from kronlit.modules.base import Batch, FrozenPLM
+from kronlit.modules.base import Batch
 from kronlit.modules.plm import load_model
+from kronlit.modules.text import TextModule
 
 NOT_INPUTS = ("row", "label", "group")
 
 
-class SequenceClassification(FrozenPLM):
+class SequenceClassification(TextModule):
     """A frozen encoder with a classification head, or a regression head where the label is a number.
 
     Args:

@@ -12,11 +12,12 @@ from transformers.utils import ModelOutput
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics import marks
-from kronlit.modules.base import Batch, FrozenPLM
+from kronlit.modules.base import Batch
 from kronlit.modules.plm import load_model
+from kronlit.modules.text import TextModule
 
 
-class TextToText(FrozenPLM):
+class TextToText(TextModule):
     """A frozen T5 that reads `sentence1: … sentence2: …` and writes the class's integer, the number, or the answer.
 
     It is evaluated by greedy decoding, as in Mahabadi et al. (Compacter) and in KronA; what cannot be parsed is wrong.

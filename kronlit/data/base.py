@@ -1,0 +1,187 @@
+"""The LightningDataModule that all tasks share: rows in, batches out, and a position in them that can be resumed."""
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from datasets import Dataset
+from lightning.pytorch import LightningDataModule
+from torch.utils.data import DataLoader
+
+from kronlit.data.batches import LengthGroupedBatches, ResumableLoader
+from kronlit.data.tasks import Task
+
+
+class TaskData(LightningDataModule, ABC):
+    """Rows of a task as batches. The module that is trained makes a batch of them (its `collate`).
+
+    To add a data set, subclass `TextData` or another kind of rows, and write `load`.
+
+    Args:
+        task: what the rows are.
+        batch_size: rows a step, per device.
+        eval_batch_size: rows a step in validation, test and prediction, per device.
+        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
+        sample_seed: of that draw.
+        num_workers: processes that make batches.
+    """
+
+    def __init__(
+        self,
+        task: Task,
+        batch_size: int = 32,
+        eval_batch_size: int = 64,
+        max_train_samples: int | None = None,
+        sample_seed: int = 42,
+        num_workers: int = 0,
+    ) -> None:
+        super().__init__()
+        for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
+            if value < 1:
+                raise ValueError(f"`data.{name}`={value} must be at least 1.")
+        if max_train_samples is not None and max_train_samples < 1:
+            raise ValueError(
+                f"`data.max_train_samples`={max_train_samples} must be at least 1; leave it out for all rows."
+            )
+        self.task = task
+        self.batch_size = batch_size
+        self.eval_batch_size = eval_batch_size
+        self.max_train_samples = max_train_samples
+        self.sample_seed = sample_seed
+        self.num_workers = num_workers
+        self._encoded: dict[str, Dataset] = {}
+        self._train_loader: ResumableLoader | None = None
+        self._train_state: dict[str, int] | None = None
+
+    @abstractmethod
+    def load(self, split: str) -> Dataset:
+        """The rows of `train`, `validation`, `validation_<name>` for each of `task.validation`, or `test`.
+
+        Raises:
+            ValueError: if there are none, with what to do about it.
+        """
+
+    @abstractmethod
+    def check(self, rows: Dataset, where: str) -> None:
+        """Raise `ValueError`, with `where` in it, unless `rows` has what the task needs (a label of -1 is hidden)."""
+
+    @abstractmethod
+    def encode(self, split: str) -> Dataset:
+        """The rows of a split as the module's features, with `label`, `row` and, if rows differ in it, `length`."""
+
+    def validation_splits(self) -> tuple[str, ...]:
+        """The splits to validate on; the first one selects the checkpoint."""
+        return ("validation",)
+
+    def prediction_splits(self) -> tuple[str, ...]:
+        """The splits to predict."""
+        return ("test",)
+
+    def rows(self, split: str) -> Dataset:
+        """The rows of a split, checked, and drawn from where a limit is set."""
+        rows = self.load(split)
+        self.check(rows, f"{self.task.name}/{split}")
+        if split == "train" and self.max_train_samples is not None and self.max_train_samples < len(rows):
+            generator = torch.Generator().manual_seed(self.sample_seed)
+            rows = rows.select(torch.randperm(len(rows), generator=generator)[: self.max_train_samples].tolist())
+        return rows
+
+    def splits(self) -> tuple[str, ...]:
+        """What the running command needs."""
+        assert self.trainer is not None
+        command = self.trainer.state.fn.value if self.trainer.state.fn else "fit"
+        if command == "predict":
+            return self.predicted()
+        return {
+            "fit": ("train", *self.validation_splits()),
+            "validate": self.validation_splits(),
+            "test": ("test",),
+        }[command]
+
+    def predicted(self) -> tuple[str, ...]:
+        """The splits that `predict` reads."""
+        return self.prediction_splits()
+
+    def prepare_data(self) -> None:
+        # On one process of a node: fills the cache that setup then reads everywhere.
+        for split in self.splits():
+            self.encoded(split)
+
+    def setup(self, stage: str) -> None:
+        for split in self.splits():
+            self.encoded(split)
+            if stage != "predict":
+                self.check_labels(split)
+
+    def check_labels(self, split: str) -> None:
+        """Raise `ValueError` if the labels of a split are hidden."""
+        rows = self.rows(split)
+        hidden = not all(rows["answers"]) if self.task.free_text else -1 in rows["label"]
+        if hidden:
+            raise ValueError(
+                f"the labels of {self.task.name}/{split} are hidden (-1), so it cannot be scored: use `validate`, "
+                "`predict`, or splits that hold out labelled rows (GLUE: `--data.splits mahabadi`)."
+            )
+
+    def encoded(self, split: str) -> Dataset:
+        """What `encode` makes of a split, made once."""
+        if split not in self._encoded:
+            self._encoded[split] = self.encode(split)
+        return self._encoded[split]
+
+    def train_dataloader(self) -> ResumableLoader:
+        assert self.trainer is not None
+        data, trainer = self.encoded("train"), self.trainer
+        # The first process's seed on all: the order of rows is a function of seed and epoch alone.
+        seed = trainer.strategy.broadcast(torch.initial_seed() % 2**31)
+        batches = self._batches(data, self.batch_size, shuffle=True, seed=seed)
+        options = self._loader_options()
+        self._train_loader = ResumableLoader(data, batches, lambda: trainer.num_training_batches, **options)
+        self._resume()
+        return self._train_loader
+
+    def state_dict(self) -> dict[str, Any]:
+        """Where the training data stands."""
+        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        # Lightning restores a loader's own state only if it made the loader after reading the checkpoint; counting the
+        # steps of the learning-rate schedule makes it before.
+        self._train_state = state_dict.get("train")
+        self._resume()
+
+    def _resume(self) -> None:
+        if self._train_loader is not None and self._train_state is not None:
+            self._train_loader.load_state_dict(self._train_state)
+            self._train_state = None
+
+    def val_dataloader(self) -> list[DataLoader[Any]]:
+        return list(self._eval_loaders(self.validation_splits()))
+
+    def test_dataloader(self) -> list[DataLoader[Any]]:
+        return list(self._eval_loaders(("test",)))
+
+    def predict_dataloader(self) -> list[DataLoader[Any]]:
+        return list(self._eval_loaders(self.predicted()))
+
+    def _eval_loaders(self, splits: tuple[str, ...]) -> Iterator[DataLoader[Any]]:
+        for split in splits:
+            data = self.encoded(split)
+            batches = self._batches(data, self.eval_batch_size, shuffle=False)
+            yield DataLoader(data, batch_sampler=batches, generator=torch.Generator(), **self._loader_options())
+
+    def _batches(self, data: Dataset, batch_size: int, shuffle: bool, seed: int = 0) -> LengthGroupedBatches:
+        assert self.trainer is not None
+        rank, world_size = self.trainer.global_rank, self.trainer.world_size
+        lengths = list(data["length"]) if "length" in data.column_names else [0] * len(data)
+        return LengthGroupedBatches(lengths, batch_size, shuffle, seed, rank, world_size)
+
+    def _loader_options(self) -> dict[str, Any]:
+        assert self.trainer is not None
+        return {
+            "collate_fn": self.trainer.lightning_module.collate,
+            "num_workers": self.num_workers,
+            "persistent_workers": self.num_workers > 0,
+            "pin_memory": torch.cuda.is_available(),
+        }
