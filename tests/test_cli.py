@@ -263,6 +263,7 @@ MISTAKES = [
     (["--model.method.trains", "[heads]"], ["trains='heads'", "layer_norm"]),
     (["--model.method.a_shape", "[5,7]"], ["`a_shape`=(7, 5)", "(48, 48)", "query"]),
     (["--model.method.sites", "[qury]"], ["no site 'qury'", "query, key, value"]),
+    (["--model", "TextModule"], ["model='TextModule' is what such classes share", "SequenceClassification"]),
     (["--model.plm", "no/such-model"], ["`model.plm`='no/such-model'", "local folder"]),
     (["--model.task", "x"], ["task"]),
     (["--data.task", "rtee"], ["`data.task`='rtee'", "cola, sst2"]),
