@@ -220,10 +220,15 @@ def test_idle_experts_decay_or_rest(idle, moves, request, tmp_path, glue):
         assert 1 < len(busy) <= 5
 
 
+# A plain adapter has both passes in one, of a doubled batch.
+@pytest.mark.parametrize("method", [ADAMIX, AdaMix(4, 1), KronA()], ids=["AdaMix", "one expert", "KronA"])
 @pytest.mark.parametrize("kind", [SequenceClassification, TextToText])
-def test_consistency_is_the_symmetric_divergence_of_two_passes(kind, request, glue):
-    module, data = build(kind, request, glue, ADAMIX, consistency=2.0)
+def test_consistency_is_the_symmetric_divergence_of_two_passes(kind, method, request, glue):
+    module, data = build(kind, request, glue, method, consistency=2.0)
     module.configure_model()
+    for name, parameter in module.named_parameters():
+        if ".matrix." in name:
+            torch.nn.init.normal_(parameter, std=0.1)
     _, batch = batch_of(module, data, 4)
     module.train()
     module._router.manual_seed(3)
@@ -231,19 +236,21 @@ def test_consistency_is_the_symmetric_divergence_of_two_passes(kind, request, gl
     both = module.train_loss(batch).item()
     module._router.manual_seed(3)
     torch.manual_seed(1)
-    logits = []
-    for _ in range(2):
+
+    def logits(batch):
         if kind is SequenceClassification:
-            logits.append(module(batch).detach().double().numpy())
-            labels = batch["label"].numpy()
-        else:
-            targets = batch["target_ids"]
-            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-            output = module.model(**inputs, labels=targets).logits.detach().double()
-            logits.append(output[targets >= 0].numpy())
-            labels = targets[targets >= 0].numpy()
-    p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in logits)
-    cross_entropy = -np.log(p[np.arange(len(labels)), labels]).mean()
+            return module(batch).detach().double().numpy()
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        output = module.model(**inputs, labels=batch["target_ids"]).logits.detach().double()
+        return output[batch["target_ids"] >= 0].numpy()
+
+    if method is ADAMIX:
+        first, second = logits(batch), logits(batch)
+    else:
+        first, second = np.split(logits({name: torch.cat((value, value)) for name, value in batch.items()}), 2)
+    labels = batch["label"] if kind is SequenceClassification else batch["target_ids"][batch["target_ids"] >= 0]
+    p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (first, second))
+    cross_entropy = -np.log(p[np.arange(len(labels)), labels.numpy()]).mean()
     divergence = 0.5 * ((q * np.log(q / p)).sum(1).mean() + (p * np.log(p / q)).sum(1).mean())
     assert divergence > 1e-6
     assert both == pytest.approx(cross_entropy + 2.0 * divergence, rel=1e-5)

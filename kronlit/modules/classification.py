@@ -47,7 +47,7 @@ class SequenceClassification(TextModule):
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         logits = self(batch)
         log_probabilities = None if self.task.is_regression else logits.log_softmax(-1)
-        return self._losses(logits, batch["label"]).mean(), log_probabilities
+        return self._losses(logits, batch["label"]), log_probabilities
 
     def _losses(self, logits: Tensor, label: Tensor) -> Tensor:
         if self.task.is_regression:

@@ -90,11 +90,11 @@ class TextToText(TextModule):
         return 1 + max(map(len, self.tokenizer(texts)["input_ids"]))
 
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        # Over tokens, as in the papers' code: where targets differ in length (STS-B) a mean over rows is another loss.
+        # Of tokens, as in the papers' code: where targets differ in length (STS-B) a mean over rows is another loss.
         targets = batch["target_ids"]
         there = targets >= 0
         log_probabilities = self._logits(batch, self._encoded(batch), targets)[there].log_softmax(-1)
-        return F.nll_loss(log_probabilities, targets[there]), log_probabilities
+        return F.nll_loss(log_probabilities, targets[there], reduction="none"), log_probabilities
 
     def _losses(self, batch: Batch, encoded: ModelOutput) -> Tensor:
         """Mean cross-entropy over a row's target tokens, `(n,)`."""
