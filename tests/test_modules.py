@@ -244,10 +244,29 @@ def test_adapters_alone_learn(request, glue):
     assert losses[-1] < 0.9 * losses[0]
 
 
+@kinds
+@pytest.mark.parametrize("method", [KRONA, COMPACTER, BitFit()], ids=lambda method: type(method).__name__)
+def test_frozen_weights_in_bfloat16_give_what_autocast_makes_of_them(kind, method, request, tmp_path, glue):
+    runs = []
+    for dtype in ("float32", "auto"):
+        module, data = build(kind, request, glue, method, backbone_dtype=dtype)
+        seed_everything(0)
+        losses, keep = Losses(), ModelCheckpoint(tmp_path / dtype, filename="last")
+        trainer(tmp_path, losses, keep, max_epochs=1, precision="bf16-mixed").fit(module, data)
+        frozen = [p for p in module.model.parameters() if not p.requires_grad]
+        assert {p.dtype for p in frozen} == {torch.float32, torch.bfloat16} if dtype == "auto" else {torch.float32}
+        assert all(p.dtype == torch.float32 for p in module.model.parameters() if p.requires_grad)
+        runs.append((losses.values, trainer(tmp_path, precision="bf16-mixed").validate(module, data, verbose=False)))
+    assert runs[0] == runs[1]
+    other, data = build(kind, request, glue, method)
+    trained_in_16_bits = str(tmp_path / "auto" / "last.ckpt")
+    trainer(tmp_path).validate(other, data, trained_in_16_bits, verbose=False)  # in float32
+
+
 def test_bf16_mixed_keeps_what_is_trained_in_float32(request, tmp_path, glue):
     module, data = build(TextToText, request, glue)
     trainer(tmp_path, enable_checkpointing=False, max_steps=2, precision="bf16-mixed").fit(module, data)
-    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert {p.dtype for p in module.parameters() if p.requires_grad} == {torch.float32}
 
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0.25, 8), (4, 4), (0, 0)])

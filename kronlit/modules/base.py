@@ -2,7 +2,7 @@
 
 import time
 from abc import ABC, abstractmethod
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from lightning.pytorch import LightningModule
@@ -17,6 +17,7 @@ from kronlit.checkpoint import adapter_state, check_adapter_state, fingerprint
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics import TaskMetrics
+from kronlit.modules.backbone import AUTOCAST, store_frozen
 from kronlit.modules.consistency import doubled, symmetric_divergence
 from kronlit.modules.decay import decay_groups
 from kronlit.modules.idle_experts import IdleExperts
@@ -46,6 +47,8 @@ class FrozenPLM(LightningModule, ABC):
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
         consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
             1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
+        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
+            the same numbers in half the memory; or float32.
     """
 
     def __init__(
@@ -58,6 +61,7 @@ class FrozenPLM(LightningModule, ABC):
         warmup: float = 0.0,
         gradient_checkpointing: bool = False,
         consistency: float = 0.0,
+        backbone_dtype: Literal["auto", "float32"] = "auto",
     ) -> None:
         super().__init__()
         numbers = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "consistency": consistency}
@@ -72,8 +76,10 @@ class FrozenPLM(LightningModule, ABC):
         self.warmup = warmup
         self.gradient_checkpointing = gradient_checkpointing
         self.consistency = consistency
+        self.backbone_dtype = backbone_dtype
         self.strict_loading = False  # checkpoints hold no frozen weights; on_load_checkpoint checks the rest
         self.model: PreTrainedModel | None = None
+        self._frozen_dtype = torch.float32
         self.val_metrics = nn.ModuleList(self.new_metrics() for _ in range(1 + len(task.validation)))
         self.test_metrics = self.new_metrics()
         # Mixtures draw from a generator that is alike on all processes: one expert takes the whole global batch.
@@ -123,6 +129,9 @@ class FrozenPLM(LightningModule, ABC):
                 "gives NaN; use 'bf16-mixed' or '32-true'."
             )
 
+        if self.backbone_dtype == "auto":
+            self._frozen_dtype = AUTOCAST.get(precision, torch.float32)
+
     def configure_model(self) -> None:
         if self.model is not None:
             return
@@ -130,6 +139,8 @@ class FrozenPLM(LightningModule, ABC):
         self.method.apply(self.model)
         for parameter in fresh:  # a random layer that stays frozen would be another one after each loading
             parameter.requires_grad_(True)
+        self._plm = fingerprint(self.model)
+        store_frozen(self.model, self._frozen_dtype)
         if self.gradient_checkpointing:
             # Non-reentrant: the inputs of a frozen model need no gradient, what is added inside does.
             kwargs = {"use_reentrant": False, "context_fn": redrawn(self._router)}
@@ -248,8 +259,7 @@ class FrozenPLM(LightningModule, ABC):
 
     def _origin(self) -> dict[str, str]:
         """What the weights in a checkpoint mean nothing without: the method, and the frozen model (not its path)."""
-        assert self.model is not None
-        return {"method": repr(self.method), "plm": f"a model with fingerprint {fingerprint(self.model)}"}
+        return {"method": repr(self.method), "plm": f"a model with fingerprint {self._plm}"}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = adapter_state(self)

@@ -27,6 +27,8 @@ class SequenceClassification(TextModule):
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
         consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
             1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
+        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
+            the same numbers in half the memory; or float32.
     """
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
