@@ -59,6 +59,7 @@ MATRICES = {
     "Kronecker, tall A": partial(Kronecker, a_shape=(12, 1)),
     "Kronecker, wide A": partial(Kronecker, a_shape=(1, 8)),
     "Kronecker, A alone": partial(Kronecker, a_shape=(12, 8)),
+    "Kronecker, of SURM": partial(Kronecker, init="surm"),
     "Circulant": Circulant,
     "Circulant, by FFT": by_fft(Circulant),
     "Circulant, Hadamard": by_fft(partial(Circulant, hadamard=True)),
@@ -159,6 +160,7 @@ def test_the_map_starts_as_zero(matrix):
         (lambda: PHM(8, 12, 3), r"`phm_dim`=3 must divide the map's shape \(12, 8\)"),
         (lambda: PHM(8, 12, 0), "`phm_dim`=0"),
         (lambda: PHM(8, 12, rank=0), "`rank`=0 must be at least 1"),
+        (lambda: LDR(8, 12, rank=0), "`rank`=0 must be at least 1"),
     ],
 )
 def test_what_does_not_fit_is_an_error_that_says_so(make, words):

@@ -45,7 +45,8 @@ class Convolution(torch.autograd.Function):
             dH = dH + (spectrum(piece, n, skew).conj() * dY).sum(0)
             if ctx.needs_input_grad[0]:
                 dx.append(signal(dY * H, n, in_features, skew).to(x.dtype))
-        return joined(dx, x, in_features) if ctx.needs_input_grad[0] else None, signal(dH, n, n, skew).to(h.dtype), None, None
+        dh = signal(dH, n, n, skew).to(h.dtype)
+        return joined(dx, x, in_features) if ctx.needs_input_grad[0] else None, dh, None, None
 
 
 class ConvolutionChain(torch.autograd.Function):
