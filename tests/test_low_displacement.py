@@ -67,7 +67,7 @@ def test_each_is_what_scipy_makes_of_its_parameters(matrix, expected, shape, fft
     w = random_(matrix(columns, rows)).double()
     w.dense_below = 0 if fft else 100
     dense = torch.from_numpy(np.ascontiguousarray(expected(w)[:rows, :columns]))
-    x = torch.randn(3, columns, dtype=torch.float64)
+    x = torch.randn(40, columns, dtype=torch.float64)  # more than twice the width
     torch.testing.assert_close(w.to_dense(), dense)
     torch.testing.assert_close(w(x), x @ dense.T)
 
@@ -129,7 +129,7 @@ def test_no_activation_is_kept_but_the_input(matrix):
         return sum(sizes)
 
     w = random_(matrix(300, 300))
-    assert w.dense_below <= 300
+    w.dense_below = 0
     assert kept(70) - kept(10) == 60 * 300
 
 
@@ -142,14 +142,50 @@ def test_under_autocast_nothing_is_rounded_but_input_and_result(matrix):
     torch.testing.assert_close(y.double(), exact, rtol=2**-8, atol=1e-5 * exact.abs().max().item())
 
 
+def flops(w, x):
+    """Multiplications of `w(x)`; an FFT counts for none."""
+    with FlopCounterMode(display=False) as counter:
+        w(x)
+    return counter.get_total_flops()
+
+
 @every
 def test_the_dense_product_serves_below_the_measured_width(matrix):
-    for width, dense in ((matrix(2, 2).dense_below - 1, True), (matrix(2, 2).dense_below, False)):
-        w, x = random_(matrix(width, width)), torch.randn(4, width)
-        with FlopCounterMode(display=False) as counter:  # which counts no FFT
-            y = w(x)
-        assert (counter.get_total_flops() > 0) == dense
-        torch.testing.assert_close(y.double(), x.double() @ w.double().to_dense().T, rtol=1e-4, atol=1e-2)
+    below = matrix(2, 2).dense_below * getattr(matrix(2, 2), "rank", 1)
+    for width, dense in ((below - 1, 2 * (below - 1) ** 2), (below, 0)):
+        assert flops(matrix(width, width), torch.randn(2 * width + 1, width)) == dense * (2 * width + 1)
+
+
+@pytest.mark.parametrize("name", ["product", "LDR"])
+def test_a_chain_is_made_dense_for_many_tokens_alone(name):
+    w = MATRICES[name](16, 20)
+    assert flops(w, torch.randn(2, 20, 16)) == 0
+    assert flops(w, torch.randn(41, 16)) == 2 * 41 * 16 * 20
+
+
+@every
+def test_the_dense_product_has_the_gradients_of_the_fft(matrix):
+    w, x = random_(matrix(7, 9)).double(), torch.randn(5, 6, 7, dtype=torch.float64, requires_grad=True)
+    w.dense_below = 0
+    results = []
+    for below in (0, 100):
+        w.dense_below = below
+        assert (flops(w, x) > 0) == (below > 0)
+        results.append(torch.autograd.grad(w(x).square().sum(), (x, *w.parameters())))
+    torch.testing.assert_close(results[1], results[0])
+
+
+@every
+def test_the_dense_product_runs_in_bfloat16_under_autocast_and_learns_in_float32(matrix):
+    w, x = random_(matrix(7, 9)), torch.randn(30, 7)
+    w.dense_below = 100
+    with torch.autocast("cpu", torch.bfloat16):
+        y = w(x)
+    y.float().sum().backward()
+    assert y.dtype == torch.bfloat16
+    assert all(p.grad.dtype == torch.float32 for p in w.parameters())
+    expected = x @ w.to_dense().T
+    torch.testing.assert_close(y.float(), expected, rtol=0.02, atol=0.02 * expected.abs().max().item())
 
 
 @every
@@ -166,9 +202,10 @@ def test_runs_of_tokens_give_what_all_at_once_give(matrix, monkeypatch):
 
 
 @every
-@pytest.mark.parametrize("width", [7, 300])
-def test_it_compiles_into_one_graph(matrix, width):
-    w, x = random_(matrix(width, width)), torch.randn(2, 5, width, requires_grad=True)
+@pytest.mark.parametrize("fft", [True, False], ids=["FFT", "dense"])
+def test_it_compiles_into_one_graph(matrix, fft):
+    w, x = random_(matrix(9, 9)), torch.randn(4, 5, 9, requires_grad=True)
+    w.dense_below = 0 if fft else 100
     expected = w(x)
     compiled = torch.compile(w, fullgraph=True, backend="aot_eager")
     torch.testing.assert_close(compiled(x), expected, rtol=1e-4, atol=1e-4)
@@ -180,6 +217,7 @@ def test_it_compiles_into_one_graph(matrix, width):
 def test_it_runs_without_values(matrix):
     with FakeTensorMode():
         w, x = matrix(300, 310), torch.randn(2, 5, 300, requires_grad=True)
+        w.dense_below = 0
         w(x).sum().backward()
         assert x.grad.shape == x.shape
         assert all(p.grad.shape == p.shape for p in w.parameters())

@@ -70,9 +70,7 @@ MATRICES = {
     "SymmetricToeplitz": SymmetricToeplitz,
     "SymmetricToeplitz, Hadamard, by FFT": by_fft(partial(SymmetricToeplitz, hadamard=True)),
     "ToeplitzProduct": ToeplitzProduct,
-    "ToeplitzProduct, by FFT": by_fft(ToeplitzProduct),
     "LDR": partial(LDR, rank=3),
-    "LDR, by FFT": by_fft(partial(LDR, rank=3)),
     "Mixture, of circulants": in_evaluation(partial(Mixture, expert=partial(Circulant, hadamard=True))),
 }
 every = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)

@@ -84,7 +84,7 @@ class SkewCirculant(StructuredLinear):
         `(..., in_features)` to `(..., out_features)`.
     """
 
-    dense_below = 128
+    dense_below = 192
     """As that of `Circulant`."""
 
     def __init__(self, in_features: int, out_features: int, std: float = 0.02, zero_start: bool = True) -> None:

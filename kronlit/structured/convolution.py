@@ -13,12 +13,14 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-CACHED = 1 << 18
-"""Numbers that are transformed at a time on a CPU.
+# Measured by benchmarks/fft_or_dense.py, as is `dense_below` of each structure: forward and backward in float32, one
+# thread of an AMD EPYC that other jobs shared. On a GPU nothing was measured; there the same widths decide.
 
-What lies between the transforms then stays in the cache: with 2,048 tokens of width 768 a step of a symmetric Toeplitz
-matrix is three times as fast as in one piece (`benchmarks/fft_or_dense.py`, one core of an AMD EPYC).
-"""
+CACHED = 1 << 18
+"""Numbers that are transformed at a time on a CPU: what lies between the transforms then stays in the cache."""
+
+DENSE_TOKENS = 2
+"""Tokens, over the width of a chain, from which on its dense matrix repays its forming."""
 
 
 class Convolution(torch.autograd.Function):
@@ -86,6 +88,23 @@ class ConvolutionChain(torch.autograd.Function):
                 dx.append(signal((dU * A.conj()).sum(-2), n, in_features, skew).to(x.dtype))
         da, db = signal(dA, n, n, skew).to(a.dtype), signal(dB, m, m).to(b.dtype)
         return joined(dx, x, in_features) if ctx.needs_input_grad[0] else None, da, db, None, None, None
+
+
+def chained(
+    x: Tensor, a: Tensor, b: Tensor, inner: int, out_features: int, skew: bool, dense_below: int, dtype: torch.dtype
+) -> Tensor:
+    """`Σ_k B_k A_k x` in `dtype`, see `ConvolutionChain`; of many tokens that are not wide, as one dense product.
+
+    That is faster where the width is below `dense_below` for each of the sum's terms, and tokens outnumber it by
+    `DENSE_TOKENS`. The dense matrix is what the chain makes of the identity, so it is kept, and smaller than `x`.
+    """
+    x = x.to(dtype)
+    in_features = x.shape[-1]
+    width = max(in_features, out_features)
+    if width < dense_below * len(a) and x.numel() > DENSE_TOKENS * width * in_features:
+        identity = torch.eye(in_features, dtype=a.dtype, device=x.device)
+        return x @ ConvolutionChain.apply(identity, a, b, inner, out_features, skew).to(dtype)
+    return ConvolutionChain.apply(x, a, b, inner, out_features, skew)
 
 
 def spectrum(x: Tensor, n: int, skew: bool = False) -> Tensor:

@@ -2,11 +2,10 @@
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kronlit.structured.base import StructuredLinear, compute_dtype, normal_then_zero_
 from kronlit.structured.circulant import rows_and_columns
-from kronlit.structured.convolution import ConvolutionChain, toeplitz
+from kronlit.structured.convolution import chained
 
 
 class LDR(StructuredLinear):
@@ -30,8 +29,8 @@ class LDR(StructuredLinear):
         `(..., in_features)` to `(..., out_features)`.
     """
 
-    dense_below = 256
-    """Width under which one dense product is faster than the FFT: see `kronlit.structured.convolution`."""
+    dense_below = 192
+    """Width for each unit of rank under which a dense product is faster, see `kronlit.structured.convolution`."""
 
     def __init__(
         self, in_features: int, out_features: int, rank: int = 1, std: float = 0.02, zero_start: bool = True
@@ -48,17 +47,8 @@ class LDR(StructuredLinear):
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype, n = compute_dtype(x), self.g.shape[-1]
-        if n < self.dense_below:
-            return F.linear(x.to(dtype), self._formed(x.device.type).to(dtype))
-        return ConvolutionChain.apply(x.to(dtype), self.h, self.g, n, self.out_features, True)
-
-    def _formed(self, device: str) -> Tensor:
         n = self.g.shape[-1]
-        circulant = toeplitz(torch.cat((self.g[:, 1:], self.g[:, : self.out_features]), -1), n)  # (r, out, n)
-        skew = toeplitz(torch.cat((-self.h[:, n - self.in_features + 1 :], self.h), -1), self.in_features)  # (r, n, in)
-        with torch.autocast(device, enabled=False):  # else it would be rounded twice
-            return torch.einsum("rik,rkj->ij", circulant, skew)
+        return chained(x, self.h, self.g, n, self.out_features, True, self.dense_below, compute_dtype(x))
 
     def to_dense(self) -> Tensor:
         n = self.g.shape[-1]

@@ -6,7 +6,7 @@ from torch.nn import functional as F
 
 from kronlit.structured.base import StructuredLinear, compute_dtype, normal_then_zero_
 from kronlit.structured.circulant import rows_and_columns
-from kronlit.structured.convolution import Convolution, ConvolutionChain, fast_length, toeplitz
+from kronlit.structured.convolution import Convolution, chained, fast_length, toeplitz
 
 
 class Toeplitz(StructuredLinear):
@@ -25,7 +25,7 @@ class Toeplitz(StructuredLinear):
         `(..., in_features)` to `(..., out_features)`.
     """
 
-    dense_below = 192
+    dense_below = 256
     """Width under which one dense product is faster than the FFT: see `kronlit.structured.convolution`."""
 
     def __init__(self, in_features: int, out_features: int, std: float = 0.02, zero_start: bool = True) -> None:
@@ -65,7 +65,7 @@ class SymmetricToeplitz(StructuredLinear):
         `(..., in_features)` to `(..., out_features)`.
     """
 
-    dense_below = 192
+    dense_below = 256
     """As that of `Toeplitz`."""
 
     def __init__(
@@ -117,7 +117,7 @@ class ToeplitzProduct(StructuredLinear):
         `(..., in_features)` to `(..., out_features)`.
     """
 
-    dense_below = 256
+    dense_below = 512
     """Width under which one dense product is faster than the FFT: see `kronlit.structured.convolution`."""
 
     def __init__(self, in_features: int, out_features: int, std: float = 0.02, zero_start: bool = True) -> None:
@@ -130,13 +130,9 @@ class ToeplitzProduct(StructuredLinear):
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype, a_row, b_column = compute_dtype(x), self.a[1 : self.in_features], self.b[: self.out_features]
-        if len(self.a) < self.dense_below:
-            with torch.autocast(x.device.type, enabled=False):
-                w = formed(b_column, self.b[1:]) @ formed(self.a, a_row)
-            return F.linear(x.to(dtype), w.to(dtype))
-        a, b = embedded(self.a, a_row).unsqueeze(0), embedded(b_column, self.b[1:]).unsqueeze(0)
-        return ConvolutionChain.apply(x.to(dtype), a, b, len(self.a), self.out_features, False)
+        a = embedded(self.a, self.a[1 : self.in_features]).unsqueeze(0)
+        b = embedded(self.b[: self.out_features], self.b[1:]).unsqueeze(0)
+        return chained(x, a, b, len(self.a), self.out_features, False, self.dense_below, compute_dtype(x))
 
     def to_dense(self) -> Tensor:
         i, j = rows_and_columns(len(self.a), len(self.a), self.a.device)
