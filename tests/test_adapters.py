@@ -26,6 +26,7 @@ from transformers import (
 import kronlit
 from kronlit import (
     PA,
+    SURM,
     AdaMix,
     AdaMixKronA,
     AdaMixLoRA,
@@ -44,6 +45,7 @@ from kronlit import (
     LowRankAdapter,
     Pfeiffer,
     PHMAdapter,
+    SURMAdapter,
 )
 from kronlit.adapters import Delta, Insertion, Placement, inject, placements
 from kronlit.adapters.sites import SITES
@@ -96,12 +98,24 @@ METHODS = {
     "AdaMix, unshared": AdaMix(bottleneck_width=5, share_up=False, num_experts=2, trains=("layer_norm",)),
     "AdaMixLoRA": AdaMixLoRA(rank=2),
     "AdaMixKronA": AdaMixKronA(scale=2.0, share_a=True, share_b=False),
+    "SURM": SURM(),
+    "SURM, Toeplitz everywhere": SURM(
+        structure="toeplitz",
+        scale=3.0,
+        sites=("query", "key", "value", "attention_output", "ffn_output"),
+        trains=("layer_norm",),
+    ),
+    "SURM, Kronecker": SURM(structure="kronecker", scale=4.0, sites=("key",)),
+    "SURM, LDR": SURM(structure="ldr", rank=2, scale="trained"),
+    "SURMAdapter": SURMAdapter(),
+    "SURMAdapter, Toeplitz": SURMAdapter(structure="toeplitz", activation="tanh", trains=("layer_norm",)),
     "IntrinsicSAID": IntrinsicSAID(intrinsic_dimension=300),
     "BitFit": BitFit(),
     "HeadOnly": HeadOnly(),
     "FullFineTuning": FullFineTuning(),
 }
 DELTAS = ["KronA", "KronA everywhere", "LoRA", "AdaMixLoRA", "AdaMixKronA"]
+DELTAS += [name for name, method in METHODS.items() if isinstance(method, SURM)]
 ADAPTERS = [name for name in METHODS if name not in (*DELTAS, "IntrinsicSAID", "BitFit", "HeadOnly", "FullFineTuning")]
 # How far outputs, which are of order 1, may be from the model's own before any training
 START = {
@@ -145,7 +159,7 @@ def added(model):
     return [
         n
         for n, _ in model.named_parameters()
-        if re.search(r"\.(matrix|body|residual_scale|added_bias|\d+\.theta|\d+\.scale)\b", n)
+        if re.search(r"\.(matrix|body|residual_scale|added_bias|\d+\.theta|scale)\b", n)
     ]
 
 

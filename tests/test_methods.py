@@ -2,11 +2,21 @@
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertModel,
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    ViTConfig,
+    ViTModel,
+)
 
 import kronlit
 from kronlit import (
     PA,
+    SURM,
     AdaMix,
     AdaMixKronA,
     AdaMixLoRA,
@@ -26,6 +36,7 @@ from kronlit import (
     Pfeiffer,
     PHMAdapter,
     PromptTuning,
+    SURMAdapter,
 )
 
 # The papers' code resizes T5's vocabulary to the tokenizer's 32,100, hence their 222,882,048 parameters.
@@ -41,6 +52,7 @@ ROBERTA_LARGE = RobertaConfig(
     intermediate_size=4096,
 )
 BERT_BASE = BertConfig()
+VIT_BASE = ViTConfig()
 NORMS = ("layer_norm",)
 PUBLISHED = [
     # T5-base, each method with the layer norms where its paper trains them. Edalati et al., table 1: KronA and LoRA
@@ -124,6 +136,31 @@ PUBLISHED = [
     (ROBERTA_LARGE, HeadOnly(trains=NORMS), 100_352, None),
 ]
 
+QUERY, KEY, VALUE, OUTPUT = (rf".*attention\.{letter}_proj" for letter in "qkvo")
+SURM_COUNTS = [  # Sehanobish et al.: two numbers a row of a weight, in 12 layers; behind both sublayers a bias more
+    (BERT_BASE, SURM, ("query", "value"), 36_864),
+    (BERT_BASE, SURM, ("query", "key", "value"), 55_296),
+    (BERT_BASE, SURM, ("query", "key", "value", "attention_output"), 73_728),
+    (BERT_BASE, SURMAdapter, ("attention_output", "ffn_output"), 55_296),
+    (VIT_BASE, SURM, (QUERY, VALUE), 36_864),
+    (VIT_BASE, SURM, (QUERY, KEY, VALUE), 55_296),
+    (VIT_BASE, SURM, (QUERY, KEY, VALUE, OUTPUT), 73_728),
+    (VIT_BASE, SURMAdapter, (OUTPUT, r".*mlp\.fc2"), 55_296),
+]
+PUBLISHED += [
+    (config, method(structure=structure, sites=sites), count, None)
+    for config, method, sites, count in SURM_COUNTS
+    for structure in ("circulant", "toeplitz", "kronecker", "ldr")
+]
+PUBLISHED += [
+    (BERT_BASE, SURM(structure="ldr", rank=4), 24 * 2 * 4 * 768, None),
+    (BERT_BASE, SURM(structure="toeplitz", variant="hadamard"), 36_864, None),
+    (BERT_BASE, SURM(variant="single"), 24 * 768, None),
+    (BERT_BASE, SURM(structure="toeplitz", variant="general"), 24 * (2 * 768 - 1), None),
+    (BERT_BASE, SURM(structure="kronecker", a_shape=(8, 96)), 36_864, None),
+    (BERT_BASE, SURM(variant="single", scale="trained"), 24 * 769, None),
+]
+
 
 def trained(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -131,10 +168,9 @@ def trained(model):
 
 @pytest.mark.parametrize(("config", "method", "count", "per_cent"), PUBLISHED, ids=lambda value: str(value)[:60])
 def test_counts_are_the_published_ones(config, method, count, per_cent):
+    models = {"t5": T5ForConditionalGeneration, "bert": BertModel, "roberta": RobertaModel, "vit": ViTModel}
     with torch.device("meta"):
-        model = {"t5": T5ForConditionalGeneration, "bert": BertModel, "roberta": RobertaModel}[config.model_type](
-            config
-        )
+        model = models[config.model_type](config)
     kronlit.inject(model, method)
     assert trained(model) == count
     if per_cent is not None:

@@ -5,6 +5,7 @@ arXiv:2110.04366, table 1: here is the insertion form, the functional form is a 
 """
 
 from collections.abc import Callable
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
@@ -53,14 +54,16 @@ class Placement(nn.Module):
 
 
 class Delta(Placement):
-    r"""A change of the host's weight, :math:`y = \mathrm{host}(x) + s \, Wx`. It can be merged.
+    r"""A change of the host's weight, :math:`y = \mathrm{host}(x) + s \, W \mathrm{drop}(x)`. It can be merged.
 
     Args:
         host: an `nn.Linear`.
         in_features: width of the host's input.
         out_features: width of the host's output.
         matrix: makes :math:`W` from `(in_features, out_features)`.
-        scale: the fixed factor :math:`s`.
+        scale: the fixed factor :math:`s`; or `trained`, a scalar that starts at 0, and with which :math:`W` must not
+            start as zero.
+        dropout: of the input of :math:`W`.
     """
 
     def __init__(
@@ -69,14 +72,19 @@ class Delta(Placement):
         in_features: int,
         out_features: int,
         matrix: Callable[[int, int], StructuredLinear],
-        scale: float = 1.0,
+        scale: float | Literal["trained"] = 1.0,
+        dropout: float = 0.0,
     ) -> None:
         super().__init__(host, in_features, out_features)
         self.matrix = matrix(in_features, out_features)
-        self.scale = scale
+        self.scale = nn.Parameter(torch.zeros(())) if scale == "trained" else scale
+        self.dropout = nn.Dropout(dropout)
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.add(self.host(x), self.matrix(x), alpha=self.scale)
+        y, change = self.host(x), self.matrix(self.dropout(x))
+        if isinstance(self.scale, Tensor):
+            return y + self.scale.to(y.dtype) * change
+        return torch.add(y, change, alpha=self.scale)
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
