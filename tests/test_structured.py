@@ -11,7 +11,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import kronlit.structured
-from kronlit.structured import PHM, Dense, Kronecker, LowRank, Mixture, StructuredLinear
+from kronlit.structured import PHM, Dense, Kronecker, LowRank, Mixture, Stacked, StructuredLinear
 from kronlit.structured.fastfood import Fastfood, walsh_hadamard
 from kronlit.structured.kronecker import applies_b_first, balanced_shape
 
@@ -31,6 +31,10 @@ MATRICES = {
     "Mixture": in_evaluation(partial(Mixture, expert=partial(LowRank, rank=3))),
     "Mixture, shared": in_evaluation(partial(Mixture, expert=Kronecker, num_experts=3, shared=("b",))),
     "Mixture, of one": partial(Mixture, expert=Kronecker, num_experts=1),
+    "Stacked": partial(Stacked, matrix=Kronecker, slices={"first": slice(0, 4), "last": slice(8, 12)}),
+    "Stacked, of mixtures": in_evaluation(
+        partial(Stacked, matrix=partial(Mixture, expert=Kronecker), slices={"last": slice(6, 12), "first": slice(0, 6)})
+    ),
     "Kronecker": Kronecker,
     "Kronecker, tall A": partial(Kronecker, a_shape=(12, 1)),
     "Kronecker, wide A": partial(Kronecker, a_shape=(1, 8)),
@@ -119,6 +123,8 @@ def test_the_map_starts_as_zero(matrix):
         (lambda: PHM(8, 12, 3), r"`phm_dim`=3 must divide the map's shape \(12, 8\)"),
         (lambda: PHM(8, 12, 0), "`phm_dim`=0"),
         (lambda: PHM(8, 12, rank=0), "`rank`=0 must be at least 1"),
+        (lambda: Stacked(8, 12, Dense, {"a": slice(0, 7), "b": slice(6, 12)}), "`slices`=.* each of them once"),
+        (lambda: Stacked(8, 12, Dense, {}), "`slices`={} must name rows of 12"),
     ],
 )
 def test_what_does_not_fit_is_an_error_that_says_so(make, words):
