@@ -139,8 +139,9 @@ class CausalLM(TextModule):
         batch: Batch = {"row": torch.tensor([row["row"] for row in rows])}
         batch["prompt_ids"], batch["prompt_mask"] = self._padded([row["input_ids"] for row in rows])
         pairs = [(number, ids) for number, row in enumerate(rows) for ids in row.get("target_ids") or []]
-        if pairs:
+        if "answers" in rows[0]:
             batch["answers"] = [row["answers"] for row in rows]
+        if pairs:
             batch["owner"] = torch.tensor([number for number, _ in pairs])
             sequences = [[*rows[number]["input_ids"], *ids] for number, ids in pairs]
             batch["input_ids"], batch["attention_mask"] = self._padded(sequences)
