@@ -9,14 +9,17 @@ import torch
 from torch import nn
 from transformers import (
     AutoModel,
+    AutoModelForCausalLM,
     AutoModelForSequenceClassification,
     BertConfig,
     CamembertConfig,
     DebertaV2Config,
     DistilBertConfig,
     ElectraConfig,
+    GPT2Config,
     MPNetConfig,
     MT5Config,
+    OpenAIGPTConfig,
     RobertaConfig,
     T5Config,
     T5ForConditionalGeneration,
@@ -62,6 +65,7 @@ T5 = {
     "vocab_size": 99,
     "decoder_start_token_id": 0,
 }
+GPT2 = {"n_embd": 24, "n_layer": 2, "n_head": 4, "vocab_size": 99, "bos_token_id": 1, "eos_token_id": 1}
 CONFIGS = {
     "bert": BertConfig(**BERT),
     "roberta": RobertaConfig(**BERT),
@@ -74,6 +78,8 @@ CONFIGS = {
     "t5": T5Config(**T5),
     "t5 gated": T5Config(**T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
     "mt5": MT5Config(**T5),
+    "gpt2": GPT2Config(**GPT2),
+    "openai-gpt": OpenAIGPTConfig(**GPT2),
 }
 METHODS = {
     "KronA": KronA(),
@@ -140,6 +146,8 @@ def build(architecture):
     config = CONFIGS[architecture]
     if "t5" in architecture:
         model = T5ForConditionalGeneration(config) if architecture != "mt5" else AutoModel.from_config(config)
+    elif "gpt" in architecture:
+        model = AutoModelForCausalLM.from_config(config)
     else:
         model = AutoModelForSequenceClassification.from_config(config)
     return model.eval()
@@ -241,7 +249,8 @@ def test_only_what_is_added_and_what_the_method_names_gets_a_gradient(architectu
     body = {id(p) for p in model.base_model.parameters()}
     for name, parameter in model.named_parameters():
         new = name in added(model)
-        own = ("layer_norm" in groups and "norm" in name.lower()) or ("head" in groups and id(parameter) not in body)
+        norm = re.search(r"norm|\.ln_", name.lower()) is not None
+        own = ("layer_norm" in groups and norm) or ("head" in groups and id(parameter) not in body)
         assert parameter.requires_grad == (new or own), name
         assert not new or name in trained, name
 
@@ -343,6 +352,88 @@ def test_a_placement_shows_what_hugging_face_code_reads_on_its_host():
     assert placement.weight is host.weight
     assert placement.bias is host.bias
     assert (placement.in_features, placement.out_features) == (6, 4)
+
+
+# --- several projections in one module ---
+
+
+def test_query_and_value_of_gpt2_are_changed_by_columns_and_key_is_not():
+    model = disturb(kronlit.inject(build("gpt2"), KronA(scale=3.0)))
+    attention = model.transformer.h[1].attn
+    weight, placement = attention.c_attn.host.weight.clone(), attention.c_attn
+    assert [name for name, _ in placements(model)] == [f"transformer.h.{i}.attn.c_attn" for i in range(2)]
+    # Conv1D holds (in, 3 * 24): query, key, value side by side
+    for columns, part in ((slice(0, 24), placement.matrix.query), (slice(48, 72), placement.matrix.value)):
+        weight[:, columns] += 3 * torch.kron(part.a, part.b).T
+    x = torch.randn(2, 5, 24)
+    expected = x @ weight + placement.bias
+    torch.testing.assert_close(placement(x), expected)
+    torch.testing.assert_close(placement(x)[..., 24:48], placement.host(x)[..., 24:48])
+    kronlit.merge(model)
+    torch.testing.assert_close(model.transformer.h[1].attn.c_attn.weight, weight)
+
+
+def test_lora_on_gpt2_is_peft_lora_on_the_fused_module():
+    # PEFT's one factor A of rank 3 for all of c_attn is ours for each part, its B theirs one above another
+    model = build("gpt2")
+    config = peft.LoraConfig(r=3, lora_alpha=12, target_modules=["c_attn"], fan_in_fan_out=True)
+    theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    ours = kronlit.inject(model, LoRA(rank=3, alpha=12, sites=("query", "key", "value")))
+    for name, placement in placements(disturb(ours)):
+        parts = [placement.matrix.query, placement.matrix.key, placement.matrix.value]
+        for part in parts:
+            part.a.data.copy_(parts[0].a.data)
+        layer = theirs.get_submodule(f"base_model.model.{name}")
+        layer.lora_A["default"].weight.data.copy_(parts[0].a.data)
+        layer.lora_B["default"].weight.data.copy_(torch.cat([part.b.data for part in parts]))
+    torch.testing.assert_close(run(ours), run(theirs))
+    torch.testing.assert_close(run(ours), run(disturbed_alike(ours)))
+
+
+def disturbed_alike(model):
+    """The model merged by PEFT's way of it: a plain GPT-2 whose weights were changed by hand."""
+    plain = build("gpt2")
+    state = {name.replace(".host", ""): tensor for name, tensor in model.state_dict().items() if ".matrix." not in name}
+    plain.load_state_dict(state)
+    for name, placement in placements(model):
+        delta = torch.cat([part.b @ part.a for part in placement.matrix.children()])
+        plain.get_submodule(name).weight.data += 4 * delta.T
+    return plain
+
+
+def test_one_part_alone_is_changed():
+    model = disturb(kronlit.inject(build("gpt2"), LoRA(rank=2, sites=("value",))))
+    placement, x = model.transformer.h[0].attn.c_attn, torch.randn(3, 24)
+    change = placement(x) - placement.host(x)
+    assert change[:, :48].count_nonzero() == 0
+    torch.testing.assert_close(change[:, 48:], x @ (placement.matrix.value.b @ placement.matrix.value.a).T)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (AdaMix(sites=("query", "value")), "c_attn: query, value are parts of one module here, and only a `Delta` can"),
+        (LoRA(sites=("query", r".*\.c_attn")), r"name this module and parts of it"),
+        (LoRA(sites=("query",), dropout=1.0), "`dropout`=1.0 must be a share"),
+    ],
+)
+def test_what_cannot_stand_on_a_part_says_so(method, words):
+    with pytest.raises(ValueError, match=words):
+        kronlit.inject(build("gpt2"), method)
+
+
+@pytest.mark.parametrize("method", [LoRA(rank=2, dropout=0.5), AdaMixLoRA(rank=2, num_experts=1, dropout=0.5)])
+def test_dropout_hides_the_input_from_the_factors_alone_and_in_training_alone(method):
+    model = disturb(kronlit.inject(build("bert"), method))
+    placement, x = model.bert.encoder.layer[0].attention.self.query, torch.randn(200, 24)
+    whole = placement(x)
+    torch.manual_seed(1)
+    seen = nn.functional.dropout(x, 0.5)
+    torch.manual_seed(1)
+    torch.testing.assert_close(
+        placement.train()(x), placement.host(x) + placement.scale * seen @ placement.matrix.to_dense().T
+    )
+    torch.testing.assert_close(placement.eval()(x), whole)
 
 
 def test_the_report_counts_what_is_trained_over_the_model_as_it_came():

@@ -29,16 +29,19 @@ def command(path):
 
 
 @every
-def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, glue, super_glue, request):
+def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, glue, super_glue, e2e, request):
     words = command(path)
     assert str(path) in words
     text = "".join(Path(word).read_text() for word in words if word.endswith(".yaml"))
-    plm = request.getfixturevalue("wide_t5" if "TextToText" in text else "wide_bert")
+    kind = {"TextToText": "wide_t5", "CausalLM": "tiny_gpt2"}
+    plm = request.getfixturevalue(next((kind[name] for name in kind if name in text), "wide_bert"))
     words += ["--model.plm", str(plm), "--model.max_length", "32"]
     words += ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     if path.stem == "adapter_drop":
         words += ["--model.method.first_layer", "0"]  # the tiny model has one layer
-    if "MovieReviews" not in text:
+    if "CausalLM" in text:
+        words += ["--model.max_new_tokens", "8", "--data.path", str(e2e)]
+    elif "MovieReviews" not in text:
         words += ["--data.path", str(super_glue if "SuperGLUE" in text.replace("SuperGLUE's", "") else glue)]
     monkeypatch.setattr(sys, "argv", words)
     main()
@@ -50,6 +53,7 @@ def test_its_header_names_paper_and_row(path):
     assert re.search(
         r"table (\d( \(SuperGLUE\))?|of \w+-\w+), row [^:]*"
         r"(: \d\d\.\d|: \d\.\d{3} % trained|: 0\.07 % trained|: lr|average)"
+        r"|table of GPT-2, row (AdaMix LoRA|AdaMix Adapter|LoRA reproduced): \d\d\.\d+ BLEU"
         r"|[Nn]o table row|no row of a table",
         header(path),
     )
@@ -199,6 +203,42 @@ def test_adamix_is_set_as_its_scripts_have_it(resolved, plm, task):
     assert method["bottleneck_width"] == {"roberta": 16, "bert": 48}[plm]
     assert model["plm"] == {"roberta": "FacebookAI/roberta-large", "bert": "google-bert/bert-base-uncased"}[plm]
     assert (data["task"], data["splits"]) == (task, "official")
+
+
+# Wang et al., their code's NLG/README.md and NLG/run_train_*.sh: warm-up, epochs, weight decay, and label smoothing,
+# which is the dropout of LoRA too
+GPT2 = {
+    ("adamix", "e2e"): (2000, 20, 0.01, 0.1),
+    ("adamix", "webnlg"): (2500, 25, 0.01, 0.1),
+    ("adamix", "dart"): (2000, 20, 0.0, 0.0),
+    ("lora", "e2e"): (500, 5, 0.01, 0.1),
+    ("lora", "webnlg"): (500, 5, 0.01, 0.1),
+    ("lora", "dart"): (500, 5, 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("task", ["e2e", "webnlg", "dart"])
+@pytest.mark.parametrize("stem", ["adamix", "adamix_lora", "lora"])
+def test_gpt2_is_set_as_the_papers_code_has_it(resolved, stem, task):
+    model, name, method, data, trainer = resolved(f"{stem}_gpt2_{task}.yaml")
+    warmup, epochs, decay, smoothing = GPT2[stem.removesuffix("_lora"), task]
+    assert (model["warmup"], trainer["max_epochs"], model["weight_decay"]) == (warmup, epochs, decay)
+    assert (model["lr"], data["batch_size"], model["max_length"], model["label_smoothing"]) == (2e-4, 8, 512, smoothing)
+    assert (model["plm"], model["dropout"]) == ("openai-community/gpt2-medium", 0.0)
+    assert model["consistency"] == (0 if stem == "lora" else 100)
+    search = [model[k] for k in ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")]
+    assert search == [10, 0.8, 4, 64]
+    if stem == "adamix":
+        assert (name, method["bottleneck_width"], method["activation"]) == ("AdaMix", 8, "gelu_new")
+        assert (method["num_experts"], method["share_down"], method["share_up"]) == (8, False, True)
+    else:
+        assert (method["rank"], method["alpha"], method["dropout"]) == (4, 32, smoothing)
+        assert method["sites"] == ["query", "value"]
+        assert name == {"lora": "LoRA", "adamix_lora": "AdaMixLoRA"}[stem]
+    if stem == "adamix_lora":
+        assert (method["num_experts"], method["share_a"], method["share_b"]) == (8, False, True)
+    assert data["task"] == task
+    assert trainer["gradient_clip_val"] is None
 
 
 BOTH, FFN = ["self_attention_output", "ffn_output"], ["ffn_output"]

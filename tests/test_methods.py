@@ -5,6 +5,8 @@ import torch
 from transformers import (
     BertConfig,
     BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
     RobertaConfig,
     RobertaModel,
     T5Config,
@@ -53,6 +55,14 @@ ROBERTA_LARGE = RobertaConfig(
 )
 BERT_BASE = BertConfig()
 VIT_BASE = ViTConfig()
+GPT2_MEDIUM = GPT2Config(n_embd=1024, n_layer=24, n_head=16)
+CLASSES = {
+    "t5": T5ForConditionalGeneration,
+    "bert": BertModel,
+    "roberta": RobertaModel,
+    "gpt2": GPT2LMHeadModel,
+    "vit": ViTModel,
+}
 NORMS = ("layer_norm",)
 PUBLISHED = [
     # T5-base, each method with the layer norms where its paper trains them. Edalati et al., table 1: KronA and LoRA
@@ -95,6 +105,13 @@ PUBLISHED = [
     (BERT_BASE, AdaMix(bottleneck_width=48, num_experts=1), 894_528, None),
     (BERT_BASE, AdaMix(bottleneck_width=48), 2_223_360, None),
     (BERT_BASE, AdaMix(bottleneck_width=48, share_up=False), 3_578_112, None),
+    # Table of GPT-2 medium: 0.42M, 0.118 %; LoRA's 0.35M is 393,216 by its own arithmetic. Then before merging
+    (GPT2_MEDIUM, AdaMix(bottleneck_width=8, num_experts=1), 417_984, "0.1178"),
+    (GPT2_MEDIUM, AdaMix(bottleneck_width=8, num_experts=8), 1_795_584, None),
+    (GPT2_MEDIUM, AdaMixLoRA(num_experts=1), 393_216, "0.1108"),
+    (GPT2_MEDIUM, AdaMixLoRA(), 1_769_472, None),
+    (GPT2_MEDIUM, LoRA(rank=4), 393_216, "0.1108"),
+    (GPT2_MEDIUM, FullFineTuning(), 354_823_168, "100.0000"),  # 354.92M in LoRA's tables
     # 24 sites: 4 of A, (32, 24), and one of B; 8 of A, (4, 768), and one of B
     (ROBERTA_BASE, AdaMixKronA(), 24 * 5 * 768, None),
     (ROBERTA_BASE, AdaMixLoRA(), 24 * 9 * 4 * 768, None),
@@ -168,9 +185,8 @@ def trained(model):
 
 @pytest.mark.parametrize(("config", "method", "count", "per_cent"), PUBLISHED, ids=lambda value: str(value)[:60])
 def test_counts_are_the_published_ones(config, method, count, per_cent):
-    models = {"t5": T5ForConditionalGeneration, "bert": BertModel, "roberta": RobertaModel, "vit": ViTModel}
     with torch.device("meta"):
-        model = models[config.model_type](config)
+        model = CLASSES[config.model_type](config)
     kronlit.inject(model, method)
     assert trained(model) == count
     if per_cent is not None:
@@ -179,12 +195,17 @@ def test_counts_are_the_published_ones(config, method, count, per_cent):
 
 @pytest.mark.parametrize(
     ("config", "method", "count"),
-    [(ROBERTA_LARGE, AdaMix(), 811_392), (BERT_BASE, AdaMix(bottleneck_width=48, share_up=False), 894_528)],
-    ids=["RoBERTa-large", "BERT-base"],
+    [
+        (ROBERTA_LARGE, AdaMix(), 811_392),
+        (BERT_BASE, AdaMix(bottleneck_width=48, share_up=False), 894_528),
+        (GPT2_MEDIUM, AdaMix(bottleneck_width=8, num_experts=8), 417_984),
+        (GPT2_MEDIUM, AdaMixLoRA(), 393_216),
+    ],
+    ids=["RoBERTa-large", "BERT-base", "GPT-2 medium", "GPT-2 medium, LoRA"],
 )
 def test_a_mixture_collapses_to_the_published_count(config, method, count):
     with torch.device("meta"):
-        model = (BertModel if config.model_type == "bert" else RobertaModel)(config)
+        model = CLASSES[config.model_type](config)
     kronlit.inject(model, method)
     kronlit.collapse(model)
     assert trained(model) == count

@@ -20,6 +20,7 @@ from kronlit.structured import (
     LowRank,
     Mixture,
     SkewCirculant,
+    Stacked,
     StructuredLinear,
     SymmetricToeplitz,
     Toeplitz,
@@ -55,6 +56,10 @@ MATRICES = {
     "Mixture": in_evaluation(partial(Mixture, expert=partial(LowRank, rank=3))),
     "Mixture, shared": in_evaluation(partial(Mixture, expert=Kronecker, num_experts=3, shared=("b",))),
     "Mixture, of one": partial(Mixture, expert=Kronecker, num_experts=1),
+    "Stacked": partial(Stacked, matrix=Kronecker, slices={"first": slice(0, 4), "last": slice(8, 12)}),
+    "Stacked, of mixtures": in_evaluation(
+        partial(Stacked, matrix=partial(Mixture, expert=Kronecker), slices={"last": slice(6, 12), "first": slice(0, 6)})
+    ),
     "Kronecker": Kronecker,
     "Kronecker, tall A": partial(Kronecker, a_shape=(12, 1)),
     "Kronecker, wide A": partial(Kronecker, a_shape=(1, 8)),
@@ -159,6 +164,8 @@ def test_the_map_starts_as_zero(matrix):
         (lambda: PHM(8, 12, 0), "`phm_dim`=0"),
         (lambda: PHM(8, 12, rank=0), "`rank`=0 must be at least 1"),
         (lambda: LDR(8, 12, rank=0), "`rank`=0 must be at least 1"),
+        (lambda: Stacked(8, 12, Dense, {"a": slice(0, 7), "b": slice(6, 12)}), "`slices`=.* each of them once"),
+        (lambda: Stacked(8, 12, Dense, {}), "`slices`={} must name rows of 12"),
     ],
 )
 def test_what_does_not_fit_is_an_error_that_says_so(make, words):

@@ -1,6 +1,6 @@
 """SURM: Sehanobish et al., Structured unrestricted-rank matrices for fine-tuning, 2024, arXiv:2406.17740."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
 from typing import Literal
@@ -11,6 +11,7 @@ from kronlit.adapters import Delta, Insertion, SequentialAdapter, SingleLayer
 from kronlit.adapters.bottleneck import Activation
 from kronlit.methods.base import Group, Method
 from kronlit.structured import LDR, Circulant, Kronecker, StructuredLinear, SymmetricToeplitz, Toeplitz, ToeplitzProduct
+from kronlit.structured.kronecker import balanced_shape
 
 Shape = tuple[int, int]
 Structure = Literal["circulant", "toeplitz", "kronecker", "ldr"]
@@ -89,15 +90,18 @@ class SURM(Method):
     def insertions(self) -> list[Insertion]:
         return [Insertion(self.sites, self.placement)]
 
-    def placement(self, host: nn.Module, in_features: int, out_features: int) -> Delta:
+    def placement(
+        self, host: nn.Module, in_features: int, out_features: int, slices: Mapping[str, slice] | None = None
+    ) -> Delta:
         """What is beside a projection."""
         std = STD[self.structure] if self.std is None else self.std
         make = maker(self.structure, self.variant, self.rank, self.a_shape)
-        matrix = make(in_features, out_features, std=std, zero_start=self.scale != "trained")
+        matrix = partial(make, std=std, zero_start=self.scale != "trained")
         scale = self.scale
-        if scale != "trained" and isinstance(matrix, Kronecker):
-            scale = scale / len(matrix.b)
-        return Delta(host, in_features, out_features, lambda *widths: matrix, scale, self.dropout)
+        if scale != "trained" and self.structure == "kronecker":
+            rows = out_features if slices is None else len(range(out_features)[next(iter(slices.values()))])
+            scale /= rows // balanced_shape(rows, in_features)[0] if self.a_shape is None else self.a_shape[0]
+        return Delta(host, in_features, out_features, matrix, scale, self.dropout, slices)
 
 
 @dataclass(frozen=True)

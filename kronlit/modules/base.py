@@ -34,8 +34,8 @@ Batch = dict[str, Any]
 class FrozenPLM(LightningModule, ABC):
     """A frozen pre-trained model plus what a method adds, trained with AdamW and linear decay.
 
-    To add a kind of task, subclass, or subclass `TextModule`, and write `load`, `training_pass`, `predictions`, and
-    `scores` or `texts`.
+    To add a kind of task, subclass, or subclass `TextModule`, and write `load`, `training_pass`, `predictions` (or
+    `new_metrics` and `_score`), and `scores` or `texts`.
 
     Args:
         plm: hub id or local folder of the pre-trained model.
@@ -99,9 +99,9 @@ class FrozenPLM(LightningModule, ABC):
         The predictions are in the rows' order, as many for each row as it has labels or target tokens.
         """
 
-    @abstractmethod
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The predicted label of each row (-1: none; for free text its marks, `(n, 2)`) and its loss, `(n,)`."""
+        raise NotImplementedError
 
     def scores(self, batch: Batch) -> Tensor:
         """Probability of each class, `(n, num_labels)`; for regression the predicted number, `(n, 1)`."""
@@ -243,7 +243,7 @@ class FrozenPLM(LightningModule, ABC):
         self._report("test", self.test_metrics)
 
     def _report(self, name: str, metrics: nn.Module) -> None:
-        assert isinstance(metrics, TaskMetrics)
+        assert isinstance(metrics, Metric)
         if metrics.update_called:
             values = {f"{name}/{key}": value.float() for key, value in metrics.compute().items()}
             self.log_dict(values, prog_bar=True, rank_zero_only=False)

@@ -60,6 +60,12 @@ class TextModule(FrozenPLM):
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Columns of text (and `label`, if there is one) as columns of tokens, `input_ids` among them."""
 
+    def sources(self, rows: dict[str, list[Any]]) -> list[str]:
+        """Each row's columns as one text."""
+        columns = self.task.columns
+        texts = zip(*(rows[column] for column in columns), strict=True)
+        return [self.task.source_text(dict(zip(columns, row, strict=True))) for row in texts]
+
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the pre-trained model."""

@@ -67,11 +67,7 @@ class TextToText(TextModule):
 
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         prefix = f"{self.task.name} " if self.task_prefix else ""
-        columns = [rows[column] for column in self.task.columns]
-        sources = [
-            prefix + self.task.source_text(dict(zip(self.task.columns, texts, strict=True)))
-            for texts in zip(*columns, strict=True)
-        ]
+        sources = [prefix + source for source in self.sources(rows)]
         features = dict(self.tokenizer(sources, truncation=True, max_length=self.max_length))
         targets = []
         if self.task.free_text:

@@ -7,6 +7,7 @@ from kronlit.structured.ldr import LDR
 from kronlit.structured.low_rank import LowRank
 from kronlit.structured.mixture import Mixture
 from kronlit.structured.phm import PHM
+from kronlit.structured.stacked import Stacked
 from kronlit.structured.toeplitz import SymmetricToeplitz, Toeplitz, ToeplitzProduct
 
 __all__ = [
@@ -18,6 +19,7 @@ __all__ = [
     "LowRank",
     "Mixture",
     "SkewCirculant",
+    "Stacked",
     "StructuredLinear",
     "SymmetricToeplitz",
     "Toeplitz",
