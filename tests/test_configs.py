@@ -269,8 +269,12 @@ METHODS = {
 }
 
 
+STRUCTURES = ["circulant", "toeplitz", "kronecker", "ldr"]
+
+
 def test_every_method_file_is_under_test():
-    assert {path.stem for path in (ROOT / "configs" / "methods").iterdir()} == set(METHODS)
+    surm = {f"{stem}_{structure}" for stem in ("surm", "surm_adapter") for structure in STRUCTURES}
+    assert {path.stem for path in (ROOT / "configs" / "methods").iterdir()} == set(METHODS) | surm
 
 
 @pytest.mark.parametrize("stem", METHODS)
@@ -280,6 +284,32 @@ def test_a_method_is_set_as_the_papers_code_has_it(resolved, stem):
     common(model, data, trainer, *((50, 2) if halved else ()))
     assert (name, model["lr"]) == METHODS[stem][:2]
     assert {key: method[key] for key in METHODS[stem][2]} == METHODS[stem][2]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("task", ["rte", "mnli"])
+def test_surm_is_put_together_for_every_structure(resolved, structure, task):
+    # What is ours is held too, so that no run changes unseen
+    for stem, name, lr, decay in (("surm", "SURM", 1e-3, 0.1), ("surm_adapter", "SURMAdapter", 2e-3, 0.25)):
+        words = ("bert_glue.yaml", f"methods/{stem}_{structure}.yaml", f"tasks/{task}.yaml")
+        model, cls, method, data, trainer = resolved(*words)
+        assert (cls, method["structure"], method["variant"], method["rank"]) == (name, structure, None, 1)
+        assert (model["plm"], model["lr"], model["weight_decay"]) == ("google-bert/bert-base-uncased", lr, decay)
+        assert (model["warmup"], model["max_length"], data["batch_size"]) == (0.06, 128, 64)
+        assert (data["task"], data["splits"], trainer["max_epochs"]) == (task, "official", 3 if task == "mnli" else 20)
+        assert method["dropout"] == (0.15 if name == "SURMAdapter" else 0)
+
+
+def test_surms_published_script_is_set_to_the_digit(resolved):
+    # src/scripts/run_bert_glue.py of its code
+    model, name, method, data, trainer = resolved("surm_adapter_circulant_rte.yaml")
+    assert (name, method["structure"], method["variant"]) == ("SURMAdapter", "circulant", None)
+    assert (method["dropout"], method["activation"]) == (0.15, "gelu")
+    assert method["sites"] == ["attention_output", "ffn_output"]
+    assert (model["lr"], model["weight_decay"], model["warmup"], model["max_length"]) == (2e-3, 0.25, 0.06, 128)
+    assert (data["task"], data["batch_size"], trainer["max_epochs"]) == ("rte", 64, 80)
+    assert trainer["gradient_clip_val"] is None
+    assert yaml.safe_load((ROOT / "configs/surm_adapter_circulant_rte.yaml").read_text())["seed_everything"] == 3047
 
 
 @pytest.mark.parametrize("task", [*GLUE, "wnli", *SUPER_GLUE])
