@@ -205,8 +205,8 @@ def test_adamix_is_set_as_its_scripts_have_it(resolved, plm, task):
     assert (data["task"], data["splits"]) == (task, "official")
 
 
-# Wang et al., their code's NLG/README.md and NLG/run_train_*.sh: warm-up, epochs, weight decay, and label smoothing, which
-# is the dropout of LoRA too
+# Wang et al., their code's NLG/README.md and NLG/run_train_*.sh: warm-up, epochs, weight decay, and label smoothing,
+# which is the dropout of LoRA too
 GPT2 = {
     ("adamix", "e2e"): (2000, 20, 0.01, 0.1),
     ("adamix", "webnlg"): (2500, 25, 0.01, 0.1),
