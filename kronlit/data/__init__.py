@@ -2,7 +2,8 @@
 
 from kronlit.data.base import TaskData
 from kronlit.data.glue import GLUE
+from kronlit.data.images import Images
 from kronlit.data.movie_reviews import MovieReviews
 from kronlit.data.super_glue import SuperGLUE
 
-__all__ = ["GLUE", "MovieReviews", "SuperGLUE", "TaskData"]
+__all__ = ["GLUE", "Images", "MovieReviews", "SuperGLUE", "TaskData"]

@@ -2,6 +2,7 @@
 
 from kronlit.modules.base import FrozenPLM
 from kronlit.modules.classification import SequenceClassification
+from kronlit.modules.images import ImageClassification
 from kronlit.modules.text_to_text import TextToText
 
-__all__ = ["FrozenPLM", "SequenceClassification", "TextToText"]
+__all__ = ["FrozenPLM", "ImageClassification", "SequenceClassification", "TextToText"]
