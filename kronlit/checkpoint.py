@@ -34,7 +34,8 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
 
 def fingerprint(model: nn.Module) -> str:
     """Twelve digits that tell the frozen weights of `model` from others."""
-    starts = [p.detach().flatten()[:100].float().cpu().numpy().tobytes() for p in model.parameters() if not p.requires_grad]
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    starts = [parameter.detach().flatten()[:100].float().cpu().numpy().tobytes() for parameter in frozen]
     # Sorted: Transformers reorders modules from one version to the next (ViT, DINOv2).
     return hashlib.sha256(b"".join(sorted(starts))).hexdigest()[:12]
 

@@ -42,7 +42,9 @@ def mistake(error: BaseException) -> str | None:
     return None
 
 
-IN_A_WORKER = re.compile(r'File "[^"]*/kronlit/[^"]*", line \d+, in \w+\n\s*raise ValueError\(.*\nValueError: (.*)\Z', re.DOTALL)
+IN_A_WORKER = re.compile(
+    r'File "[^"]*/kronlit/[^"]*", line \d+, in \w+\n\s*raise ValueError\(.*\nValueError: (.*)\Z', re.DOTALL
+)
 """The text of an error that kronlit raised in a worker of a data loader, and its message."""
 
 LIGHTNING_CHECKS = (MisconfigurationException, ValueError, TypeError)

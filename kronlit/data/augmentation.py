@@ -33,7 +33,7 @@ class Augmentation:
     def __init__(self, kind: Augment) -> None:
         if importlib.util.find_spec("kornia") is None:
             raise ValueError(
-                f"`data.augment`={kind!r} needs kornia, which is missing: pip install 'kronlit[images]', or `augment: none`."
+                f"`data.augment`={kind!r} needs kornia, which is missing: pip install 'kronlit[images]', or use `none`."
             )
         self.kind = kind
 

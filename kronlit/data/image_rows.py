@@ -25,8 +25,8 @@ def read_folder(folder: str, split: str) -> Dataset | None:
     parts = {name: part_of(path, names) for name, names in ALIASES.items()}
     if not any(parts.values()):
         raise ValueError(
-            f"`data.path`={folder!r} holds no images: it needs train.parquet (or train-*.parquet) or train/<class>/*.png, "
-            "and the same for test and, if there is one, validation."
+            f"`data.path`={folder!r} holds no images: it needs train.parquet (or train-*.parquet), or "
+            "train/<class>/*.png, and the same for test and, if there is one, validation."
         )
     part = parts[split]
     if part is None:

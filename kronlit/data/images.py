@@ -64,8 +64,8 @@ class Images(TaskData):
             raise ValueError(f"`data.validation_share`={validation_share} must lie between 0 and 1.")
         if path is None and dataset not in IMAGE_SETS and "/" not in dataset:
             raise ValueError(
-                f"`data.dataset`={dataset!r} is no data set that is known; there are {', '.join(IMAGE_SETS)}, any hub id "
-                "(owner/name), or a local folder with `--data.path`."
+                f"`data.dataset`={dataset!r} is no data set that is known; there are {', '.join(IMAGE_SETS)}, any "
+                "hub id (owner/name), or a local folder with `--data.path`."
             )
         self.known = IMAGE_SETS.get(dataset, ImageSet(dataset))
         if augment.endswith("flip") and not self.known.mirrors:

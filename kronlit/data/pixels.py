@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import datasets
 import numpy as np
-from datasets import Array3D, Dataset, Features, Value
+from datasets import Dataset, Features, Value
 from torch.utils.data import Dataset as TorchDataset
 
 from kronlit.data.augmentation import Augmentation
@@ -39,7 +39,7 @@ class ImageReader(Protocol):
 
 
 class Pixels(TorchDataset[dict[str, Any]]):
-    """Rows of images as features `pixels`, `label` and `row`, decoded when they are asked for.
+    """Rows of images as features `pixels` (bytes), `label` and `row`, decoded when they are asked for.
 
     A row that is asked for by seed, epoch and row is augmented, by these three alone: whatever process makes it, and
     wherever a run was interrupted, it is the same.
@@ -70,7 +70,7 @@ class Pixels(TorchDataset[dict[str, Any]]):
         if self.augmentation is not None and not isinstance(key, int):
             image = self.augmentation(image, seed_of(*key))
             stretch = self.augmentation.resizes
-        return {"pixels": self.reader(image, stretch), "label": content.get("label", -1), "row": row}
+        return {"pixels": self.reader(image, stretch).tobytes(), "label": content.get("label", -1), "row": row}
 
     def pays(self) -> bool:
         """Whether reading images once into a cache pays: where it shrinks them, and is no burden to the disk."""
@@ -84,10 +84,8 @@ class Pixels(TorchDataset[dict[str, Any]]):
         key = hashlib.sha256(repr((self.rows._fingerprint, self.where, self.reader.key)).encode()).hexdigest()[:32]
         cache = Path(datasets.config.HF_DATASETS_CACHE, "kronlit")
         cache.mkdir(parents=True, exist_ok=True)
-        features = Features(
-            {"pixels": Array3D(self.reader.shape, "uint8"), "label": Value("int64"), "row": Value("int64")}
-        )
-        made = self.rows.map(
+        features = Features({"pixels": Value("large_binary"), "label": Value("int64"), "row": Value("int64")})
+        return self.rows.map(
             lambda _, row: self[row],
             with_indices=True,
             remove_columns=self.rows.column_names,
@@ -97,7 +95,6 @@ class Pixels(TorchDataset[dict[str, Any]]):
             writer_batch_size=100,
             desc=f"reading images of {self.where}",
         )
-        return made.with_format("numpy")
 
 
 class SeededBatches(LengthGroupedBatches):

@@ -88,9 +88,10 @@ def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
 
 def body(model: nn.Module) -> nn.Module:
     """The pre-trained body of a Transformers model: what is not its head."""
-    base = getattr(model, "base_model", model)
-    # CLIP's image classifier is its own `base_model`.
-    return model.vision_model if base is model and type(model).__name__ == "CLIPForImageClassification" else base
+    if type(model).__name__ == "CLIPForImageClassification":  # its `base_model` is itself
+        return model.get_submodule("vision_model")
+    base: nn.Module = getattr(model, "base_model", model)
+    return base
 
 
 def is_norm(module: nn.Module) -> bool:

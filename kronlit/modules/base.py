@@ -258,8 +258,8 @@ class FrozenPLM(LightningModule, ABC):
         in_order = list(checkpoint["state_dict"]) == list(adapter_state(self))
         if not in_order and self.trainer.state.fn == "fit":  # the optimizer's state goes by order
             raise ValueError(
-                "the checkpoint was written with a version of transformers whose modules stand in another order: it can "
-                "be evaluated, not trained on; install that version again."
+                "the checkpoint was written with a version of transformers whose modules stand in another order: it "
+                "can be evaluated, not trained on; install that version again."
             )
         for name, ours in self._origin().items():
             theirs = checkpoint.get("kronlit", {}).get(name, ours)

@@ -1,9 +1,9 @@
 """Image classification on a vision Transformer."""
 
+import re
 from functools import cached_property
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -14,6 +14,9 @@ from kronlit.methods import Method
 from kronlit.modules.base import Batch, FrozenPLM
 from kronlit.modules.image_input import ImageInput
 from kronlit.modules.plm import load_model
+
+UNUSED = re.compile(r"\.(post_layernorm|mask_token)\b.*(?<!theta)$")
+"""Names of parameters of CLIP and DINOv2 that are not on the way to the logits; of a random subspace, the scales."""
 
 
 class ImageClassification(FrozenPLM):
@@ -58,10 +61,19 @@ class ImageClassification(FrozenPLM):
         numbers = {name: number for number, name in names.items()}
         return load_model(AutoModelForImageClassification, self.plm, id2label=names, label2id=numbers)
 
+    def configure_model(self) -> None:
+        if self.model is None:
+            super().configure_model()
+            for name, parameter in self.named_parameters():
+                # What no class depends on: trained, it would have no gradient, and processes would wait for one.
+                if UNUSED.search(name):
+                    parameter.requires_grad_(False)
+
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
         """Rows of pixels as one batch; they stay bytes until they are on the model's device."""
-        batch: Batch = {name: torch.tensor([int(row[name]) for row in rows]) for name in ("row", "label")}
-        return batch | {"pixels": torch.from_numpy(np.stack([row["pixels"] for row in rows]))}
+        batch: Batch = {name: torch.tensor([row[name] for row in rows]) for name in ("row", "label")}
+        pixels = bytearray().join(row["pixels"] for row in rows)
+        return batch | {"pixels": torch.frombuffer(pixels, dtype=torch.uint8).unflatten(0, (-1, *self.reader.shape))}
 
     def forward(self, batch: Batch) -> Tensor:
         """Logits, `(n, num_labels)`."""
