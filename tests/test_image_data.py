@@ -62,7 +62,7 @@ COLUMNS = {
 
 
 def value(feature, row):
-    if isinstance(feature, Image) or isinstance(feature, dict):
+    if isinstance(feature, (Image, dict)):
         return STRUCT
     return PNG if feature.dtype == "binary" else row % 2
 
@@ -71,7 +71,9 @@ def value(feature, row):
 def test_image_and_class_are_found_by_what_columns_hold(name, tmp_path):
     features, options = COLUMNS[name]
     columns = {column: [value(feature, row) for row in range(20)] for column, feature in features.items()}
-    data = Images("mine", path=folder(tmp_path / "x", {"train": columns, "test": columns}, Features(features)), **options)
+    data = Images(
+        "mine", path=folder(tmp_path / "x", {"train": columns, "test": columns}, Features(features)), **options
+    )
     rows = data.rows("test")
     assert list(rows["label"]) == [0, 1] * 10
     assert rows[0]["image"]["bytes"] == PNG
@@ -116,7 +118,11 @@ def test_columns_that_cannot_be_told_are_listed(features, options, words, tmp_pa
     filled = {"string": "x", "binary": PNG}
     columns = {
         name: [
-            STRUCT if isinstance(f, Image) else [1] if isinstance(f, type(Sequence(Value("int64")))) else filled.get(f.dtype, 0)
+            STRUCT
+            if isinstance(f, Image)
+            else [1]
+            if isinstance(f, type(Sequence(Value("int64"))))
+            else filled.get(f.dtype, 0)
         ]
         for name, f in features.items()
     }
@@ -215,7 +221,10 @@ def test_numbers_that_are_no_classes_are_refused(tmp_path):
 @pytest.mark.parametrize(
     ("options", "words"),
     [
-        ({"dataset": "cifar"}, "`data.dataset`='cifar' is no data set that is known; there are cifar10, cifar100, svhn"),
+        (
+            {"dataset": "cifar"},
+            "`data.dataset`='cifar' is no data set that is known; there are cifar10, cifar100",
+        ),
         ({"path": "/nowhere"}, r"`data.path`='/nowhere' holds no images: it needs train.parquet .*train/<class>/"),
         ({"validation_share": 0.0}, "`data.validation_share`=0.0 must lie between 0 and 1"),
         ({"validation_share": 1.0}, "`data.validation_share`=1.0 must lie between 0 and 1"),
@@ -309,7 +318,9 @@ def test_a_model_that_reads_images_otherwise_has_a_cache_of_its_own(tiny_vit, tm
     file = tmp_path / "other/preprocessor_config.json"
     file.write_text(file.read_text().replace('"resample": 2', '"resample": 0'))
     other = ImageInput(str(tmp_path / "other"))
-    rows = rows_of({"bytes": png(np.random.default_rng(0).integers(255, size=(20, 24, 3), dtype=np.uint8)), "path": None})
+    rows = rows_of(
+        {"bytes": png(np.random.default_rng(0).integers(255, size=(20, 24, 3), dtype=np.uint8)), "path": None}
+    )
     assert Pixels(rows, reader, "x").cached()[0] != Pixels(rows, other, "x").cached()[0]
 
 
@@ -381,3 +392,9 @@ def test_batches_ask_for_rows_by_seed_and_epoch(world_size):
     seeded, plain = SeededBatches(*options), LengthGroupedBatches(*options)
     seeded.epoch = plain.epoch = 3
     assert list(seeded) == [[(7, 3, row) for row in rows] for rows in plain]
+
+
+def test_a_split_without_rows_is_named(images):
+    data = Images("mine", path=str(images))
+    with pytest.raises(ValueError, match="mine/test has no rows"):
+        data.check(data.rows("test").select([]), "mine/test")

@@ -33,8 +33,8 @@ class ImageInput:
         size = self.processor.crop_size if self.flag("do_center_crop") else self.processor.size
         if not self.mode or not (size and size["height"] and size["width"]):
             raise ValueError(
-                f"`model.plm`={plm!r} reads images of {channels} channels and of size {size}; `ImageClassification` "
-                "gives 1 or 3 channels, and one height and width."
+                f"`model.plm`={plm!r} reads images of {channels} channels and of size {dict(size or {})}; "
+                "`ImageClassification` gives 1 or 3 channels, and one height and width."
             )
         if self.flag("do_normalize") and len(self.processor.image_mean) != channels:
             raise ValueError(
