@@ -32,6 +32,8 @@ def mistake(error: BaseException) -> str | None:
         # jsonargparse before 4.53 keeps the message of a constructor alone, as one line of several.
         if module.startswith("jsonargparse") and (found := re.search(r"^\s*- (`.*)$", str(chain), re.MULTILINE)):
             return found[1]
+        if module == "torch._utils" and (found := IN_A_WORKER.search(str(chain))):
+            return found[1]
         if isinstance(chain, LIGHTNING_CHECKS) and module.startswith(("lightning.pytorch", "lightning.fabric")):
             return f"`trainer`: {chain}"
         if isinstance(chain, UnicodeDecodeError) and config_files():
@@ -39,6 +41,11 @@ def mistake(error: BaseException) -> str | None:
         chain = chain.__cause__ or chain.__context__
     return None
 
+
+IN_A_WORKER = re.compile(
+    r'File "[^"]*/kronlit/[^"]*", line \d+, in \w+\n\s*raise ValueError\(.*\nValueError: (.*)\Z', re.DOTALL
+)
+"""The text of an error that kronlit raised in a worker of a data loader, and its message."""
 
 LIGHTNING_CHECKS = (MisconfigurationException, ValueError, TypeError)
 

@@ -6,9 +6,11 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
@@ -18,6 +20,9 @@ from transformers import (
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
 )
 
 import kronlit.data.tasks as tasks
@@ -169,6 +174,56 @@ def t5(folder: Path, width: int, layers: int) -> Path:
     )
     T5ForConditionalGeneration(config).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_vit(tmp_path_factory) -> Path:
+    """A folder with a random ViT, two layers of 48, for images of 16 x 16 and four classes."""
+    return vit(tmp_path_factory.mktemp("vit"), 48, layers=2)
+
+
+@pytest.fixture(scope="session")
+def wide_vit(tmp_path_factory) -> Path:
+    """A folder with a random ViT, one layer of 768: the papers' shapes fit."""
+    return vit(tmp_path_factory.mktemp("vit768"), 768, layers=1)
+
+
+def vit(folder: Path, width: int, layers: int) -> Path:
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * width,
+        image_size=16,
+        patch_size=4,
+        num_labels=4,
+        hidden_dropout_prob=0.1,
+    )
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+CLASSES = ("cat", "dog", "tree")
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory) -> Path:
+    """A folder with made-up images of 20 x 24, in the hub's layout of CIFAR-10: the class is the brightest channel."""
+    folder = tmp_path_factory.mktemp("images")
+    for split, size in {"train": 41, "test": 17}.items():
+        image_rows(size, seed=len(split)).to_parquet(folder / f"{split}.parquet")
+    return folder
+
+
+def image_rows(size: int, seed: int = 0) -> Dataset:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(len(CLASSES), size=size)
+    pictures = generator.integers(180, size=(size, 20, 24, 3), dtype=np.uint8)
+    pictures[np.arange(size), :, :, labels] += 70
+    columns = {"img": [PIL.Image.fromarray(picture) for picture in pictures], "label": labels.tolist()}
+    return Dataset.from_dict(columns, features=Features({"img": Image(), "label": ClassLabel(names=list(CLASSES))}))
 
 
 SIZES = {"train": 41, "validation": 23, "test": 17}

@@ -10,10 +10,17 @@ from torch import nn
 from transformers import (
     AutoModel,
     AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     BertConfig,
     CamembertConfig,
+    CLIPConfig,
+    CLIPVisionConfig,
     DebertaV2Config,
+    DeiTConfig,
+    DeiTForImageClassification,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
     DistilBertConfig,
     ElectraConfig,
     GPT2Config,
@@ -23,6 +30,7 @@ from transformers import (
     RobertaConfig,
     T5Config,
     T5ForConditionalGeneration,
+    ViTConfig,
     XLMRobertaConfig,
 )
 
@@ -51,7 +59,7 @@ from kronlit import (
     SURMAdapter,
 )
 from kronlit.adapters import Delta, Insertion, Placement, inject, placements
-from kronlit.adapters.sites import SITES
+from kronlit.adapters.sites import SITES, matches
 from kronlit.checkpoint import adapter_state
 from kronlit.structured import Kronecker
 
@@ -66,6 +74,23 @@ T5 = {
     "decoder_start_token_id": 0,
 }
 GPT2 = {"n_embd": 24, "n_layer": 2, "n_head": 4, "vocab_size": 99, "bos_token_id": 1, "eos_token_id": 1}
+VIT = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "image_size": 8,
+    "patch_size": 4,
+}
+TEXT = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "vocab_size": 99,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 CONFIGS = {
     "bert": BertConfig(**BERT),
     "roberta": RobertaConfig(**BERT),
@@ -80,7 +105,15 @@ CONFIGS = {
     "mt5": MT5Config(**T5),
     "gpt2": GPT2Config(**GPT2),
     "openai-gpt": OpenAIGPTConfig(**GPT2),
+    "vit": ViTConfig(**VIT),
+    "deit": DeiTConfig(**VIT),
+    "dinov2": Dinov2Config(**VIT | {"mlp_ratio": 2}),
+    "dinov2 gated": Dinov2Config(**VIT | {"mlp_ratio": 2, "use_swiglu_ffn": True}),
+    "dinov2_with_registers": Dinov2WithRegistersConfig(**VIT | {"mlp_ratio": 2}),
+    "clip": CLIPConfig(vision_config=VIT, text_config=TEXT),
+    "clip_vision_model": CLIPVisionConfig(**VIT),
 }
+VISION = ["vit", "deit", "dinov2", "dinov2 gated", "dinov2_with_registers", "clip", "clip_vision_model"]
 METHODS = {
     "KronA": KronA(),
     "KronA everywhere": KronA(
@@ -134,6 +167,7 @@ START = {
     "Compacter": 1e-3,
     "CompacterPP": 1e-3,
 }
+UNUSED = ("post_layernorm", "embeddings")  # CLIP's pooler and DINOv2's mask token: IntrinsicSAID moves all there is
 MOVED = ("KronABRes", "LowRankAdapter")  # by the papers' own initialisation
 architecture = pytest.mark.parametrize("architecture", CONFIGS)
 method = pytest.mark.parametrize("method", METHODS)
@@ -148,12 +182,21 @@ def build(architecture):
         model = T5ForConditionalGeneration(config) if architecture != "mt5" else AutoModel.from_config(config)
     elif "gpt" in architecture:
         model = AutoModelForCausalLM.from_config(config)
+    elif architecture == "deit":
+        model = DeiTForImageClassification(config)  # AutoModelForImageClassification reads of which DeiT from files
+    elif architecture in VISION:
+        auto = AutoModel if architecture == "clip_vision_model" else AutoModelForImageClassification
+        model = auto.from_config(config)
     else:
         model = AutoModelForSequenceClassification.from_config(config)
     return model.eval()
 
 
 def run(model):
+    if "pixel_values" in model.main_input_name:
+        pixels = torch.linspace(-1, 1, 2 * 3 * 8 * 8, dtype=model.dtype).reshape(2, 3, 8, 8).sin()
+        output = model(pixel_values=pixels)
+        return output.logits if hasattr(output, "logits") else output.last_hidden_state
     ids = torch.arange(3, 17).reshape(2, 7)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
@@ -246,13 +289,102 @@ def test_only_what_is_added_and_what_the_method_names_gets_a_gradient(architectu
     run(model).square().sum().backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
     groups = METHODS[method].trains
-    body = {id(p) for p in model.base_model.parameters()}
+    body = {id(p) for p in (model.vision_model if architecture == "clip" else model.base_model).parameters()}
     for name, parameter in model.named_parameters():
         new = name in added(model)
         norm = re.search(r"norm|\.ln_", name.lower()) is not None
         own = ("layer_norm" in groups and norm) or ("head" in groups and id(parameter) not in body)
         assert parameter.requires_grad == (new or own), name
-        assert not new or name in trained, name
+        assert not new or name in trained or name.split(".parametrizations")[0].endswith(UNUSED), name
+
+
+# The names that Hugging Face files have, and that versions of Transformers before 5 have in memory
+OLDER = {
+    "query": "{}.encoder.layer.1.attention.attention.query",
+    "key": "{}.encoder.layer.1.attention.attention.key",
+    "value": "{}.encoder.layer.1.attention.attention.value",
+    "attention_output": "{}.encoder.layer.1.attention.output.dense",
+    "self_attention_output": "{}.encoder.layer.1.attention.output.dense",
+    "ffn_input": "{}.encoder.layer.1.intermediate.dense",
+    "ffn_output": "{}.encoder.layer.1.output.dense",
+}
+GATED = {"ffn_input": "{}.encoder.layer.1.mlp.weights_in", "ffn_output": "{}.encoder.layer.1.mlp.weights_out"}
+PLAIN = {
+    "ffn_input": "{}.encoder.layer.1.mlp.fc1",
+    "ffn_output": "{}.encoder.layer.1.mlp.fc2",
+    "ffn": "{}.encoder.layer.1.mlp",
+}
+NEWER = {
+    "query": "{}.attention.q_proj",
+    "key": "{}.attention.k_proj",
+    "value": "{}.attention.v_proj",
+    "attention_output": "{}.attention.o_proj",
+    "self_attention_output": "{}.attention.o_proj",
+    "ffn_input": "{}.mlp.fc1",
+    "ffn_output": "{}.mlp.fc2",
+    "ffn": "{}.mlp",
+}
+CLIP = {
+    "query": "{}.self_attn.q_proj",
+    "key": "{}.self_attn.k_proj",
+    "value": "{}.self_attn.v_proj",
+    "attention_output": "{}.self_attn.out_proj",
+    "self_attention_output": "{}.self_attn.out_proj",
+    "ffn_input": "{}.mlp.fc1",
+    "ffn_output": "{}.mlp.fc2",
+    "ffn": "{}.mlp",
+}
+
+
+class Named(nn.Module):
+    """A model of an architecture, as far as names go."""
+
+    def __init__(self, model_type, names):
+        super().__init__()
+        self.config = type("Config", (), {"model_type": model_type})
+        self.names = names
+
+    def named_modules(self, *args, **kwargs):
+        return [(name, nn.Linear(1, 1)) for name in self.names]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "names"),
+    [
+        ("vit", OLDER),
+        ("deit", OLDER),
+        ("dinov2", OLDER | PLAIN),
+        ("dinov2", OLDER | GATED),
+        ("dinov2_with_registers", OLDER | PLAIN),
+    ],
+)
+def test_sites_are_found_under_the_older_names_of_files(architecture, names):
+    prefix = architecture.replace("-", "_")
+    model = Named(architecture, [name.format(prefix) for name in dict.fromkeys(names.values())])
+    assert {site: matches(model, site) for site in names} == {site: [n.format(prefix)] for site, n in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layers", "names"),
+    [
+        ("vit", "vit.layers.{}", NEWER),
+        ("deit", "deit.layers.{}", NEWER),
+        ("clip", "vision_model.encoder.layers.{}", CLIP),
+    ],
+)
+def test_sites_are_those_modules_of_each_layer_and_no_others(architecture, layers, names):
+    model = build(architecture)
+    for site, name in names.items():
+        assert matches(model, site) == [name.format(layers.format(number)) for number in (0, 1)]
+
+
+def test_sites_of_a_whole_clip_are_those_of_its_vision_model():
+    with torch.device("meta"):
+        model = AutoModel.from_config(CONFIGS["clip"])
+    for site in SITES["clip"]:
+        found = matches(model, site)
+        assert len(found) == 2
+        assert all(name.startswith("vision_model.") for name in found)
 
 
 def test_query_and_value_of_t5_are_those_of_every_attention():

@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from transformers import ViTConfig, ViTForImageClassification
 
+import kronlit
+from kronlit import KronA
 from kronlit.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +20,13 @@ every = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relat
 
 GLUE = ["cola", "rte", "mrpc", "sst2", "stsb", "mnli", "qnli", "qqp"]
 SUPER_GLUE = ["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"]
+
+TINY = {
+    "TextToText": "wide_t5",
+    "SequenceClassification": "wide_bert",
+    "ImageClassification": "wide_vit",
+    "CausalLM": "tiny_gpt2",
+}
 
 
 def header(path):
@@ -29,20 +40,24 @@ def command(path):
 
 
 @every
-def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, glue, super_glue, e2e, request):
+def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, request):
     words = command(path)
     assert str(path) in words
     text = "".join(Path(word).read_text() for word in words if word.endswith(".yaml"))
-    kind = {"TextToText": "wide_t5", "CausalLM": "tiny_gpt2"}
-    plm = request.getfixturevalue(next((kind[name] for name in kind if name in text), "wide_bert"))
-    words += ["--model.plm", str(plm), "--model.max_length", "32"]
+    model = re.search(rf"class_path: ({'|'.join(TINY)})", text)[1]
+    plm = request.getfixturevalue(TINY[model])
+    words += ["--model.plm", str(plm)]
+    words += ["--data.num_workers", "0"] if model == "ImageClassification" else ["--model.max_length", "32"]
     words += ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     if path.stem == "adapter_drop":
         words += ["--model.method.first_layer", "0"]  # the tiny model has one layer
-    if "CausalLM" in text:
-        words += ["--model.max_new_tokens", "8", "--data.path", str(e2e)]
-    elif "MovieReviews" not in text:
-        words += ["--data.path", str(super_glue if "SuperGLUE" in text.replace("SuperGLUE's", "") else glue)]
+    if model == "CausalLM":
+        words += ["--model.max_new_tokens", "8"]
+    if "MovieReviews" not in text:
+        data = {"CausalLM": "e2e", "ImageClassification": "images"}.get(model, "glue")
+        if "SuperGLUE" in text.replace("SuperGLUE's", ""):
+            data = "super_glue"
+        words += ["--data.path", str(request.getfixturevalue(data))]
     monkeypatch.setattr(sys, "argv", words)
     main()
 
@@ -333,3 +348,21 @@ def test_a_low_resource_run_is_one_argument(resolved, rows):
     words = ["--data.max_train_samples", str(rows), "--data.sample_seed", "7"]
     _, _, _, data, _ = resolved("t5_glue.yaml", "methods/compacter_pp.yaml", "tasks/sst2.yaml", *words)
     assert (data["max_train_samples"], data["sample_seed"]) == (rows, 7)
+
+
+def test_cifar_10_is_set_as_surm_has_it_and_takes_other_methods(resolved):
+    # The model, the data and the sites are the paper's (table 1, query, key and value)
+    model, name, method, data, _ = resolved("vit_cifar10.yaml")
+    assert (model["plm"], data["dataset"]) == ("google/vit-base-patch16-224-in21k", "cifar10")
+    assert (name, method["sites"], method["trains"]) == ("KronA", ["query", "key", "value"], ["head"])
+    model, name, method, data, _ = resolved("vit_cifar10.yaml", "methods/houlsby.yaml")
+    assert (name, model["lr"], data["augment"]) == ("Houlsby", 3e-4, "crop_flip")
+
+
+def test_krona_on_query_key_and_value_of_vit_base_has_as_many_parameters_as_surm():
+    with torch.device("meta"):
+        model = kronlit.inject(
+            ViTForImageClassification(ViTConfig(num_labels=10)), KronA(sites=("query", "key", "value"))
+        )
+    head = 768 * 10 + 10
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) - head == 55_296

@@ -72,7 +72,8 @@ def widths(model: nn.Module, host: nn.Module) -> tuple[int, int]:
     """Width of the input and output of a linear module, or of a block of `model`."""
     if is_linear(host):
         return features(host)
-    hidden_size: int = model.config.hidden_size  # type: ignore[union-attr, assignment]
+    config = getattr(model.config, "vision_config", model.config)  # CLIP's own has none: it is of two models
+    hidden_size: int = config.hidden_size  # type: ignore[union-attr, assignment]
     return hidden_size, hidden_size
 
 

@@ -43,6 +43,35 @@ GPT2 = {
     "ffn": r"mlp",
 }
 
+# Transformers has renamed the modules of ViT and DeiT (with 5.0) and of DINOv2 (within 5); saved files keep the older
+# names. Both are here. `ffn` alone has none in ViT's older style: its second half is given no normalised input there.
+VIT = {
+    "query": r"attention\.(q_proj|attention\.query)",
+    "key": r"attention\.(k_proj|attention\.key)",
+    "value": r"attention\.(v_proj|attention\.value)",
+    "attention_output": r"attention\.(o_proj|output\.dense)",
+    "self_attention_output": r"attention\.(o_proj|output\.dense)",
+    "ffn_input": r"(mlp\.fc1|intermediate\.dense)",
+    "ffn_output": r"(mlp\.fc2|\d+\.output\.dense)",
+    "ffn": r"mlp",
+}
+
+DINOV2 = VIT | {  # the giant has a gated network
+    "ffn_input": r"mlp\.(fc1|gate_proj|up_proj|weights_in)",
+    "ffn_output": r"mlp\.(fc2|down_proj|weights_out)",
+}
+
+CLIP = {
+    "query": r"self_attn\.q_proj",
+    "key": r"self_attn\.k_proj",
+    "value": r"self_attn\.v_proj",
+    "attention_output": r"self_attn\.out_proj",
+    "self_attention_output": r"self_attn\.out_proj",
+    "ffn_input": r"mlp\.fc1",
+    "ffn_output": r"mlp\.fc2",
+    "ffn": r"mlp",
+}
+
 SITES: dict[str, dict[str, str]] = {
     "bert": BERT,
     "roberta": BERT,
@@ -77,6 +106,12 @@ SITES: dict[str, dict[str, str]] = {
     "mt5": T5,
     "gpt2": GPT2,
     "openai-gpt": GPT2,
+    "vit": VIT,
+    "deit": VIT,
+    "dinov2": DINOV2,
+    "dinov2_with_registers": DINOV2,
+    "clip": {site: rf"vision_model\.(.*\.)?{pattern}" for site, pattern in CLIP.items()},  # not in the text model
+    "clip_vision_model": CLIP,
 }
 """Architecture (`config.model_type`) to site to a pattern that the end of a module's name must match."""
 

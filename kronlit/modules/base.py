@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from kronlit.adapters import trainable_report
-from kronlit.checkpoint import adapter_state, check_adapter_state, fingerprint
+from kronlit.checkpoint import adapter_state, check_adapter_state, fingerprint, in_names_of
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics import TaskMetrics
@@ -272,7 +272,14 @@ class FrozenPLM(LightningModule, ABC):
         checkpoint["kronlit"] = self._origin()
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["state_dict"] = in_names_of(self, checkpoint["state_dict"])
         check_adapter_state(self, checkpoint["state_dict"])
+        in_order = list(checkpoint["state_dict"]) == list(adapter_state(self))
+        if not in_order and self.trainer.state.fn == "fit":  # the optimizer's state goes by order
+            raise ValueError(
+                "the checkpoint was written with a version of transformers whose modules stand in another order: it "
+                "can be evaluated, not trained on; install that version again."
+            )
         for name, ours in self._origin().items():
             theirs = checkpoint.get("kronlit", {}).get(name, ours)
             if theirs != ours:
