@@ -16,7 +16,8 @@ import subprocess
 import sys
 from pathlib import Path
 
-# What is added learns at `--lr`; a whole model needs a tenth of that.
+# A class, after which a dash may tell it from the same with other arguments, and its arguments. What is added learns at
+# `--lr`; a whole model needs a tenth of that.
 METHODS = {
     "KronA": [],
     "KronAB": [],
@@ -24,6 +25,14 @@ METHODS = {
     "Compacter": [],
     "CompacterPP": [],
     "LoRA": ["--model.method.rank", "1"],
+    "SURM-circulant": ["--model.method.structure", "circulant"],
+    "SURM-toeplitz": ["--model.method.structure", "toeplitz"],
+    "SURM-kronecker": ["--model.method.structure", "kronecker"],
+    "SURM-ldr": ["--model.method.structure", "ldr"],
+    "SURMAdapter-circulant": ["--model.method.structure", "circulant"],
+    "SURMAdapter-toeplitz": ["--model.method.structure", "toeplitz"],
+    "SURMAdapter-kronecker": ["--model.method.structure", "kronecker"],
+    "SURMAdapter-ldr": ["--model.method.structure", "ldr"],
     "BitFit": [],
     "FullFineTuning": [],
 }
@@ -86,7 +95,8 @@ def run(options: argparse.Namespace, task: str, method: str, seed: int) -> dict[
 def command(options: argparse.Namespace, task: str, method: str, seed: int, folder: Path) -> list[str]:
     lr = options.lr / 10 if method == "FullFineTuning" else options.lr
     words = [sys.executable, "-m", "kronlit", "fit", "--seed_everything", str(seed), "--run_dir", str(folder)]
-    words += ["--model", options.model, "--model.plm", options.plm, "--model.method", method, *METHODS[method]]
+    words += ["--model", options.model, "--model.plm", options.plm]
+    words += ["--model.method", method.split("-")[0], *METHODS[method]]
     if method not in OWN_GROUPS:
         words += ["--model.method.trains", "[layer_norm]" if options.model == "TextToText" else "[head]"]
     words += ["--model.lr", str(lr), "--model.warmup", "0.06"]

@@ -40,6 +40,8 @@ def methods(width: int) -> dict[str, kronlit.Method]:
         "PHMAdapter": kronlit.PHMAdapter(phm_dim=4 if width % 12 else 12, trains=NORMS),
         "Compacter": kronlit.Compacter(trains=NORMS),
         "CompacterPP": kronlit.CompacterPP(trains=NORMS),
+        "SURM": kronlit.SURM(trains=NORMS),
+        "SURMAdapter": kronlit.SURMAdapter(trains=NORMS),
         "PromptTuning": kronlit.PromptTuning(),
         "BitFit": kronlit.BitFit(),
         "FullFineTuning": kronlit.FullFineTuning(),

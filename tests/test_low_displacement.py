@@ -223,7 +223,7 @@ def test_it_runs_without_values(matrix):
         assert all(p.grad.shape == p.shape for p in w.parameters())
 
 
-@pytest.mark.parametrize("n", [1, 7, 11, 1535, 2047, 8191])
+@pytest.mark.parametrize("n", [1, 7, 10, 11, 1535, 2047, 4001, 8191])
 def test_the_length_of_an_fft_is_the_next_that_scipy_calls_fast(n):
     best = min(length for length in range(n, 2 * n + 1) if scipy.fft.next_fast_len(length, real=True) == length)
     assert fast_length(n) == best
