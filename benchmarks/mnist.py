@@ -4,11 +4,11 @@
     python benchmarks/mnist.py --data MNIST_FOLDER --methods LoRA KronA SURM:circulant --seeds 1 2
 
 A ViT of 4 layers of width 64 is trained from scratch on the training images of 0 to 4. It is then frozen, and each
-method learns 5 to 9 from a thousand images with a new head: the strokes are the same, the shapes are not. LoRA (rank 1),
+method learns 5 to 9 from a thousand images with a new head: the strokes are alike, the shapes are not. LoRA (rank 1),
 KronA and every SURM structure have 2 x 64 parameters on each query, key and value, 1,536 in all; HeadOnly has none and
-FullFineTuning all. Each learning rate is the one of `--lrs` that is best on 490 held-out images with seed 0; what is
-printed is the accuracy on all test images of 5 to 9, after the last epoch, over `--seeds`, each of which draws its own
-thousand images. `--data` is a folder with train*.parquet and test.parquet as the hub's ylecun/mnist; without it, the hub.
+FullFineTuning all. Each method has the learning rate of `--lrs` whose mean accuracy on held-out images is best; printed
+is, at that rate, the accuracy on all test images of 5 to 9 after the last epoch. Each seed draws its own thousand images
+and head. `--data` is a folder with train*.parquet and test.parquet of the hub's columns; without it, the hub.
 """
 
 import argparse
@@ -39,7 +39,7 @@ def main() -> None:
     parser.add_argument("--methods", nargs="+", default=METHODS)
     parser.add_argument("--seeds", nargs="+", type=int, default=[1, 2, 3])
     parser.add_argument("--lrs", nargs="+", type=float, default=[3e-3, 1e-2, 3e-2])
-    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--epochs", type=int, default=12)
     parser.add_argument("--train_samples", type=int, default=1000)
     parser.add_argument("--pretrain_epochs", type=int, default=8)
     parser.add_argument("--out", type=Path, default=Path("runs/mnist"))
@@ -56,9 +56,9 @@ def main() -> None:
     print("| method | added | head | test accuracy, mean ± sample std | by seed | lr | s/epoch |")
     print("|---|---|---|---|---|---|---|", flush=True)
     for name in options.methods:
-        validated = {lr: learn(options, plm, name, lr, 0)["val"] for lr in options.lrs}
-        lr = max(validated, key=lambda lr: validated[lr])
-        runs = [learn(options, plm, name, lr, seed) for seed in options.seeds]
+        tried = {lr: [learn(options, plm, name, lr, seed) for seed in options.seeds] for lr in options.lrs}
+        lr = max(tried, key=lambda lr: statistics.mean(run["val"] for run in tried[lr]))
+        runs = tried[lr]
         scores = [100 * run["test"] for run in runs]
         spread = statistics.stdev(scores) if len(scores) > 1 else float("nan")
         row = [
@@ -166,6 +166,7 @@ class Seconds(Callback):
 def fit(module: ImageClassification, data: Images, epochs: int, *callbacks: Callback) -> Trainer:
     trainer = Trainer(
         max_epochs=epochs,
+        gradient_clip_val=1.0,
         callbacks=list(callbacks),
         accelerator="cpu",
         devices=1,
