@@ -7,7 +7,7 @@ A ViT of 4 layers of width 64 is trained from scratch on the training images of 
 method learns 5 to 9 from a thousand images with a new head: the strokes are alike, the shapes are not. LoRA (rank 1),
 KronA and every SURM structure have 2 x 64 parameters on each query, key and value, 1,536 in all; HeadOnly has none and
 FullFineTuning all. Each method has the learning rate of `--lrs` whose mean accuracy on held-out images is best; printed
-is, at that rate, the accuracy on all test images of 5 to 9 after the last epoch. Each seed draws its own thousand images
+is, at that rate, the accuracy on all test images of 5 to 9 after the last epoch. Each seed draws its thousand images
 and head. `--data` is a folder with train*.parquet and test.parquet of the hub's columns; without it, the hub.
 """
 
