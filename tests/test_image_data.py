@@ -109,7 +109,12 @@ def test_the_class_of_cifar_100_is_the_fine_one(tmp_path):
         (
             {"image": Image(), "label": LABEL},
             {"label_column": "lable"},
-            r"`data.label_column`='lable' is no column of mine/train; it has image \(image\), label",
+            r"`data.label_column`='lable' is no column of labels of mine/train; it has image \(image\), label",
+        ),
+        (
+            {"image": Image(), "label": LABEL},
+            {"image_column": "label"},
+            r"`data.image_column`='label' is no column of images of mine/train; it has image \(image\), label",
         ),
         ({"image": Image(), "boxes": Sequence(Value("int64"))}, {}, r"no column of labels"),
     ],
