@@ -109,7 +109,12 @@ def test_the_class_of_cifar_100_is_the_fine_one(tmp_path):
         (
             {"image": Image(), "label": LABEL},
             {"label_column": "lable"},
-            r"`data.label_column`='lable' is no column of mine/train; it has image \(image\), label",
+            r"`data.label_column`='lable' is no column of labels of mine/train; it has image \(image\), label",
+        ),
+        (
+            {"image": Image(), "label": LABEL},
+            {"image_column": "label"},
+            r"`data.image_column`='label' is no column of images of mine/train; it has image \(image\), label",
         ),
         ({"image": Image(), "boxes": Sequence(Value("int64"))}, {}, r"no column of labels"),
     ],
@@ -354,16 +359,19 @@ def test_every_other_image_is_mirrored(channels):
 
 @pytest.mark.parametrize("kind", ["resized_crop", "resized_crop_flip"])
 def test_a_resized_crop_is_a_window_of_the_area_and_the_shape_that_it_should_have(kind):
-    array, mirrored = picture(60, 80), 0
+    array, mirrored, corners = picture(60, 80), 0, []
     for image in augmented(kind, range(300), array):
         height, width, _ = image.shape
         x, y = image[0, :, 0].min() - 1, image[0, 0, 1] - 1
         window = array[y : y + height, x : x + width]
+        corners.append((x, y, x + width, y + height))
         mirrored += (image == window[:, ::-1]).all()
         assert (image == window).all() or (image == window[:, ::-1]).all()
         assert 0.075 <= height * width / (60 * 80) <= 1  # whole pixels
         assert 0.7 <= width / height <= 1.4
     assert (mirrored > 0) == kind.endswith("flip")
+    lefts, tops, rights, bottoms = zip(*corners, strict=True)
+    assert (min(lefts), min(tops), max(rights), max(bottoms)) == (0, 0, 80, 60)
 
 
 @pytest.mark.parametrize("kind", ["crop", "crop_flip", "resized_crop", "resized_crop_flip"])

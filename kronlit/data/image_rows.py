@@ -99,7 +99,7 @@ def chosen(
     features: Features, fits: Callable[[Any], int], option: str, usual: str, name: str | None, where: str
 ) -> str:
     """The column that is named by `option`, or the one that fits best; of several, the one with the usual name."""
-    if name is not None and name in features:
+    if name is not None and name in features and fits(features[name]):
         return name
     best = max((fits(feature) for feature in features.values()), default=0)
     fit = [column for column, feature in features.items() if best and fits(feature) == best]
@@ -107,7 +107,7 @@ def chosen(
         return usual if usual in fit else fit[0]
     kinds = ", ".join(f"{column} ({kind(feature)})" for column, feature in features.items())
     if name is not None:
-        raise ValueError(f"`data.{option}`={name!r} is no column of {where}; it has {kinds}.")
+        raise ValueError(f"`data.{option}`={name!r} is no column of {usual}s of {where}; it has {kinds}.")
     raise ValueError(
         f"{where} has {'several columns' if fit else 'no column'} of {usual}s: it has {kinds}; name one with "
         f"`--data.{option}`."

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import torch
 from torch import Tensor
-from transformers import AutoImageProcessor
+from transformers.models.auto.image_processing_auto import AutoImageProcessor  # from the top, 5.17 asks for torchvision
 
 from kronlit.modules.plm import from_pretrained, load_config
 
@@ -60,7 +60,7 @@ class ImageInput:
             stretch: resize all of it to the model's height and width, instead of what the processor keeps of it.
         """
         _, height, width = self.shape
-        how: dict[str, Any] = {"size": {"height": height, "width": width}, "do_center_crop": False} if stretch else {}
+        how: dict[str, Any] = {"size": {"height": height, "width": width}} if stretch else {}
         pixels = self.processor(images=image, do_rescale=False, do_normalize=False, return_tensors="np", **how)
         return pixels["pixel_values"][0]
 
