@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 
 def fail(message: str) -> NoReturn:
@@ -32,7 +31,7 @@ def mistake(error: BaseException) -> str | None:
         # jsonargparse before 4.53 keeps the message of a constructor alone, as one line of several.
         if module.startswith("jsonargparse") and (found := re.search(r"^\s*- (`.*)$", str(chain), re.MULTILINE)):
             return found[1]
-        if isinstance(chain, LIGHTNING_CHECKS) and module.startswith(("lightning.pytorch", "lightning.fabric")):
+        if module.startswith(("lightning.pytorch", "lightning.fabric")) and checks_arguments(chain):
             return f"`trainer`: {chain}"
         if isinstance(chain, UnicodeDecodeError) and config_files():
             return f"`config`={', '.join(config_files())} is not UTF-8 text: {chain}."
@@ -40,7 +39,11 @@ def mistake(error: BaseException) -> str | None:
     return None
 
 
-LIGHTNING_CHECKS = (MisconfigurationException, ValueError, TypeError)
+def checks_arguments(error: BaseException) -> bool:
+    """Whether Lightning raises errors like `error` when it checks arguments."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: `study` needs no torch
+
+    return isinstance(error, (MisconfigurationException, ValueError, TypeError))
 
 
 def raised_in(error: BaseException) -> str:

@@ -25,10 +25,24 @@ ALLOWED = {
     "modules": {"structured", "adapters", "methods", "metrics", "checkpoint", "data.tasks"},
     "predictions": {"data.tasks"},
     "run_directory": {"checkpoint"},
+    "run_summary": {"", "adapters", "checkpoint"},
+    "scored_rows": {"metrics"},
     "errors": set(),
-    "cli": {"checkpoint", "data", "data.tasks", "errors", "methods", "modules", "predictions", "run_directory"},
+    "studies": {"errors"},
+    "cli": {
+        "checkpoint",
+        "data",
+        "data.tasks",
+        "errors",
+        "methods",
+        "modules",
+        "predictions",
+        "run_directory",
+        "run_summary",
+        "scored_rows",
+    },
     "__init__": {"adapters", "methods"},
-    "__main__": {"", "cli"},
+    "__main__": {"", "cli", "studies"},
 }
 ONLY_TORCH = {"structured", "adapters", "methods"}
 
