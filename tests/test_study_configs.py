@@ -32,11 +32,14 @@ def printed(monkeypatch, capsys):
 
     def run(words):
         monkeypatch.setattr(sys, "argv", list(words))
+        code = 0
         try:
             main()
         except SystemExit as stop:
-            assert stop.code == 0, capsys.readouterr().err
-        return capsys.readouterr().out
+            code = stop.code
+        captured = capsys.readouterr()
+        assert code == 0, captured.err
+        return captured.out
 
     return run
 
