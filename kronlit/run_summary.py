@@ -2,7 +2,6 @@
 
 import json
 import platform
-import resource
 import statistics
 import sys
 from importlib.metadata import version
@@ -27,9 +26,10 @@ def write_summary(folder: Path, module: LightningModule, best: ModelCheckpoint, 
     """Write `summary.json`, whole or not at all, as the last thing a fit does.
 
     Its keys: `scores` (see `best_scores`), `trained_parameters`, `parameters` (of the model as it came), `per_cent`,
-    `seconds` (of this process, from its first step to its last), `seconds_per_epoch` (the median, of training alone),
-    `peak_memory_bytes` and `peak_memory_of` (`cuda`, what torch took of the first device, or `process`, the resident
-    set), `adapter_bytes` (of all that was trained, as a file holds it), `versions`.
+    `seconds` (of this process, its test included, its start not), `seconds_per_epoch` (the median, of training alone),
+    `peak_memory_bytes` and `peak_memory_of` (`cuda`, what torch took of the device, or `process`, the resident set; of
+    the first of several processes, null where the system does not tell), `adapter_bytes` (of all that was trained, as
+    a file holds it), `versions`.
 
     Args:
         folder: the run's.
@@ -41,7 +41,6 @@ def write_summary(folder: Path, module: LightningModule, best: ModelCheckpoint, 
     trained, total = parameter_counts(cast(Any, module).model)
     epochs = [row["train/epoch_seconds"] for row in rows if "train/epoch_seconds" in row]
     cuda = torch.cuda.is_available() and torch.cuda.max_memory_allocated() > 0
-    resident = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)
     summary = {
         "scores": best_scores(rows, best.monitor, best.mode),
         "trained_parameters": trained,
@@ -49,7 +48,7 @@ def write_summary(folder: Path, module: LightningModule, best: ModelCheckpoint, 
         "per_cent": 100 * trained / total,
         "seconds": seconds,
         "seconds_per_epoch": statistics.median(epochs) if epochs else None,
-        "peak_memory_bytes": torch.cuda.max_memory_allocated() if cuda else resident,
+        "peak_memory_bytes": torch.cuda.max_memory_allocated() if cuda else resident_bytes(),
         "peak_memory_of": "cuda" if cuda else "process",
         "adapter_bytes": sum(tensor.nbytes for tensor in adapter_state(module).values()),
         "versions": {"kronlit": __version__, "python": platform.python_version()}
@@ -58,3 +57,12 @@ def write_summary(folder: Path, module: LightningModule, best: ModelCheckpoint, 
     partial = folder / ".summary.json.partial"
     partial.write_text(json.dumps(summary, indent=2) + "\n")
     partial.replace(folder / "summary.json")
+
+
+def resident_bytes() -> int | None:
+    """The largest resident set that this process had; `None` on Windows."""
+    if sys.platform == "win32":
+        return None
+    import resource
+
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * (1 if sys.platform == "darwin" else 1024)

@@ -410,15 +410,18 @@ def test_cores_and_devices_are_shared_out(monkeypatch):
 
 def test_the_time_left_is_the_mean_of_the_tasks_own_runs():
     def done(task, seconds):
-        return Result("done", "", task, "", 1, {}, "", 0, 1, "", None, summary={"seconds": seconds, "scores": {}})
+        times = {
+            "started": "2026-01-01T23:59:00+00:00",
+            "ended": f"2026-01-02T00:{seconds // 60:02}:{seconds % 60:02}+00:00",
+        }
+        return Result("done", "", task, "", 1, {}, "", 0, 1, revision=None, **times)
 
     runs = plan(Study(["A"], ["short", "long", "new"], seeds=[1]))
-    seen = [done("short", 10), done("short", 20), done("long", 100)]
+    seen = [done("short", 10), done("short", 20), done("long", 100)]  # and a minute before midnight each
     assert seconds_left([], runs, [], 2) is None
-    # 15 + 100 + 130/3 wait
-    assert seconds_left(seen, runs, [], 2) == pytest.approx((15 + 100 + 130 / 3) / 2)
-    assert seconds_left(seen, runs[:1], [(runs[1], 60.0)], 1) == pytest.approx(15 + 40)
-    assert seconds_left(seen, [], [(runs[1], 160.0)], 1) == 0
+    assert seconds_left(seen, runs, [], 2) == pytest.approx((75 + 160 + 310 / 3) / 2)
+    assert seconds_left(seen, runs[:1], [(runs[1], 60.0)], 1) == pytest.approx(75 + 100)
+    assert seconds_left(seen, [], [(runs[1], 161.0)], 1) == 0
 
 
 # --- with the real thing ---

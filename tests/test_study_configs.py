@@ -104,7 +104,7 @@ CELLS = {
     ("adamix_glue", "mnli", "AdaMix_RoBERTa-large"): ("AdaMix", 3e-4, 20, 64),
     ("adamix_glue", "stsb", "AdaMix_BERT-base"): ("AdaMix", 5e-4, 80, 32),
     ("adamix_glue", "stsb", "one_adapter_BERT-base"): ("AdaMix", 5e-4, 80, 32),
-    ("quickstart", "film_reviews", "LoRA_rank_1"): ("LoRA", 3e-3, 2, 32),
+    ("quickstart", "film_reviews", "LoRA_rank_1"): ("LoRA", 3e-3, 2, 16),
 }
 
 

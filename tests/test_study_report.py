@@ -409,7 +409,7 @@ def test_the_table_says_what_its_numbers_are(reported):
     assert "| A | 72.00 ± 2.65 | 77.00 ± 2.65 | 74.50 ± 2.65 |" in out
     assert "| A, published | 71.50 | 80.25 ± 1.50 | 75.88 |" in out
     assert "Published: A &amp; B &lt;2022&gt;, table 1." in out
-    assert "| A | 100 | 1.0000 | 22.0 | 1.5 GB | 400 B |" in out
+    assert "| A | 100 | 1.0000 | 22.0 | 60 | 1.5 GB | 400 B |" in out
 
 
 def test_the_population_s_deviation_is_said_to_be_it(kronlit, reported):

@@ -68,8 +68,8 @@ def seconds_left(
     """An estimate, by the mean time of what is done of the same task, else of all; `None` while nothing is done."""
     taken: dict[str, list[float]] = {}
     for result in done:
-        if result.status == "done" and result.summary:
-            taken.setdefault(result.task, []).append(result.summary["seconds"])
+        if result.status == "done":
+            taken.setdefault(result.task, []).append(result.seconds)
     everything = [seconds for each in taken.values() for seconds in each]
     if not everything:
         return None

@@ -22,6 +22,7 @@ Schema 1, all keys always there:
 import json
 import os
 from dataclasses import asdict, dataclass, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -58,6 +59,13 @@ class Result:
     def scores(self) -> dict[str, float]:
         """By name, validation's and test's."""
         return self.summary["scores"] if self.summary else {}
+
+    @property
+    def seconds(self) -> float:
+        """Wall time of the last attempt, start of the process included where its end was seen."""
+        if self.ended is None:
+            return self.summary["seconds"] if self.summary else 0.0
+        return (datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.started)).total_seconds()
 
     def write(self, folder: Path) -> None:
         """Write it, whole or not at all."""

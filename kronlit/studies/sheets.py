@@ -90,17 +90,17 @@ def costs(rows: list[Row]) -> Sheet:
     lines = [[row.name, *cost(row.results)] for row in rows]
     caption = (
         "Trained parameters include the classifier where one is trained; per cent of the model as it came. Seconds an "
-        "epoch are of training alone, the median of a run, then the mean over runs. Memory and file are the greatest "
-        "of a run; the file is what is trained, without the state of the optimiser."
+        "epoch are of training alone, the median of a run, then the mean over runs; seconds a run are of the whole of "
+        "it. Memory and file are the greatest of a run; the file is what is trained, without the optimiser's state."
     )
-    return Sheet("Costs", caption, ["method", "trained", "per cent", "s / epoch", "peak memory", "file"], lines)
+    return Sheet("Costs", caption, ["method", "trained", "per cent", "s / epoch", "s / run", "memory", "file"], lines)
 
 
 def cost(results: list[Result]) -> list[str]:
     """The costs of a row's runs as text."""
     summaries = [result.summary for result in results if result.summary]
     if not summaries:
-        return ["missing"] * 5
+        return ["missing"] * 6
     trained = sorted({summary["trained_parameters"] for summary in summaries})
     per_cent = sorted({f"{summary['per_cent']:.4f}" for summary in summaries}, key=float)
     seconds = [s["seconds_per_epoch"] for s in summaries if s["seconds_per_epoch"] is not None]
@@ -108,7 +108,8 @@ def cost(results: list[Result]) -> list[str]:
         " to ".join(f"{n:,}" for n in dict.fromkeys([trained[0], trained[-1]])),
         " to ".join(dict.fromkeys([per_cent[0], per_cent[-1]])),
         f"{fmean(seconds):.1f}" if seconds else "",
-        size(max(summary["peak_memory_bytes"] for summary in summaries)),
+        f"{fmean(result.seconds for result in results):.0f}",
+        size(max(summary["peak_memory_bytes"] or 0 for summary in summaries)),
         size(max(summary["adapter_bytes"] for summary in summaries)),
     ]
 
