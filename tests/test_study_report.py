@@ -11,12 +11,13 @@ import sys
 import numpy as np
 import pytest
 import yaml
+from matplotlib.figure import Figure
 from scipy import stats
 from sklearn import metrics as sk
 
 from kronlit.__main__ import main
 from kronlit.studies.plan import plan
-from kronlit.studies.plots import pareto_front
+from kronlit.studies.plots import panels, pareto_front
 from kronlit.studies.render import latex, latex_text, markdown, page
 from kronlit.studies.report import report
 from kronlit.studies.result import Result, read_result
@@ -394,7 +395,7 @@ def test_the_page_shows_names_as_they_are_and_needs_no_other_file(reported):
     assert "script" not in text.tags
     assert "link" not in text.tags
     assert len(text.sources) == 2
-    for source, name in zip(text.sources, ("pareto", "curves"), strict=True):
+    for source, name in zip(text.sources, ("pareto_front", "learning_curves"), strict=True):
         assert source.startswith("data:image/png;base64,")
         content = base64.b64decode(source.partition(",")[2])
         assert content == (reported[0] / f"{name}.png").read_bytes()
@@ -502,6 +503,19 @@ def test_what_is_not_installed_is_named_with_its_cure(kronlit, reported, monkeyp
     assert code == 2
     assert f"{package}, which is missing: pip install 'kronlit[study]'" in err
     assert kronlit("study", "report", "s", "--plots", "false")[0] == 0
+
+
+@pytest.mark.parametrize(("count", "columns", "lines"), [(1, 1, 1), (3, 3, 1), (4, 3, 2)])
+def test_there_are_as_many_panels_as_names(tmp_path, monkeypatch, count, columns, lines):
+    figures = []
+    saved = Figure.savefig
+    monkeypatch.setattr(Figure, "savefig", lambda self, *a, **k: (figures.append(self), saved(self, *a, **k)))
+    panels([f"$task {i}" for i in range(count)], lambda axes, name: axes.plot([0, 1], label="$a"), tmp_path / "p.png")
+    (figure,) = figures
+    shown = [axes for axes in figure.axes if axes.get_visible()]
+    assert [axes.get_title() for axes in shown] == [f"$task {i}" for i in range(count)]
+    assert figure.axes[0].get_gridspec().get_geometry() == (lines, columns)
+    assert [text.get_text() for text in figure.legends[0].get_texts()] == ["$a"]
 
 
 def test_learning_curves_are_over_the_steps_that_all_seeds_have(tmp_path):

@@ -9,7 +9,7 @@ from kronlit.metrics_csv import metrics_rows
 from kronlit.studies.study import Study
 from kronlit.studies.table import Row, Std
 
-# Okabe and Ito's colours, told apart by the colour-blind too; a second round of them has dashed lines.
+# Okabe and Ito's colours, told apart by the colour-blind too; a second round of them has squares and dashed lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 DPI = 144
 
@@ -26,30 +26,36 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def style(number: int) -> dict[str, str]:
-    """Colour and line of the row of this number."""
-    return {"color": COLOURS[number % len(COLOURS)], "linestyle": "-" if number < len(COLOURS) else "--"}
+    """Colour, marker and line of the row of this number."""
+    first = number < len(COLOURS)
+    colour = COLOURS[number % len(COLOURS)]
+    return {"color": colour, "marker": "o" if first else "s", "linestyle": "-" if first else "--"}
 
 
-def panels(names: Sequence[str], draw: Callable[[Any, str], None], legend: bool, path: Path) -> None:
-    """Draw one panel for each name, side by side, and save them as PNG."""
+def panels(names: Sequence[str], draw: Callable[[Any, str], None], path: Path) -> None:
+    """Draw one panel for each name, side by side, with one legend, and save them as PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
     columns = min(3, len(names))
     lines = -(-len(names) // columns)
-    figure = Figure(figsize=(4.2 * columns + (2 if legend else 0), 3.4 * lines), layout="constrained")
+    figure = Figure(figsize=(4.2 * columns + 2, 3.4 * lines), layout="constrained")
     FigureCanvasAgg(figure)
-    grid = figure.subplots(lines, columns, squeeze=False).flat
+    grid = list(figure.subplots(lines, columns, squeeze=False).flat)
     for name, axes in zip(names, grid, strict=False):
         draw(axes, name)
         axes.set_title(name, parse_math=False)
         axes.spines[["top", "right"]].set_visible(False)
-    for axes in list(grid)[len(names) :]:
+    for axes in grid[len(names) :]:
         axes.set_visible(False)
-    if legend:
-        handles, labels = next(iter(figure.axes)).get_legend_handles_labels()
-        if handles:
-            figure.legend(handles, labels, loc="outside right center", frameon=False)
+    handles: dict[str, Any] = {}
+    for axes in figure.axes:
+        there, labels = axes.get_legend_handles_labels()
+        handles = dict(zip(labels, there, strict=True)) | handles
+    if handles:
+        texts = figure.legend(handles.values(), handles, loc="outside right center", frameon=False).get_texts()
+        for text in texts:
+            text.set_parse_math(False)
     figure.savefig(path, dpi=DPI)
 
 
@@ -61,18 +67,16 @@ def draw_pareto(rows: list[Row], std: Std, path: Path) -> None:
         points = [(trained(row, name), row.cells[name].mean or 0.0) for _, row in shown]
         front = pareto_front(points)
         for n, (i, row) in enumerate(shown):
-            filled = {"markerfacecolor": style(i)["color"] if n in front else "white", "color": style(i)["color"]}
-            error = row.cells[name].std(std) or 0.0
-            axes.errorbar(*points[n], yerr=error, marker="o", capsize=2, linestyle="", **filled)
-            axes.annotate(row.name, points[n], (5, 4), textcoords="offset points", fontsize=8, parse_math=False)
+            drawn = style(i) | {"linestyle": "", "markerfacecolor": style(i)["color"] if n in front else "white"}
+            axes.errorbar(*points[n], yerr=row.cells[name].std(std) or 0.0, capsize=2, label=row.name, **drawn)
         line = sorted(points[n] for n in front)
         axes.step([x for x, _ in line], [y for _, y in line], where="post", color="#999999", linewidth=1, zorder=0)
         axes.set_xscale("log")
-        axes.margins(x=0.25, y=0.15)
+        axes.margins(x=0.15, y=0.15)
         axes.set_xlabel("trained parameters")
         axes.set_ylabel("score")
 
-    panels(list(rows[0].cells), draw, False, path)
+    panels(list(rows[0].cells), draw, path)
 
 
 def trained(row: Row, column: str) -> float:
@@ -89,13 +93,13 @@ def draw_curves(study: Study, root: Path, rows: list[Row], path: Path) -> None:
             steps = curve(study, root, row, name)
             if steps:
                 x = list(steps)
-                axes.plot(x, [fmean(steps[step]) for step in x], label=row.name, marker=".", **style(i))
+                axes.plot(x, [fmean(steps[step]) for step in x], label=row.name, markersize=4, **style(i))
                 low, high = [min(steps[step]) for step in x], [max(steps[step]) for step in x]
                 axes.fill_between(x, low, high, color=style(i)["color"], alpha=0.12, linewidth=0)
         axes.set_xlabel("step")
         axes.set_ylabel(study.select_by)
 
-    panels(list(study.tasks), draw, True, path)
+    panels(list(study.tasks), draw, path)
 
 
 def curve(study: Study, root: Path, row: Row, task: str) -> dict[float, list[float]]:

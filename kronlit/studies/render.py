@@ -96,11 +96,13 @@ def page(title: str, sheets: Iterable[Sheet], plots: Iterable[tuple[str, Path]] 
     """
     parts = [html_table(sheet) for sheet in sheets]
     for caption, path in plots:
-        data = base64.b64encode(path.read_bytes()).decode()
-        shown = html.escape(caption)
-        parts.append(
-            f'<h2>{path.stem.title()}</h2>\n<p>{shown}</p>\n<img alt="{shown}" src="data:image/png;base64,{data}">'
-        )
+        content = path.read_bytes()
+        width = (
+            int.from_bytes(content[16:20], "big") * 2 // 3
+        )  # of the header: pixels, of which plots have three for two
+        shown, data = html.escape(caption), base64.b64encode(content).decode()
+        image = f'<img alt="{shown}" width="{width}" src="data:image/png;base64,{data}">'
+        parts.append(f"<h2>{html.escape(path.stem.replace('_', ' ').capitalize())}</h2>\n<p>{shown}</p>\n{image}")
     head = f'<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n<style>{STYLE}</style>'
     body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
     return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'

@@ -76,7 +76,7 @@ def needs(package: str, sentence: str, wanted: bool) -> None:
 
 def pictures(study: Study, root: Path, rows: list[Row], std: Std, folder: Path) -> list[tuple[str, Path]]:
     """Draw all pictures; gives what each shows, and its file."""
-    front, curves = folder / "pareto.png", folder / "curves.png"
+    front, curves = folder / "pareto_front.png", folder / "learning_curves.png"
     draw_pareto(rows, std, front)
     draw_curves(study, root, rows, curves)
     return [
