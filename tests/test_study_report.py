@@ -197,6 +197,14 @@ def test_metrics_of_many_rows_are_scikit_learns(name, classes, oracle):
     assert ROW_METRICS[name](prediction, target) == pytest.approx([oracle(one, target) for one in prediction])
 
 
+def test_a_prediction_that_could_not_be_made_out_is_wrong():
+    target, prediction = np.array([1.0, 1, 0, 0, 1, 0]), np.array([1.0, -1, -1, 0, 1, 1])
+    opposite = np.array([1.0, 0, 1, 0, 1, 1])
+    assert ROW_METRICS["accuracy"](prediction, target) == 0.5
+    assert ROW_METRICS["f1"](prediction, target) == pytest.approx(sk.f1_score(target, opposite))
+    assert ROW_METRICS["matthews"](prediction, target) == pytest.approx(sk.matthews_corrcoef(target, prediction))
+
+
 @pytest.mark.parametrize("name", ["f1", "matthews", "pearson", "spearman"])
 def test_metrics_that_are_undefined_are_zero(name):
     target = np.array([0.0, 0, 0, 0] if name == "f1" else [0.0, 1, 0, 1])
@@ -523,5 +531,7 @@ def test_learning_curves_are_over_the_steps_that_all_seeds_have(tmp_path):
 
     study = Study(["A"], ["t"], seeds=[1, 2])
     filled(tmp_path, study, lambda run: 0.5)
+    with (tmp_path / "t/A/seed-1/version_0/metrics.csv").open("a") as file:
+        file.write("5,0.9,\n")
     assert curve(study, tmp_path, table(study, tmp_path)[0], "t") == {2: [10.0, 20.0], 4: pytest.approx([30.0, 60.0])}
     assert read_result(tmp_path / "t/A/seed-1").fit == "version_0"
