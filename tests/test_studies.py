@@ -40,13 +40,15 @@ version = found[-1].parent if found else folder / f"version_{len(list(folder.glo
 version.mkdir(exist_ok=True)
 step = int(found[-1].read_text()) if found else 0
 while step < 5:
+    while options.get("--held") == "true" and not Path("go").exists():
+        time.sleep(0.02)
     time.sleep(float(options.get("--pause", 0)))
     step += 1
     (version / ".last").write_text(str(step))
     (version / ".last").replace(version / "last")
     with (folder / "steps").open("a") as file:
         file.write(f"{step}\\n")
-shown = {k: v for k, v in options.items() if k not in ("--run_dir", "--pause")}
+shown = {k: v for k, v in options.items() if k not in ("--run_dir", "--pause", "--held")}
 score = int(hashlib.sha256(json.dumps(shown).encode()).hexdigest()[:6], 16) / 16**6
 scores = {"val/score": score, "test/score": score / 2}
 costs = {"trained_parameters": 10, "parameters": 1000, "per_cent": 1.0, "seconds": 1.0, "seconds_per_epoch": 0.5}
@@ -108,6 +110,11 @@ def finished(path, *arguments):
     out = process.communicate()[0]
     assert process.returncode == 0, out
     return out
+
+
+def wait_for(folder, pattern, count):
+    while len(list(folder.glob(pattern))) < count:
+        time.sleep(0.02)
 
 
 def table(text):
@@ -336,11 +343,9 @@ def test_a_study_that_is_killed_at_random_moments_gives_the_same_table(tmp_path,
 
 
 def test_two_studies_in_one_folder_do_not_mix(tmp_path, stand_in):
-    path = study_file(tmp_path, options={"pause": 0.3})
+    path = study_file(tmp_path, options={"held": True})
     first = started(path, "--dir", "s")
-    folder = tmp_path / "s/t/A/seed-1"
-    while not (folder / "steps").exists():
-        time.sleep(0.02)
+    wait_for(tmp_path, "s/t/*/seed-1/version_0", 2)
     second = started(path, "--dir", "s")
     out = second.communicate()[0]
     assert second.returncode == 2
@@ -352,6 +357,7 @@ def test_two_studies_in_one_folder_do_not_mix(tmp_path, stand_in):
     out = third.communicate()[0]
     assert third.returncode == 2
     assert "or by runs that it left" in out
+    (tmp_path / "go").touch()
     while (last := started(path, "--dir", "s")).wait() == 2:  # until they have ended
         last.communicate()
     assert "4 runs, 2 of them done before" in last.communicate()[0]
@@ -359,10 +365,9 @@ def test_two_studies_in_one_folder_do_not_mix(tmp_path, stand_in):
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_study_that_is_stopped_ends_its_runs_and_can_go_on(tmp_path, stand_in, number):
-    path = study_file(tmp_path, options={"pause": 0.3})
+    path = study_file(tmp_path, options={"held": True})
     process = started(path, "--dir", "s")
-    while not (tmp_path / "s/t/A/seed-1/steps").exists():
-        time.sleep(0.02)
+    wait_for(tmp_path, "s/t/*/seed-1/version_0", 2)
     os.kill(process.pid, number)  # the study alone, as `kill` does
     out = process.communicate()[0]
     assert process.returncode == 130
@@ -371,15 +376,15 @@ def test_a_study_that_is_stopped_ends_its_runs_and_can_go_on(tmp_path, stand_in,
         assert result.status == "running"
         with pytest.raises(ProcessLookupError):
             os.kill(result.pid, 0)
+    (tmp_path / "go").touch()
     assert "4 runs, 0 of them done before" in finished(path, "--dir", "s")
 
 
 def test_a_run_that_is_killed_alone_has_failed(kronlit, tmp_path, stand_in):
-    path = study_file(tmp_path, options={"pause": 0.2}, methods=["A"], seeds=[1])
+    path = study_file(tmp_path, options={"held": True}, methods=["A"], seeds=[1])
     process = started(path, "--dir", "s")
     folder = tmp_path / "s/t/A/seed-1"
-    while not (folder / "steps").exists():
-        time.sleep(0.02)
+    wait_for(folder, "version_0", 1)
     os.kill(read_result(folder).pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == 1
