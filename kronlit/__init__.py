@@ -7,6 +7,7 @@ if TYPE_CHECKING:
     from kronlit.adapters import collapse, merge, trainable_report
     from kronlit.methods import (
         PA,
+        SURM,
         AdaMix,
         AdaMixKronA,
         AdaMixLoRA,
@@ -27,12 +28,14 @@ if TYPE_CHECKING:
         Pfeiffer,
         PHMAdapter,
         PromptTuning,
+        SURMAdapter,
         inject,
     )
 
 __version__ = "0.1.0"
 __all__ = [
     "PA",
+    "SURM",
     "AdaMix",
     "AdaMixKronA",
     "AdaMixLoRA",
@@ -53,6 +56,7 @@ __all__ = [
     "PHMAdapter",
     "Pfeiffer",
     "PromptTuning",
+    "SURMAdapter",
     "collapse",
     "inject",
     "merge",

@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import re
 from pathlib import Path
 from typing import Any
 
@@ -33,11 +34,32 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
 
 def fingerprint(model: nn.Module) -> str:
     """Twelve digits that tell the frozen weights of `model` from others."""
-    frozen = hashlib.sha256()
-    for parameter in model.parameters():
-        if not parameter.requires_grad:
-            frozen.update(parameter.detach().flatten()[:100].float().cpu().numpy().tobytes())
-    return frozen.hexdigest()[:12]
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    starts = [parameter.detach().flatten()[:100].float().cpu().numpy().tobytes() for parameter in frozen]
+    # Sorted: Transformers reorders modules from one version to the next (ViT, DINOv2).
+    return hashlib.sha256(b"".join(sorted(starts))).hexdigest()[:12]
+
+
+RENAMED = (
+    (r"\bencoder\.layer\.(?=\d)", "layers."),
+    (r"\battention\.attention\.(q|k|v)(uery|ey|alue)\b", r"attention.\1_proj"),
+    (r"\battention\.output\.dense\b", "attention.o_proj"),
+    (r"(?<=\d\.)intermediate\.dense\b", "mlp.fc1"),
+    (r"(?<=\d\.)output\.dense\b", "mlp.fc2"),
+)
+"""The names of a ViT's modules that versions of Transformers have renamed, and what they are now."""
+
+
+def in_names_of(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state` under the names that the modules of `model` have in the installed version of Transformers."""
+
+    def canonical(name: str) -> str:
+        for older, newer in RENAMED:
+            name = re.sub(older, newer, name)
+        return name
+
+    own = {canonical(name): name for name in adapter_state(model)}
+    return {own.get(canonical(name), name): tensor for name, tensor in state.items()}
 
 
 def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:

@@ -31,6 +31,8 @@ def mistake(error: BaseException) -> str | None:
         # jsonargparse before 4.53 keeps the message of a constructor alone, as one line of several.
         if module.startswith("jsonargparse") and (found := re.search(r"^\s*- (`.*)$", str(chain), re.MULTILINE)):
             return found[1]
+        if module == "torch._utils" and (found := IN_A_WORKER.search(str(chain))):
+            return found[1]
         if module.startswith(("lightning.pytorch", "lightning.fabric")) and checks_arguments(chain):
             return f"`trainer`: {chain}"
         if isinstance(chain, UnicodeDecodeError) and config_files():
@@ -44,6 +46,12 @@ def checks_arguments(error: BaseException) -> bool:
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: `study` needs no torch
 
     return isinstance(error, (MisconfigurationException, ValueError, TypeError))
+
+
+IN_A_WORKER = re.compile(
+    r'File "[^"]*/kronlit/[^"]*", line \d+, in \w+\n\s*raise ValueError\(.*\nValueError: (.*)\Z', re.DOTALL
+)
+"""The text of an error that kronlit raised in a worker of a data loader, and its message."""
 
 
 def raised_in(error: BaseException) -> str:
@@ -70,6 +78,9 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
         key, name = found[1].split(".")[-1], found[2]
         names = [subclass.__name__ for subclass in subclasses(bases[key])] if key in bases else []
         return f"{found[1]}={name!r} names no class that is known{nearest(name, names, everything=True)}"
+    if found := re.search(r'key "([\w.]+)".*is abstract.*Given value: (\S+)', message, re.DOTALL):
+        names = [subclass.__name__ for subclass in subclasses(bases[found[1].split(".")[-1]])]
+        return f"{found[1]}={found[2]!r} is what such classes share{nearest(found[2], names, everything=True)}"
     if found := re.search(r"(?:[Oo]ption '|arguments: --)([\w.]+)", message):
         return f"there is no option {found[1]!r}{nearest_option(found[1], message, parser, bases)}"
     if found := re.search(r'key "([\w.]+)":\s+Expected an? Literal\[(.*)\]\. Got value: (.*)', message, re.DOTALL):

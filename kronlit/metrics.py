@@ -19,6 +19,9 @@ class TaskMetrics(Metric):
 
     Args:
         task: the task; `task.metrics` are some of `METRICS`.
+
+    Raises:
+        ValueError: if the task has other metrics.
     """
 
     full_state_update = False
@@ -30,6 +33,8 @@ class TaskMetrics(Metric):
 
     def __init__(self, task: Task, **kwargs: Any) -> None:
         super().__init__(**kwargs)
+        if not set(task.metrics) <= METRICS.keys():
+            raise ValueError(f"{task.name!r} is scored on generated texts: use `CausalLM`.")
         self.task = task
         for state in ("row", "prediction", "target", "loss", "group"):
             self.add_state(state, default=[], dist_reduce_fx="cat")

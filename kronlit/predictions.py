@@ -12,7 +12,7 @@ from kronlit.data.tasks import Task
 
 
 class PredictionWriter(Callback):
-    """Writes text, label and scores of every predicted row.
+    """Writes what tells a predicted row from others, such as its text, and its label and scores.
 
     Args:
         path: a .jsonl or .csv file.
@@ -51,11 +51,10 @@ class PredictionWriter(Callback):
             return
         scores = {key: value for part in parts for key, value in part.items()}
         data = cast(Any, trainer).datamodule
-        columns = data.task.columns
-        texts = [{column: list(data.rows(split)[column]) for column in columns} for split in data.predicted()]
+        known = [data.identified(split) for split in data.predicted()]
         lines = [
             {"split": data.predicted()[index]}
-            | {column: texts[index][column][row] for column in columns}
+            | {column: values[row] for column, values in known[index].items()}
             | labelled(data.task, scores[index, row])
             for index, row in sorted(scores)
         ]

@@ -23,6 +23,14 @@ class ScoredRows(Callback):
     def __init__(self, folder: Path) -> None:
         self.folder = folder
 
+    def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
+        module = cast(Any, pl_module)
+        if not isinstance(module.test_metrics, TaskMetrics):
+            raise ValueError(
+                f"`scored_rows`=true: {module.task.name!r} is scored on all its texts together, not row by row; leave "
+                "it out."
+            )
+
     def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._write("test", cast(Any, pl_module).test_metrics, trainer)
 

@@ -6,16 +6,23 @@ from pathlib import Path
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
 os.environ.setdefault("HF_DATASETS_OFFLINE", "1")
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
-from datasets import Dataset
+from datasets import ClassLabel, Dataset, Features, Image
 from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     BertConfig,
     BertForSequenceClassification,
+    GPT2Config,
+    GPT2LMHeadModel,
     PreTrainedTokenizerFast,
     T5Config,
     T5ForConditionalGeneration,
+    ViTConfig,
+    ViTForImageClassification,
+    ViTImageProcessorPil,
 )
 
 import kronlit.data.tasks as tasks
@@ -57,7 +64,13 @@ def _own_folder(tmp_path, monkeypatch):
 
 
 def tokenizer(kind: str) -> PreTrainedTokenizerFast:
-    """A word-level tokenizer with the special tokens of BERT or T5, and the numbers that T5 answers with."""
+    """A word-level tokenizer with the special tokens of BERT, T5 or GPT-2, and the numbers that T5 answers with."""
+    if kind == "gpt2":
+        vocab = {word: i for i, word in enumerate(["<|endoftext|>", *WORDS, "|", ":", ",", "."])}
+        backend = Tokenizer(models.WordLevel(vocab, unk_token="<|endoftext|>"))
+        backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+        end = dict.fromkeys(("bos_token", "eos_token", "unk_token"), "<|endoftext|>")  # and nothing to pad with
+        return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **end)
     special = ["<pad>", "</s>", "<unk>"] if kind == "t5" else ["[PAD]", "[CLS]", "[SEP]", "[UNK]"]
     answers = [str(i) for i in range(10)] + [f"{i / 10:.1f}" for i in range(51)]
     vocab = {word: i for i, word in enumerate([*special, *WORDS, *answers, ":", "sentence1", "sentence2", "sentence"])}
@@ -110,6 +123,24 @@ def wide_t5(tmp_path_factory) -> Path:
     return t5(tmp_path_factory.mktemp("t5768"), 768, layers=1)
 
 
+@pytest.fixture(scope="session")
+def tiny_gpt2(tmp_path_factory) -> Path:
+    """A folder with a random GPT-2, two layers of 48, 64 positions."""
+    torch.manual_seed(0)
+    folder, words = tmp_path_factory.mktemp("gpt2"), tokenizer("gpt2")
+    words.save_pretrained(folder)
+    config = GPT2Config(
+        vocab_size=len(words), n_embd=48, n_layer=2, n_head=4, n_positions=64, bos_token_id=0, eos_token_id=0
+    )
+    model = GPT2LMHeadModel(config)
+    with torch.no_grad():
+        model.transformer.wte.weight *= 5  # so that it writes something
+        model.transformer.wte.weight[0] = 0  # before it ends
+        model.transformer.wpe.weight *= 20
+    model.save_pretrained(folder)
+    return folder
+
+
 def bert(folder: Path, width: int, layers: int = 2) -> Path:
     torch.manual_seed(0)
     words = tokenizer("bert")
@@ -145,6 +176,56 @@ def t5(folder: Path, width: int, layers: int) -> Path:
     return folder
 
 
+@pytest.fixture(scope="session")
+def tiny_vit(tmp_path_factory) -> Path:
+    """A folder with a random ViT, two layers of 48, for images of 16 x 16 and four classes."""
+    return vit(tmp_path_factory.mktemp("vit"), 48, layers=2)
+
+
+@pytest.fixture(scope="session")
+def wide_vit(tmp_path_factory) -> Path:
+    """A folder with a random ViT, one layer of 768: the papers' shapes fit."""
+    return vit(tmp_path_factory.mktemp("vit768"), 768, layers=1)
+
+
+def vit(folder: Path, width: int, layers: int) -> Path:
+    torch.manual_seed(0)
+    config = ViTConfig(
+        hidden_size=width,
+        num_hidden_layers=layers,
+        num_attention_heads=4,
+        intermediate_size=2 * width,
+        image_size=16,
+        patch_size=4,
+        num_labels=4,
+        hidden_dropout_prob=0.1,
+    )
+    ViTForImageClassification(config).save_pretrained(folder)
+    ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
+    return folder
+
+
+CLASSES = ("cat", "dog", "tree")
+
+
+@pytest.fixture(scope="session")
+def images(tmp_path_factory) -> Path:
+    """A folder with made-up images of 20 x 24, in the hub's layout of CIFAR-10: the class is the brightest channel."""
+    folder = tmp_path_factory.mktemp("images")
+    for split, size in {"train": 41, "test": 17}.items():
+        image_rows(size, seed=len(split)).to_parquet(folder / f"{split}.parquet")
+    return folder
+
+
+def image_rows(size: int, seed: int = 0) -> Dataset:
+    generator = np.random.default_rng(seed)
+    labels = generator.integers(len(CLASSES), size=size)
+    pictures = generator.integers(180, size=(size, 20, 24, 3), dtype=np.uint8)
+    pictures[np.arange(size), :, :, labels] += 70
+    columns = {"img": [PIL.Image.fromarray(picture) for picture in pictures], "label": labels.tolist()}
+    return Dataset.from_dict(columns, features=Features({"img": Image(), "label": ClassLabel(names=list(CLASSES))}))
+
+
 SIZES = {"train": 41, "validation": 23, "test": 17}
 
 
@@ -160,6 +241,23 @@ def glue(tmp_path_factory) -> Path:
                 1100 if task.name in ("qqp", "qnli", "sst2") and split == "train" else 0
             )
             write_split(folder, task, split, size, generator)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def e2e(tmp_path_factory) -> Path:
+    """A folder with a small made-up E2E: 41 training texts, and 23 and 17 others for 9 and 7 contexts."""
+    folder = tmp_path_factory.mktemp("e2e")
+    generator = torch.Generator().manual_seed(0)
+
+    def some(least, most):
+        count = least + torch.randint(most - least, (1,), generator=generator).item()
+        return " ".join(WORDS[torch.randint(20, (1,), generator=generator)] for _ in range(count))
+
+    for name, size, contexts in (("train", 41, 20), ("valid", 23, 9), ("test", 17, 7)):
+        given = [f"{some(1, 3)} : {some(1, 3)} | {WORDS[number]} : {some(1, 4)}" for number in range(contexts)]
+        lines = [f"{given[i % contexts]}||{some(3, 9)} . \n" for i in range(size)]
+        (folder / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
     return folder
 
 

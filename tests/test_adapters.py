@@ -9,23 +9,35 @@ import torch
 from torch import nn
 from transformers import (
     AutoModel,
+    AutoModelForCausalLM,
+    AutoModelForImageClassification,
     AutoModelForSequenceClassification,
     BertConfig,
     CamembertConfig,
+    CLIPConfig,
+    CLIPVisionConfig,
     DebertaV2Config,
+    DeiTConfig,
+    DeiTForImageClassification,
+    Dinov2Config,
+    Dinov2WithRegistersConfig,
     DistilBertConfig,
     ElectraConfig,
+    GPT2Config,
     MPNetConfig,
     MT5Config,
+    OpenAIGPTConfig,
     RobertaConfig,
     T5Config,
     T5ForConditionalGeneration,
+    ViTConfig,
     XLMRobertaConfig,
 )
 
 import kronlit
 from kronlit import (
     PA,
+    SURM,
     AdaMix,
     AdaMixKronA,
     AdaMixLoRA,
@@ -44,9 +56,10 @@ from kronlit import (
     LowRankAdapter,
     Pfeiffer,
     PHMAdapter,
+    SURMAdapter,
 )
 from kronlit.adapters import Delta, Insertion, Placement, inject, placements
-from kronlit.adapters.sites import SITES
+from kronlit.adapters.sites import SITES, matches
 from kronlit.checkpoint import adapter_state
 from kronlit.structured import Kronecker
 
@@ -60,6 +73,24 @@ T5 = {
     "vocab_size": 99,
     "decoder_start_token_id": 0,
 }
+GPT2 = {"n_embd": 24, "n_layer": 2, "n_head": 4, "vocab_size": 99, "bos_token_id": 1, "eos_token_id": 1}
+VIT = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "image_size": 8,
+    "patch_size": 4,
+}
+TEXT = {
+    "hidden_size": 24,
+    "num_hidden_layers": 2,
+    "num_attention_heads": 4,
+    "intermediate_size": 48,
+    "vocab_size": 99,
+    "bos_token_id": 1,
+    "eos_token_id": 2,
+}
 CONFIGS = {
     "bert": BertConfig(**BERT),
     "roberta": RobertaConfig(**BERT),
@@ -72,7 +103,17 @@ CONFIGS = {
     "t5": T5Config(**T5),
     "t5 gated": T5Config(**T5, feed_forward_proj="gated-gelu", tie_word_embeddings=False),
     "mt5": MT5Config(**T5),
+    "gpt2": GPT2Config(**GPT2),
+    "openai-gpt": OpenAIGPTConfig(**GPT2),
+    "vit": ViTConfig(**VIT),
+    "deit": DeiTConfig(**VIT),
+    "dinov2": Dinov2Config(**VIT | {"mlp_ratio": 2}),
+    "dinov2 gated": Dinov2Config(**VIT | {"mlp_ratio": 2, "use_swiglu_ffn": True}),
+    "dinov2_with_registers": Dinov2WithRegistersConfig(**VIT | {"mlp_ratio": 2}),
+    "clip": CLIPConfig(vision_config=VIT, text_config=TEXT),
+    "clip_vision_model": CLIPVisionConfig(**VIT),
 }
+VISION = ["vit", "deit", "dinov2", "dinov2 gated", "dinov2_with_registers", "clip", "clip_vision_model"]
 METHODS = {
     "KronA": KronA(),
     "KronA everywhere": KronA(
@@ -96,12 +137,24 @@ METHODS = {
     "AdaMix, unshared": AdaMix(bottleneck_width=5, share_up=False, num_experts=2, trains=("layer_norm",)),
     "AdaMixLoRA": AdaMixLoRA(rank=2),
     "AdaMixKronA": AdaMixKronA(scale=2.0, share_a=True, share_b=False),
+    "SURM": SURM(),
+    "SURM, Toeplitz everywhere": SURM(
+        structure="toeplitz",
+        scale=3.0,
+        sites=("query", "key", "value", "attention_output", "ffn_output"),
+        trains=("layer_norm",),
+    ),
+    "SURM, Kronecker": SURM(structure="kronecker", scale=4.0, sites=("key",)),
+    "SURM, LDR": SURM(structure="ldr", rank=2, scale="trained"),
+    "SURMAdapter": SURMAdapter(),
+    "SURMAdapter, Toeplitz": SURMAdapter(structure="toeplitz", activation="tanh", trains=("layer_norm",)),
     "IntrinsicSAID": IntrinsicSAID(intrinsic_dimension=300),
     "BitFit": BitFit(),
     "HeadOnly": HeadOnly(),
     "FullFineTuning": FullFineTuning(),
 }
 DELTAS = ["KronA", "KronA everywhere", "LoRA", "AdaMixLoRA", "AdaMixKronA"]
+DELTAS += [name for name, method in METHODS.items() if isinstance(method, SURM)]
 ADAPTERS = [name for name in METHODS if name not in (*DELTAS, "IntrinsicSAID", "BitFit", "HeadOnly", "FullFineTuning")]
 # How far outputs, which are of order 1, may be from the model's own before any training
 START = {
@@ -114,6 +167,7 @@ START = {
     "Compacter": 1e-3,
     "CompacterPP": 1e-3,
 }
+UNUSED = ("post_layernorm", "embeddings")  # CLIP's pooler and DINOv2's mask token: IntrinsicSAID moves all there is
 MOVED = ("KronABRes", "LowRankAdapter")  # by the papers' own initialisation
 architecture = pytest.mark.parametrize("architecture", CONFIGS)
 method = pytest.mark.parametrize("method", METHODS)
@@ -126,12 +180,23 @@ def build(architecture):
     config = CONFIGS[architecture]
     if "t5" in architecture:
         model = T5ForConditionalGeneration(config) if architecture != "mt5" else AutoModel.from_config(config)
+    elif "gpt" in architecture:
+        model = AutoModelForCausalLM.from_config(config)
+    elif architecture == "deit":
+        model = DeiTForImageClassification(config)  # AutoModelForImageClassification reads of which DeiT from files
+    elif architecture in VISION:
+        auto = AutoModel if architecture == "clip_vision_model" else AutoModelForImageClassification
+        model = auto.from_config(config)
     else:
         model = AutoModelForSequenceClassification.from_config(config)
     return model.eval()
 
 
 def run(model):
+    if "pixel_values" in model.main_input_name:
+        pixels = torch.linspace(-1, 1, 2 * 3 * 8 * 8, dtype=model.dtype).reshape(2, 3, 8, 8).sin()
+        output = model(pixel_values=pixels)
+        return output.logits if hasattr(output, "logits") else output.last_hidden_state
     ids = torch.arange(3, 17).reshape(2, 7)
     inputs = {"input_ids": ids, "attention_mask": torch.ones_like(ids)}
     if model.config.is_encoder_decoder:
@@ -145,7 +210,7 @@ def added(model):
     return [
         n
         for n, _ in model.named_parameters()
-        if re.search(r"\.(matrix|body|residual_scale|added_bias|\d+\.theta|\d+\.scale)\b", n)
+        if re.search(r"\.(matrix|body|residual_scale|added_bias|\d+\.theta|scale)\b", n)
     ]
 
 
@@ -224,12 +289,102 @@ def test_only_what_is_added_and_what_the_method_names_gets_a_gradient(architectu
     run(model).square().sum().backward()
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
     groups = METHODS[method].trains
-    body = {id(p) for p in model.base_model.parameters()}
+    body = {id(p) for p in (model.vision_model if architecture == "clip" else model.base_model).parameters()}
     for name, parameter in model.named_parameters():
         new = name in added(model)
-        own = ("layer_norm" in groups and "norm" in name.lower()) or ("head" in groups and id(parameter) not in body)
+        norm = re.search(r"norm|\.ln_", name.lower()) is not None
+        own = ("layer_norm" in groups and norm) or ("head" in groups and id(parameter) not in body)
         assert parameter.requires_grad == (new or own), name
-        assert not new or name in trained, name
+        assert not new or name in trained or name.split(".parametrizations")[0].endswith(UNUSED), name
+
+
+# The names that Hugging Face files have, and that versions of Transformers before 5 have in memory
+OLDER = {
+    "query": "{}.encoder.layer.1.attention.attention.query",
+    "key": "{}.encoder.layer.1.attention.attention.key",
+    "value": "{}.encoder.layer.1.attention.attention.value",
+    "attention_output": "{}.encoder.layer.1.attention.output.dense",
+    "self_attention_output": "{}.encoder.layer.1.attention.output.dense",
+    "ffn_input": "{}.encoder.layer.1.intermediate.dense",
+    "ffn_output": "{}.encoder.layer.1.output.dense",
+}
+GATED = {"ffn_input": "{}.encoder.layer.1.mlp.weights_in", "ffn_output": "{}.encoder.layer.1.mlp.weights_out"}
+PLAIN = {
+    "ffn_input": "{}.encoder.layer.1.mlp.fc1",
+    "ffn_output": "{}.encoder.layer.1.mlp.fc2",
+    "ffn": "{}.encoder.layer.1.mlp",
+}
+NEWER = {
+    "query": "{}.attention.q_proj",
+    "key": "{}.attention.k_proj",
+    "value": "{}.attention.v_proj",
+    "attention_output": "{}.attention.o_proj",
+    "self_attention_output": "{}.attention.o_proj",
+    "ffn_input": "{}.mlp.fc1",
+    "ffn_output": "{}.mlp.fc2",
+    "ffn": "{}.mlp",
+}
+CLIP = {
+    "query": "{}.self_attn.q_proj",
+    "key": "{}.self_attn.k_proj",
+    "value": "{}.self_attn.v_proj",
+    "attention_output": "{}.self_attn.out_proj",
+    "self_attention_output": "{}.self_attn.out_proj",
+    "ffn_input": "{}.mlp.fc1",
+    "ffn_output": "{}.mlp.fc2",
+    "ffn": "{}.mlp",
+}
+
+
+class Named(nn.Module):
+    """A model of an architecture, as far as names go."""
+
+    def __init__(self, model_type, names):
+        super().__init__()
+        self.config = type("Config", (), {"model_type": model_type})
+        self.names = names
+
+    def named_modules(self, *args, **kwargs):
+        return [(name, nn.Linear(1, 1)) for name in self.names]
+
+
+@pytest.mark.parametrize(
+    ("architecture", "names"),
+    [
+        ("vit", OLDER),
+        ("deit", OLDER),
+        ("dinov2", OLDER | PLAIN),
+        ("dinov2", OLDER | GATED),
+        ("dinov2_with_registers", OLDER | PLAIN),
+    ],
+)
+def test_sites_are_found_under_the_older_names_of_files(architecture, names):
+    prefix = architecture.replace("-", "_")
+    model = Named(architecture, [name.format(prefix) for name in dict.fromkeys(names.values())])
+    assert {site: matches(model, site) for site in names} == {site: [n.format(prefix)] for site, n in names.items()}
+
+
+@pytest.mark.parametrize(
+    ("architecture", "layers", "names"),
+    [
+        ("vit", "vit.layers.{}", NEWER),
+        ("deit", "deit.layers.{}", NEWER),
+        ("clip", "vision_model.encoder.layers.{}", CLIP),
+    ],
+)
+def test_sites_are_those_modules_of_each_layer_and_no_others(architecture, layers, names):
+    model = build(architecture)
+    for site, name in names.items():
+        assert matches(model, site) == [name.format(layers.format(number)) for number in (0, 1)]
+
+
+def test_sites_of_a_whole_clip_are_those_of_its_vision_model():
+    with torch.device("meta"):
+        model = AutoModel.from_config(CONFIGS["clip"])
+    for site in SITES["clip"]:
+        found = matches(model, site)
+        assert len(found) == 2
+        assert all(name.startswith("vision_model.") for name in found)
 
 
 def test_query_and_value_of_t5_are_those_of_every_attention():
@@ -329,6 +484,88 @@ def test_a_placement_shows_what_hugging_face_code_reads_on_its_host():
     assert placement.weight is host.weight
     assert placement.bias is host.bias
     assert (placement.in_features, placement.out_features) == (6, 4)
+
+
+# --- several projections in one module ---
+
+
+def test_query_and_value_of_gpt2_are_changed_by_columns_and_key_is_not():
+    model = disturb(kronlit.inject(build("gpt2"), KronA(scale=3.0)))
+    attention = model.transformer.h[1].attn
+    weight, placement = attention.c_attn.host.weight.clone(), attention.c_attn
+    assert [name for name, _ in placements(model)] == [f"transformer.h.{i}.attn.c_attn" for i in range(2)]
+    # Conv1D holds (in, 3 * 24): query, key, value side by side
+    for columns, part in ((slice(0, 24), placement.matrix.query), (slice(48, 72), placement.matrix.value)):
+        weight[:, columns] += 3 * torch.kron(part.a, part.b).T
+    x = torch.randn(2, 5, 24)
+    expected = x @ weight + placement.bias
+    torch.testing.assert_close(placement(x), expected)
+    torch.testing.assert_close(placement(x)[..., 24:48], placement.host(x)[..., 24:48])
+    kronlit.merge(model)
+    torch.testing.assert_close(model.transformer.h[1].attn.c_attn.weight, weight)
+
+
+def test_lora_on_gpt2_is_peft_lora_on_the_fused_module():
+    # PEFT's one factor A of rank 3 for all of c_attn is ours for each part, its B theirs one above another
+    model = build("gpt2")
+    config = peft.LoraConfig(r=3, lora_alpha=12, target_modules=["c_attn"], fan_in_fan_out=True)
+    theirs = peft.get_peft_model(copy.deepcopy(model), config).eval()
+    ours = kronlit.inject(model, LoRA(rank=3, alpha=12, sites=("query", "key", "value")))
+    for name, placement in placements(disturb(ours)):
+        parts = [placement.matrix.query, placement.matrix.key, placement.matrix.value]
+        for part in parts:
+            part.a.data.copy_(parts[0].a.data)
+        layer = theirs.get_submodule(f"base_model.model.{name}")
+        layer.lora_A["default"].weight.data.copy_(parts[0].a.data)
+        layer.lora_B["default"].weight.data.copy_(torch.cat([part.b.data for part in parts]))
+    torch.testing.assert_close(run(ours), run(theirs))
+    torch.testing.assert_close(run(ours), run(disturbed_alike(ours)))
+
+
+def disturbed_alike(model):
+    """The model merged by PEFT's way of it: a plain GPT-2 whose weights were changed by hand."""
+    plain = build("gpt2")
+    state = {name.replace(".host", ""): tensor for name, tensor in model.state_dict().items() if ".matrix." not in name}
+    plain.load_state_dict(state)
+    for name, placement in placements(model):
+        delta = torch.cat([part.b @ part.a for part in placement.matrix.children()])
+        plain.get_submodule(name).weight.data += 4 * delta.T
+    return plain
+
+
+def test_one_part_alone_is_changed():
+    model = disturb(kronlit.inject(build("gpt2"), LoRA(rank=2, sites=("value",))))
+    placement, x = model.transformer.h[0].attn.c_attn, torch.randn(3, 24)
+    change = placement(x) - placement.host(x)
+    assert change[:, :48].count_nonzero() == 0
+    torch.testing.assert_close(change[:, 48:], x @ (placement.matrix.value.b @ placement.matrix.value.a).T)
+
+
+@pytest.mark.parametrize(
+    ("method", "words"),
+    [
+        (AdaMix(sites=("query", "value")), "c_attn: query, value are parts of one module here, and only a `Delta` can"),
+        (LoRA(sites=("query", r".*\.c_attn")), r"name this module and parts of it"),
+        (LoRA(sites=("query",), dropout=1.0), "`dropout`=1.0 must be a share"),
+    ],
+)
+def test_what_cannot_stand_on_a_part_says_so(method, words):
+    with pytest.raises(ValueError, match=words):
+        kronlit.inject(build("gpt2"), method)
+
+
+@pytest.mark.parametrize("method", [LoRA(rank=2, dropout=0.5), AdaMixLoRA(rank=2, num_experts=1, dropout=0.5)])
+def test_dropout_hides_the_input_from_the_factors_alone_and_in_training_alone(method):
+    model = disturb(kronlit.inject(build("bert"), method))
+    placement, x = model.bert.encoder.layer[0].attention.self.query, torch.randn(200, 24)
+    whole = placement(x)
+    torch.manual_seed(1)
+    seen = nn.functional.dropout(x, 0.5)
+    torch.manual_seed(1)
+    torch.testing.assert_close(
+        placement.train()(x), placement.host(x) + placement.scale * seen @ placement.matrix.to_dense().T
+    )
+    torch.testing.assert_close(placement.eval()(x), whole)
 
 
 def test_the_report_counts_what_is_trained_over_the_model_as_it_came():

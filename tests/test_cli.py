@@ -100,6 +100,19 @@ def test_fit_leaves_everything_and_the_others_use_it(kronlit, config, tmp_path):
     assert size < 100_000  # 482 parameters, two moments each, and the state of loops and generators
 
 
+def test_a_mixture_is_tested_by_another_evaluation_than_it_was_trained_with(kronlit, config, tmp_path):
+    always = ["--config", config, "--model.method", "AdaMix", "--model.method.bottleneck_width", "8"]
+    assert kronlit("fit", *always, "--model.lr", "0.03", "--trainer.max_epochs", "1")[0] == 0
+    losses = []
+    for number, evaluation in enumerate(("mean", "random", "first"), 1):
+        code, _, err = kronlit("test", *always, "--ckpt_path", "best", "--model.method.evaluation", evaluation)
+        assert code == 0, err
+        losses.append(last_values(tmp_path / f"runs/small/version_{number}")["test/loss"])
+        saved = yaml.safe_load((tmp_path / f"runs/small/version_{number}/config.yaml").read_text())
+        assert saved["model"]["init_args"]["method"]["init_args"]["evaluation"] == evaluation
+    assert len(set(losses)) == 3
+
+
 def rows_of(run_dir):
     rows = list(csv.DictReader((run_dir / "metrics.csv").open()))
     values = [{k: v for k, v in row.items() if v and k != "train/epoch_seconds"} for row in rows]
@@ -281,6 +294,7 @@ MISTAKES = [
     (["--model.method.trains", "[heads]"], ["trains='heads'", "layer_norm"]),
     (["--model.method.a_shape", "[5,7]"], ["`a_shape`=(7, 5)", "(48, 48)", "query"]),
     (["--model.method.sites", "[qury]"], ["no site 'qury'", "query, key, value"]),
+    (["--model", "TextModule"], ["model='TextModule' is what such classes share", "SequenceClassification"]),
     (["--model.plm", "no/such-model"], ["`model.plm`='no/such-model'", "local folder"]),
     (["--model.task", "x"], ["task"]),
     (["--data.task", "rtee"], ["`data.task`='rtee'", "cola, sst2"]),

@@ -6,8 +6,12 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 import yaml
+from transformers import ViTConfig, ViTForImageClassification
 
+import kronlit
+from kronlit import KronA
 from kronlit.__main__ import main
 
 ROOT = Path(__file__).parents[1]
@@ -16,6 +20,13 @@ every = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relat
 
 GLUE = ["cola", "rte", "mrpc", "sst2", "stsb", "mnli", "qnli", "qqp"]
 SUPER_GLUE = ["boolq", "cb", "copa", "multirc", "record", "rte", "wic", "wsc"]
+
+TINY = {
+    "TextToText": "wide_t5",
+    "SequenceClassification": "wide_bert",
+    "ImageClassification": "wide_vit",
+    "CausalLM": "tiny_gpt2",
+}
 
 
 def header(path):
@@ -29,17 +40,24 @@ def command(path):
 
 
 @every
-def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, glue, super_glue, request):
+def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, request):
     words = command(path)
     assert str(path) in words
     text = "".join(Path(word).read_text() for word in words if word.endswith(".yaml"))
-    plm = request.getfixturevalue("wide_t5" if "TextToText" in text else "wide_bert")
-    words += ["--model.plm", str(plm), "--model.max_length", "32"]
+    model = re.search(rf"class_path: ({'|'.join(TINY)})", text)[1]
+    plm = request.getfixturevalue(TINY[model])
+    words += ["--model.plm", str(plm)]
+    words += ["--data.num_workers", "0"] if model == "ImageClassification" else ["--model.max_length", "32"]
     words += ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     if path.stem == "adapter_drop":
         words += ["--model.method.first_layer", "0"]  # the tiny model has one layer
+    if model == "CausalLM":
+        words += ["--model.max_new_tokens", "8"]
     if "MovieReviews" not in text:
-        words += ["--data.path", str(super_glue if "SuperGLUE" in text.replace("SuperGLUE's", "") else glue)]
+        data = {"CausalLM": "e2e", "ImageClassification": "images"}.get(model, "glue")
+        if "SuperGLUE" in text.replace("SuperGLUE's", ""):
+            data = "super_glue"
+        words += ["--data.path", str(request.getfixturevalue(data))]
     monkeypatch.setattr(sys, "argv", words)
     main()
 
@@ -50,6 +68,7 @@ def test_its_header_names_paper_and_row(path):
     assert re.search(
         r"table (\d( \(SuperGLUE\))?|of \w+-\w+), row [^:]*"
         r"(: \d\d\.\d|: \d\.\d{3} % trained|: 0\.07 % trained|: lr|average)"
+        r"|table of GPT-2, row (AdaMix LoRA|AdaMix Adapter|LoRA reproduced): \d\d\.\d+ BLEU"
         r"|[Nn]o table row|no row of a table",
         header(path),
     )
@@ -201,6 +220,42 @@ def test_adamix_is_set_as_its_scripts_have_it(resolved, plm, task):
     assert (data["task"], data["splits"]) == (task, "official")
 
 
+# Wang et al., their code's NLG/README.md and NLG/run_train_*.sh: warm-up, epochs, weight decay, and label smoothing,
+# which is the dropout of LoRA too
+GPT2 = {
+    ("adamix", "e2e"): (2000, 20, 0.01, 0.1),
+    ("adamix", "webnlg"): (2500, 25, 0.01, 0.1),
+    ("adamix", "dart"): (2000, 20, 0.0, 0.0),
+    ("lora", "e2e"): (500, 5, 0.01, 0.1),
+    ("lora", "webnlg"): (500, 5, 0.01, 0.1),
+    ("lora", "dart"): (500, 5, 0.0, 0.0),
+}
+
+
+@pytest.mark.parametrize("task", ["e2e", "webnlg", "dart"])
+@pytest.mark.parametrize("stem", ["adamix", "adamix_lora", "lora"])
+def test_gpt2_is_set_as_the_papers_code_has_it(resolved, stem, task):
+    model, name, method, data, trainer = resolved(f"{stem}_gpt2_{task}.yaml")
+    warmup, epochs, decay, smoothing = GPT2[stem.removesuffix("_lora"), task]
+    assert (model["warmup"], trainer["max_epochs"], model["weight_decay"]) == (warmup, epochs, decay)
+    assert (model["lr"], data["batch_size"], model["max_length"], model["label_smoothing"]) == (2e-4, 8, 512, smoothing)
+    assert (model["plm"], model["dropout"]) == ("openai-community/gpt2-medium", 0.0)
+    assert model["consistency"] == (0 if stem == "lora" else 100)
+    search = [model[k] for k in ("num_beams", "length_penalty", "no_repeat_ngram_size", "max_new_tokens")]
+    assert search == [10, 0.8, 4, 64]
+    if stem == "adamix":
+        assert (name, method["bottleneck_width"], method["activation"]) == ("AdaMix", 8, "gelu_new")
+        assert (method["num_experts"], method["share_down"], method["share_up"]) == (8, False, True)
+    else:
+        assert (method["rank"], method["alpha"], method["dropout"]) == (4, 32, smoothing)
+        assert method["sites"] == ["query", "value"]
+        assert name == {"lora": "LoRA", "adamix_lora": "AdaMixLoRA"}[stem]
+    if stem == "adamix_lora":
+        assert (method["num_experts"], method["share_a"], method["share_b"]) == (8, False, True)
+    assert data["task"] == task
+    assert trainer["gradient_clip_val"] is None
+
+
 BOTH, FFN = ["self_attention_output", "ffn_output"], ["ffn_output"]
 ADAPTER = {"reduction_factor": 32, "activation": "gelu_new", "trains": ["layer_norm"]}
 # Mahabadi et al., configs/*.json of their code: class, learning rate, arguments
@@ -229,8 +284,12 @@ METHODS = {
 }
 
 
+STRUCTURES = ["circulant", "toeplitz", "kronecker", "ldr"]
+
+
 def test_every_method_file_is_under_test():
-    assert {path.stem for path in (ROOT / "configs" / "methods").iterdir()} == set(METHODS)
+    surm = {f"{stem}_{structure}" for stem in ("surm", "surm_adapter") for structure in STRUCTURES}
+    assert {path.stem for path in (ROOT / "configs" / "methods").iterdir()} == set(METHODS) | surm
 
 
 @pytest.mark.parametrize("stem", METHODS)
@@ -240,6 +299,32 @@ def test_a_method_is_set_as_the_papers_code_has_it(resolved, stem):
     common(model, data, trainer, *((50, 2) if halved else ()))
     assert (name, model["lr"]) == METHODS[stem][:2]
     assert {key: method[key] for key in METHODS[stem][2]} == METHODS[stem][2]
+
+
+@pytest.mark.parametrize("structure", STRUCTURES)
+@pytest.mark.parametrize("task", ["rte", "mnli"])
+def test_surm_is_put_together_for_every_structure(resolved, structure, task):
+    # What is ours is held too, so that no run changes unseen
+    for stem, name, lr, decay in (("surm", "SURM", 1e-3, 0.1), ("surm_adapter", "SURMAdapter", 2e-3, 0.25)):
+        words = ("bert_glue.yaml", f"methods/{stem}_{structure}.yaml", f"tasks/{task}.yaml")
+        model, cls, method, data, trainer = resolved(*words)
+        assert (cls, method["structure"], method["variant"], method["rank"]) == (name, structure, None, 1)
+        assert (model["plm"], model["lr"], model["weight_decay"]) == ("google-bert/bert-base-uncased", lr, decay)
+        assert (model["warmup"], model["max_length"], data["batch_size"]) == (0.06, 128, 64)
+        assert (data["task"], data["splits"], trainer["max_epochs"]) == (task, "official", 3 if task == "mnli" else 20)
+        assert method["dropout"] == (0.15 if name == "SURMAdapter" else 0)
+
+
+def test_surms_published_script_is_set_to_the_digit(resolved):
+    # src/scripts/run_bert_glue.py of its code
+    model, name, method, data, trainer = resolved("surm_adapter_circulant_rte.yaml")
+    assert (name, method["structure"], method["variant"]) == ("SURMAdapter", "circulant", None)
+    assert (method["dropout"], method["activation"]) == (0.15, "gelu")
+    assert method["sites"] == ["attention_output", "ffn_output"]
+    assert (model["lr"], model["weight_decay"], model["warmup"], model["max_length"]) == (2e-3, 0.25, 0.06, 128)
+    assert (data["task"], data["batch_size"], trainer["max_epochs"]) == ("rte", 64, 80)
+    assert trainer["gradient_clip_val"] is None
+    assert yaml.safe_load((ROOT / "configs/surm_adapter_circulant_rte.yaml").read_text())["seed_everything"] == 3047
 
 
 @pytest.mark.parametrize("task", [*GLUE, "wnli", *SUPER_GLUE])
@@ -263,3 +348,21 @@ def test_a_low_resource_run_is_one_argument(resolved, rows):
     words = ["--data.max_train_samples", str(rows), "--data.sample_seed", "7"]
     _, _, _, data, _ = resolved("t5_glue.yaml", "methods/compacter_pp.yaml", "tasks/sst2.yaml", *words)
     assert (data["max_train_samples"], data["sample_seed"]) == (rows, 7)
+
+
+def test_cifar_10_is_set_as_surm_has_it_and_takes_other_methods(resolved):
+    # The model, the data and the sites are the paper's (table 1, query, key and value)
+    model, name, method, data, _ = resolved("vit_cifar10.yaml")
+    assert (model["plm"], data["dataset"]) == ("google/vit-base-patch16-224-in21k", "cifar10")
+    assert (name, method["sites"], method["trains"]) == ("KronA", ["query", "key", "value"], ["head"])
+    model, name, method, data, _ = resolved("vit_cifar10.yaml", "methods/houlsby.yaml")
+    assert (name, model["lr"], data["augment"]) == ("Houlsby", 3e-4, "crop_flip")
+
+
+def test_krona_on_query_key_and_value_of_vit_base_has_as_many_parameters_as_surm():
+    with torch.device("meta"):
+        model = kronlit.inject(
+            ViTForImageClassification(ViTConfig(num_labels=10)), KronA(sites=("query", "key", "value"))
+        )
+    head = 768 * 10 + 10
+    assert sum(p.numel() for p in model.parameters() if p.requires_grad) - head == 55_296

@@ -12,6 +12,7 @@ from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGenera
 import kronlit
 from kronlit import (
     PA,
+    SURM,
     AdaMix,
     AdaMixKronA,
     AdaMixLoRA,
@@ -28,6 +29,7 @@ from kronlit import (
     Pfeiffer,
     PHMAdapter,
     PromptTuning,
+    SURMAdapter,
 )
 
 
@@ -76,6 +78,25 @@ START = [
     ),
     (AdaMixLoRA(), {"matrix.a": kaiming(768), "matrix.b": 0}),
     (AdaMixKronA(), {"matrix.a": kaiming(24), "matrix.b": 0}),
+    # SURM's code, src/lora and src/adapter: its Kronecker A is our right factor, (32, 24), Kaiming over its columns
+    (SURM(), {"matrix.a": normal(1), "matrix.b": 0}),
+    (SURM(std=0.02), {"matrix.a": normal(0.02), "matrix.b": 0}),
+    (SURM(variant="single", sites=("key",)), {"matrix.a": 0}),
+    (SURM(variant="single", scale="trained"), {"matrix.a": normal(1), "scale": 0}),
+    (SURM(structure="toeplitz"), {"matrix.a": normal(0.02), "matrix.b": 0}),
+    (SURM(structure="toeplitz", scale="trained"), {"matrix.a": normal(0.02), "matrix.b": normal(0.02), "scale": 0}),
+    (SURM(structure="toeplitz", variant="hadamard"), {"matrix.a": normal(0.02), "matrix.b": 0}),
+    (SURM(structure="toeplitz", variant="general"), {"matrix.column": 0, "matrix.row": 0}),
+    (SURM(structure="kronecker"), {"matrix.a": 0, "matrix.b": kaiming(24)}),
+    (SURM(structure="kronecker", a_shape=(8, 96)), {"matrix.a": 0, "matrix.b": kaiming(96)}),
+    (SURM(structure="kronecker", scale="trained"), {"matrix.a": kaiming(32), "matrix.b": kaiming(24), "scale": 0}),
+    (SURM(structure="ldr", rank=2), {"matrix.g": 0, "matrix.h": normal(0.02)}),
+    (SURM(structure="ldr", scale="trained"), {"matrix.g": normal(0.02), "matrix.h": normal(0.02), "scale": 0}),
+    (SURMAdapter(), {"matrix.a": normal(0.02), "matrix.b": 0, "body.bias": 0}),
+    (SURMAdapter(variant="single"), {"matrix.a": 0, "body.bias": 0}),
+    (SURMAdapter(structure="toeplitz"), {"matrix.a": normal(0.02), "matrix.b": 0, "body.bias": 0}),
+    (SURMAdapter(structure="kronecker"), {"matrix.a": 0, "matrix.b": normal(0.02), "body.bias": 0}),
+    (SURMAdapter(structure="ldr", std=0.1), {"matrix.g": 0, "matrix.h": normal(0.1), "body.bias": 0}),
     (Houlsby(), DENSE),
     (Pfeiffer(), DENSE),
     (AdapterDrop(first_layer=1), DENSE),

@@ -2,11 +2,23 @@
 
 import pytest
 import torch
-from transformers import BertConfig, BertModel, RobertaConfig, RobertaModel, T5Config, T5ForConditionalGeneration
+from transformers import (
+    BertConfig,
+    BertModel,
+    GPT2Config,
+    GPT2LMHeadModel,
+    RobertaConfig,
+    RobertaModel,
+    T5Config,
+    T5ForConditionalGeneration,
+    ViTConfig,
+    ViTModel,
+)
 
 import kronlit
 from kronlit import (
     PA,
+    SURM,
     AdaMix,
     AdaMixKronA,
     AdaMixLoRA,
@@ -26,6 +38,7 @@ from kronlit import (
     Pfeiffer,
     PHMAdapter,
     PromptTuning,
+    SURMAdapter,
 )
 
 # The papers' code resizes T5's vocabulary to the tokenizer's 32,100, hence their 222,882,048 parameters.
@@ -41,6 +54,15 @@ ROBERTA_LARGE = RobertaConfig(
     intermediate_size=4096,
 )
 BERT_BASE = BertConfig()
+VIT_BASE = ViTConfig()
+GPT2_MEDIUM = GPT2Config(n_embd=1024, n_layer=24, n_head=16)
+CLASSES = {
+    "t5": T5ForConditionalGeneration,
+    "bert": BertModel,
+    "roberta": RobertaModel,
+    "gpt2": GPT2LMHeadModel,
+    "vit": ViTModel,
+}
 NORMS = ("layer_norm",)
 PUBLISHED = [
     # T5-base, each method with the layer norms where its paper trains them. Edalati et al., table 1: KronA and LoRA
@@ -83,6 +105,13 @@ PUBLISHED = [
     (BERT_BASE, AdaMix(bottleneck_width=48, num_experts=1), 894_528, None),
     (BERT_BASE, AdaMix(bottleneck_width=48), 2_223_360, None),
     (BERT_BASE, AdaMix(bottleneck_width=48, share_up=False), 3_578_112, None),
+    # Table of GPT-2 medium: 0.42M, 0.118 %; LoRA's 0.35M is 393,216 by its own arithmetic. Then before merging
+    (GPT2_MEDIUM, AdaMix(bottleneck_width=8, num_experts=1), 417_984, "0.1178"),
+    (GPT2_MEDIUM, AdaMix(bottleneck_width=8, num_experts=8), 1_795_584, None),
+    (GPT2_MEDIUM, AdaMixLoRA(num_experts=1), 393_216, "0.1108"),
+    (GPT2_MEDIUM, AdaMixLoRA(), 1_769_472, None),
+    (GPT2_MEDIUM, LoRA(rank=4), 393_216, "0.1108"),
+    (GPT2_MEDIUM, FullFineTuning(), 354_823_168, "100.0000"),  # 354.92M in LoRA's tables
     # 24 sites: 4 of A, (32, 24), and one of B; 8 of A, (4, 768), and one of B
     (ROBERTA_BASE, AdaMixKronA(), 24 * 5 * 768, None),
     (ROBERTA_BASE, AdaMixLoRA(), 24 * 9 * 4 * 768, None),
@@ -124,6 +153,31 @@ PUBLISHED = [
     (ROBERTA_LARGE, HeadOnly(trains=NORMS), 100_352, None),
 ]
 
+QUERY, KEY, VALUE, OUTPUT = (rf".*attention\.{letter}_proj" for letter in "qkvo")
+SURM_COUNTS = [  # Sehanobish et al.: two numbers a row of a weight, in 12 layers; behind both sublayers a bias more
+    (BERT_BASE, SURM, ("query", "value"), 36_864),
+    (BERT_BASE, SURM, ("query", "key", "value"), 55_296),
+    (BERT_BASE, SURM, ("query", "key", "value", "attention_output"), 73_728),
+    (BERT_BASE, SURMAdapter, ("attention_output", "ffn_output"), 55_296),
+    (VIT_BASE, SURM, (QUERY, VALUE), 36_864),
+    (VIT_BASE, SURM, (QUERY, KEY, VALUE), 55_296),
+    (VIT_BASE, SURM, (QUERY, KEY, VALUE, OUTPUT), 73_728),
+    (VIT_BASE, SURMAdapter, (OUTPUT, r".*mlp\.fc2"), 55_296),
+]
+PUBLISHED += [
+    (config, method(structure=structure, sites=sites), count, None)
+    for config, method, sites, count in SURM_COUNTS
+    for structure in ("circulant", "toeplitz", "kronecker", "ldr")
+]
+PUBLISHED += [
+    (BERT_BASE, SURM(structure="ldr", rank=4), 24 * 2 * 4 * 768, None),
+    (BERT_BASE, SURM(structure="toeplitz", variant="hadamard"), 36_864, None),
+    (BERT_BASE, SURM(variant="single"), 24 * 768, None),
+    (BERT_BASE, SURM(structure="toeplitz", variant="general"), 24 * (2 * 768 - 1), None),
+    (BERT_BASE, SURM(structure="kronecker", a_shape=(8, 96)), 36_864, None),
+    (BERT_BASE, SURM(variant="single", scale="trained"), 24 * 769, None),
+]
+
 
 def trained(model):
     return sum(p.numel() for p in model.parameters() if p.requires_grad)
@@ -132,9 +186,7 @@ def trained(model):
 @pytest.mark.parametrize(("config", "method", "count", "per_cent"), PUBLISHED, ids=lambda value: str(value)[:60])
 def test_counts_are_the_published_ones(config, method, count, per_cent):
     with torch.device("meta"):
-        model = {"t5": T5ForConditionalGeneration, "bert": BertModel, "roberta": RobertaModel}[config.model_type](
-            config
-        )
+        model = CLASSES[config.model_type](config)
     kronlit.inject(model, method)
     assert trained(model) == count
     if per_cent is not None:
@@ -143,12 +195,17 @@ def test_counts_are_the_published_ones(config, method, count, per_cent):
 
 @pytest.mark.parametrize(
     ("config", "method", "count"),
-    [(ROBERTA_LARGE, AdaMix(), 811_392), (BERT_BASE, AdaMix(bottleneck_width=48, share_up=False), 894_528)],
-    ids=["RoBERTa-large", "BERT-base"],
+    [
+        (ROBERTA_LARGE, AdaMix(), 811_392),
+        (BERT_BASE, AdaMix(bottleneck_width=48, share_up=False), 894_528),
+        (GPT2_MEDIUM, AdaMix(bottleneck_width=8, num_experts=8), 417_984),
+        (GPT2_MEDIUM, AdaMixLoRA(), 393_216),
+    ],
+    ids=["RoBERTa-large", "BERT-base", "GPT-2 medium", "GPT-2 medium, LoRA"],
 )
 def test_a_mixture_collapses_to_the_published_count(config, method, count):
     with torch.device("meta"):
-        model = (BertModel if config.model_type == "bert" else RobertaModel)(config)
+        model = CLASSES[config.model_type](config)
     kronlit.inject(model, method)
     kronlit.collapse(model)
     assert trained(model) == count

@@ -1,5 +1,7 @@
 """Every metric against scikit-learn or scipy, however the rows are spread."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from sklearn import metrics as sk
 
 from kronlit.data.tasks import GLUE_TASKS, Task
 from kronlit.metrics import TaskMetrics
+from kronlit.scored_rows import ScoredRows
 
 RNG = np.random.default_rng(0)
 
@@ -152,3 +155,10 @@ def test_scored_rows_are_each_there_once_and_in_order():
         "group": [10, 11, 12, 13],
     }
     assert metrics.compute()["accuracy"] == 0.5  # they are still there
+
+
+def test_scored_rows_are_refused_where_texts_are_scored_together(tmp_path):
+    module = SimpleNamespace(test_metrics=None, task=SimpleNamespace(name="e2e"))
+    with pytest.raises(ValueError, match=r"`scored_rows`=true: 'e2e' is scored on all its texts together"):
+        ScoredRows(tmp_path).setup(None, module, "test")
+    ScoredRows(tmp_path).setup(None, SimpleNamespace(test_metrics=TaskMetrics(GLUE_TASKS["rte"])), "test")

@@ -15,7 +15,7 @@ from transformers import BertConfig, BertModel
 import kronlit
 from kronlit import AdaMix, AdaMixKronA, AdaMixLoRA, KronA, LoRA
 from kronlit.checkpoint import adapter_state
-from kronlit.modules import SequenceClassification, TextToText
+from kronlit.modules import CausalLM, SequenceClassification, TextToText
 from kronlit.modules.consistency import symmetric_divergence
 from kronlit.structured import Dense, Kronecker, LowRank, Mixture
 
@@ -172,7 +172,7 @@ def test_the_same_seed_gives_the_same_draws_and_a_resumed_run_goes_on_with_them(
         assert all(torch.equal(again[name], weights[name]) for name in weights)
 
 
-@pytest.mark.parametrize("kind", [SequenceClassification, TextToText])
+@pytest.mark.parametrize("kind", [SequenceClassification, TextToText, CausalLM])
 def test_gradient_checkpointing_draws_again_what_was_drawn(kind, request, glue):
     gradients = []
     for checkpointing in (False, True):
@@ -220,10 +220,15 @@ def test_idle_experts_decay_or_rest(idle, moves, request, tmp_path, glue):
         assert 1 < len(busy) <= 5
 
 
-@pytest.mark.parametrize("kind", [SequenceClassification, TextToText])
-def test_consistency_is_the_symmetric_divergence_of_two_passes(kind, request, glue):
-    module, data = build(kind, request, glue, ADAMIX, consistency=2.0)
+# A plain adapter has both passes in one, of a doubled batch.
+@pytest.mark.parametrize("method", [ADAMIX, AdaMix(4, 1), KronA()], ids=["AdaMix", "one expert", "KronA"])
+@pytest.mark.parametrize("kind", [SequenceClassification, TextToText, CausalLM])
+def test_consistency_is_the_symmetric_divergence_of_two_passes(kind, method, request, glue):
+    module, data = build(kind, request, glue, method, consistency=2.0)
     module.configure_model()
+    for name, parameter in module.named_parameters():
+        if ".matrix." in name:
+            torch.nn.init.normal_(parameter, std=0.1)
     _, batch = batch_of(module, data, 4)
     module.train()
     module._router.manual_seed(3)
@@ -231,22 +236,47 @@ def test_consistency_is_the_symmetric_divergence_of_two_passes(kind, request, gl
     both = module.train_loss(batch).item()
     module._router.manual_seed(3)
     torch.manual_seed(1)
-    logits = []
-    for _ in range(2):
+
+    def logits(batch):
         if kind is SequenceClassification:
-            logits.append(module(batch).detach().double().numpy())
-            labels = batch["label"].numpy()
-        else:
-            targets = batch["target_ids"]
-            inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
-            output = module.model(**inputs, labels=targets).logits.detach().double()
-            logits.append(output[targets >= 0].numpy())
-            labels = targets[targets >= 0].numpy()
-    p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in logits)
-    cross_entropy = -np.log(p[np.arange(len(labels)), labels]).mean()
+            return module(batch).detach().double().numpy()
+        if kind is CausalLM:  # without a slice of the logits: those before each target token, wherever it stands
+            tokens, mask = batch["input_ids"], batch["attention_mask"]
+            target = F.pad(batch["target_ids"], (tokens.shape[1] - batch["target_ids"].shape[1], 0), value=-100)
+            positions = (mask.cumsum(-1) - 1).clamp(min=0)
+            output = module.model(input_ids=tokens, attention_mask=mask, position_ids=positions).logits
+            return output[:, :-1].detach().double()[target[:, 1:] >= 0].numpy()
+        inputs = {name: batch[name] for name in ("input_ids", "attention_mask")}
+        output = module.model(**inputs, labels=batch["target_ids"]).logits.detach().double()
+        return output[batch["target_ids"] >= 0].numpy()
+
+    if method is ADAMIX:
+        first, second = logits(batch), logits(batch)
+    else:
+        twice = {name: torch.cat((v, v)) if isinstance(v, torch.Tensor) else [*v, *v] for name, v in batch.items()}
+        first, second = np.split(logits(twice), 2)
+    labels = batch["label"] if kind is SequenceClassification else batch["target_ids"][batch["target_ids"] >= 0]
+    p, q = (np.exp(x) / np.exp(x).sum(1, keepdims=True) for x in (first, second))
+    cross_entropy = -np.log(p[np.arange(len(labels)), labels.numpy()]).mean()
     divergence = 0.5 * ((q * np.log(q / p)).sum(1).mean() + (p * np.log(p / q)).sum(1).mean())
     assert divergence > 1e-6
     assert both == pytest.approx(cross_entropy + 2.0 * divergence, rel=1e-5)
+
+
+@pytest.mark.parametrize("method", [AdaMix, AdaMixLoRA, AdaMixKronA])
+def test_a_checkpoint_is_scored_by_any_evaluation(method, request, tmp_path, glue):
+    # The paper's ablation: a run that was validated with the mean, tested with random experts and with the first
+    fitted = trainer(tmp_path, max_steps=3)
+    fitted.fit(*build(SequenceClassification, request, glue, method(num_experts=3)))
+    fitted.save_checkpoint(tmp_path / "a.ckpt")
+    losses = []
+    for evaluation in ("mean", "random", "first"):
+        seed_everything(0)
+        module, data = build(SequenceClassification, request, glue, method(num_experts=3, evaluation=evaluation))
+        (values,) = trainer(tmp_path).validate(module, data, ckpt_path=tmp_path / "a.ckpt", verbose=False)
+        losses.append(values["val/loss"])
+        assert {m.evaluation for m in module.modules() if isinstance(m, Mixture)} == {evaluation}
+    assert len(set(losses)) == 3
 
 
 def test_no_gradient_goes_to_the_target_of_a_divergence():

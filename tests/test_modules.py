@@ -13,9 +13,9 @@ import kronlit
 from kronlit import BitFit, Compacter, FullFineTuning, HeadOnly, IntrinsicSAID, KronA, KronABRes, LoRA, PromptTuning
 from kronlit.adapters import placements
 from kronlit.checkpoint import AtomicCheckpoint
-from kronlit.data import GLUE
+from kronlit.data import E2E, GLUE
 from kronlit.data.tasks import GLUE_TASKS
-from kronlit.modules import SequenceClassification, TextToText
+from kronlit.modules import CausalLM, SequenceClassification, TextToText
 
 KRONA = KronA(trains=("head", "layer_norm"))
 COMPACTER = Compacter(reduction_factor=4, trains=("head", "layer_norm"))
@@ -32,6 +32,11 @@ class Losses(Callback):
 
 
 def build(kind, request, glue, method=KRONA, task="rte", splits="official", **options):
+    if kind is CausalLM:
+        data = E2E("e2e", path=str(request.getfixturevalue("e2e")), batch_size=4, eval_batch_size=5)
+        plm = str(request.getfixturevalue("tiny_gpt2"))
+        options = {"max_new_tokens": 12, "num_beams": 2} | options
+        return kind(plm, method, data.task, lr=1e-2, warmup=0.1, max_length=32, **options), data
     plm = str(request.getfixturevalue("tiny_t5" if kind is TextToText else "tiny_bert"))
     data = GLUE(task, path=str(glue), splits=splits, batch_size=4, eval_batch_size=5)
     return kind(plm, method, data.task, lr=1e-2, warmup=0.1, max_length=32, **options), data
@@ -44,7 +49,7 @@ def trainer(folder, *callbacks, **options):
     return Trainer(default_root_dir=folder, callbacks=list(callbacks), plugins=plugins, **options)
 
 
-kinds = pytest.mark.parametrize("kind", [SequenceClassification, TextToText])
+kinds = pytest.mark.parametrize("kind", [SequenceClassification, TextToText, CausalLM])
 
 
 @kinds
@@ -120,6 +125,7 @@ def test_a_run_with_validation_inside_the_epoch_and_accumulation_resumes(request
         *((SequenceClassification, m) for m in (KRONA, LoRA(rank=2), BitFit(), HeadOnly(), FullFineTuning())),
         *((TextToText, m) for m in (KRONA, LoRA(rank=2), BitFit(), FullFineTuning())),  # a T5 has no head
         *((kind, m) for kind in (SequenceClassification, TextToText) for m in (COMPACTER, SAID, KronABRes())),
+        *((CausalLM, m) for m in (KRONA, LoRA(rank=2), COMPACTER, SAID, KronABRes())),
         (TextToText, PROMPT),
     ],
     ids=lambda value: getattr(value, "__name__", type(value).__name__),
@@ -205,11 +211,9 @@ def test_gradient_checkpointing_gives_the_same_gradients(kind, method, request, 
         seed_everything(0)
         module.configure_model()
         assert module.model.is_gradient_checkpointing == checkpointing
-        rows = data.rows("train")[:4]
-        encoded = module.encode(rows)
-        features = [{name: column[i] for name, column in encoded.items()} | {"row": i, "label": 0} for i in range(4)]
+        _, batch = batch_of(module, data, 4)
         seed_everything(0)
-        module.train_loss(module.collate(features)).backward()
+        module.train_loss(batch).backward()
         gradients.append({name: p.grad for name, p in module.named_parameters() if p.grad is not None})
     assert gradients[0].keys() == gradients[1].keys() == {n for n, p in module.named_parameters() if p.requires_grad}
     for name, gradient in gradients[0].items():
@@ -244,10 +248,29 @@ def test_adapters_alone_learn(request, glue):
     assert losses[-1] < 0.9 * losses[0]
 
 
+@kinds
+@pytest.mark.parametrize("method", [KRONA, COMPACTER, BitFit()], ids=lambda method: type(method).__name__)
+def test_frozen_weights_in_bfloat16_give_what_autocast_makes_of_them(kind, method, request, tmp_path, glue):
+    runs = []
+    for dtype in ("float32", "auto"):
+        module, data = build(kind, request, glue, method, backbone_dtype=dtype)
+        seed_everything(0)
+        losses, keep = Losses(), ModelCheckpoint(tmp_path / dtype, filename="last")
+        trainer(tmp_path, losses, keep, max_epochs=1, precision="bf16-mixed").fit(module, data)
+        frozen = [p for p in module.model.parameters() if not p.requires_grad]
+        assert {p.dtype for p in frozen} == {torch.float32, torch.bfloat16} if dtype == "auto" else {torch.float32}
+        assert all(p.dtype == torch.float32 for p in module.model.parameters() if p.requires_grad)
+        runs.append((losses.values, trainer(tmp_path, precision="bf16-mixed").validate(module, data, verbose=False)))
+    assert runs[0] == runs[1]
+    other, data = build(kind, request, glue, method)
+    trained_in_16_bits = str(tmp_path / "auto" / "last.ckpt")
+    trainer(tmp_path).validate(other, data, trained_in_16_bits, verbose=False)  # in float32
+
+
 def test_bf16_mixed_keeps_what_is_trained_in_float32(request, tmp_path, glue):
     module, data = build(TextToText, request, glue)
     trainer(tmp_path, enable_checkpointing=False, max_steps=2, precision="bf16-mixed").fit(module, data)
-    assert {p.dtype for p in module.parameters()} == {torch.float32}
+    assert {p.dtype for p in module.parameters() if p.requires_grad} == {torch.float32}
 
 
 @pytest.mark.parametrize(("warmup", "steps"), [(0.25, 8), (4, 4), (0, 0)])
@@ -340,9 +363,8 @@ def test_hidden_labels_are_not_scored(task, request, tmp_path, glue):
 def batch_of(module, data, n=6):
     rows = data.rows("train")[:n]
     encoded = module.encode(rows)
-    features = [
-        {name: column[i] for name, column in encoded.items()} | {"row": i, "label": rows["label"][i]} for i in range(n)
-    ]
+    columns = encoded | {name: rows[name] for name in ("label", "answers") if name in rows}
+    features = [{name: column[i] for name, column in columns.items()} | {"row": i} for i in range(n)]
     return rows, module.collate(features)
 
 

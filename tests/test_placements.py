@@ -1,14 +1,29 @@
 """Where each adapter stands, against the block computed by hand from the model's own parts and `torch.kron`."""
 
+import re
+
 import pytest
+import scipy.linalg
 import torch
 from test_adapters import added, build, disturb, run
 from torch import nn
 from torch.nn import functional as F
 
 import kronlit
-from kronlit import PA, AdapterDrop, Compacter, Houlsby, KronAB, KronABRes, Pfeiffer, PHMAdapter, PromptTuning
-from kronlit.adapters import ParallelAdapter, SequentialAdapter, placements
+from kronlit import (
+    PA,
+    SURM,
+    AdapterDrop,
+    Compacter,
+    Houlsby,
+    KronAB,
+    KronABRes,
+    Pfeiffer,
+    PHMAdapter,
+    PromptTuning,
+    SURMAdapter,
+)
+from kronlit.adapters import Delta, ParallelAdapter, SequentialAdapter, placements
 
 FFN = {  # a block, and the module whose output is the feed-forward network's before dropout, residual and norm
     "t5": "encoder.block.1.layer.1.DenseReluDense",
@@ -119,6 +134,106 @@ def test_the_scaled_parallel_adapter_is_that_of_its_paper():
 @pytest.mark.parametrize(
     ("method", "names"),
     [
+        (SURM(), {"self.query": 2, "self.value": 2}),
+        (SURM(sites=("key", "attention_output")), {"self.key": 2, "attention.output.dense": 2}),
+        (SURMAdapter(), {"attention.output.dense": 2, r"\d.output.dense": 2}),
+    ],
+    ids=repr,
+)
+def test_surm_is_beside_the_projections_or_behind_both_sublayers(method, names):
+    found = [name for name, _ in placements(kronlit.inject(build("bert"), method))]
+    assert {end: sum(bool(re.search(rf"\.{end}$", name)) for name in found) for end in names} == names
+    assert len(found) == sum(names.values())
+
+
+def by_scipy(matrix):
+    """What SciPy makes of the generators of a circulant matrix or of a product of two symmetric Toeplitz ones."""
+    a, b = matrix.a.detach().numpy(), matrix.b.detach().numpy()
+    if type(matrix).__name__ == "Circulant":
+        return torch.from_numpy(scipy.linalg.circulant(a * b))
+    return torch.from_numpy(scipy.linalg.toeplitz(b) @ scipy.linalg.toeplitz(a))
+
+
+@pytest.mark.parametrize("name", ["bert.encoder.layer.1.attention.output.dense", "bert.encoder.layer.0.output.dense"])
+@pytest.mark.parametrize(
+    ("method", "activation"),
+    [
+        (SURMAdapter(dropout=0.3), F.gelu),
+        (SURMAdapter(structure="toeplitz", activation="silu"), F.silu),
+    ],
+    ids=["circulant", "toeplitz"],
+)
+def test_surms_adapter_has_its_bias_after_the_activation_and_no_bottleneck(method, activation, name):
+    model = disturb(kronlit.inject(build("bert"), method))
+    (x,), output = called(model, name)
+    placement = model.get_submodule(name)
+    assert isinstance(placement, SequentialAdapter)
+    h = placement.host(x)
+    expected = h + (activation(h @ by_scipy(placement.body.matrix).T) + placement.body.bias)
+    torch.testing.assert_close(output, expected)
+    torch.manual_seed(5)
+    trained = placement.train()(x)
+    torch.manual_seed(5)
+    dropped = F.dropout(h, method.dropout)
+    torch.testing.assert_close(
+        trained, h + (activation(dropped @ by_scipy(placement.body.matrix).T) + placement.body.bias)
+    )
+
+
+@pytest.mark.parametrize("scale", [2.5, "trained"])
+@pytest.mark.parametrize("structure", ["circulant", "toeplitz"])
+def test_surm_adds_the_scaled_matrix_of_the_dropped_input(structure, scale):
+    method = SURM(structure=structure, scale=scale, dropout=0.4, sites=("query", "key", "value", "attention_output"))
+    model = disturb(kronlit.inject(build("bert"), method)).train()
+    names = ("self.query", "self.key", "self.value", "output.dense")
+    assert [name.split("attention.")[1] for name, _ in placements(model)] == [*names, *names]
+    for _, placement in placements(model):
+        assert isinstance(placement, Delta)
+        x = torch.randn(24)
+        torch.manual_seed(5)
+        y = placement(x)
+        torch.manual_seed(5)
+        dropped = F.dropout(x, 0.4)
+        factor = placement.scale if scale == "trained" else scale
+        torch.testing.assert_close(y, placement.host(x) + factor * dropped @ by_scipy(placement.matrix).T)
+
+
+def test_surms_kronecker_is_b_times_a_over_the_rows_of_a():
+    model = disturb(kronlit.inject(build("bert"), SURM(structure="kronecker", a_shape=(4, 8), scale=3.0)))
+    _, placement = next(placements(model))
+    b, a = placement.matrix.a, placement.matrix.b  # B ⊗ A, of the code's (out/r, r) and (r, in/r), but for their shapes
+    assert (tuple(b.shape), tuple(a.shape)) == ((6, 3), (4, 8))
+    x = torch.randn(5, 24)
+    torch.testing.assert_close(placement(x), placement.host(x) + 3.0 / 4 * x @ torch.kron(b, a).T)
+
+
+@pytest.mark.parametrize("activation", ["gelu", "gelu_new", "silu", "mish", "tanh"])
+@pytest.mark.parametrize("structure", ["circulant", "toeplitz", "kronecker", "ldr"])
+def test_an_adapter_that_starts_as_the_identity_moves_all_the_same(structure, activation):
+    model, plain = build("bert"), build("bert")
+    plain.load_state_dict(model.state_dict())
+    kronlit.inject(model, SURMAdapter(structure=structure, activation=activation))
+    output = run(model)
+    assert torch.equal(output, run(plain))
+    output.square().sum().backward()
+    for _, placement in placements(model):
+        assert any(p.grad.abs().max() > 0 for p in placement.body.matrix.parameters())
+
+
+@pytest.mark.parametrize("structure", ["circulant", "toeplitz", "kronecker", "ldr"])
+def test_a_trained_scale_starts_at_zero_and_moves(structure):
+    model, plain = build("bert"), build("bert")
+    plain.load_state_dict(model.state_dict())
+    kronlit.inject(model, SURM(structure=structure, scale="trained"))
+    output = run(model)
+    assert torch.equal(output, run(plain))
+    output.square().sum().backward()
+    assert all(placement.scale.grad.abs() > 0 for _, placement in placements(model))
+
+
+@pytest.mark.parametrize(
+    ("method", "names"),
+    [
         (Houlsby(reduction_factor=4), {"SelfAttention.o": 4, "DenseReluDense.wo": 4}),
         (Pfeiffer(reduction_factor=4), {"SelfAttention.o": 4}),
         (Pfeiffer(reduction_factor=4, sites=("ffn_output",)), {"DenseReluDense.wo": 4}),
@@ -206,6 +321,24 @@ def test_a_prompt_is_refused_where_it_has_no_place():
         (lambda: KronAB(modules_per_block=1, num_biases=2), "between 0 and 1"),
         (lambda: KronABRes(num_biases=-1), "`num_biases`=-1"),
         (lambda: PA(bottleneck_width=0), "`bottleneck_width`=0 must be at least 1"),
+        (
+            lambda: SURMAdapter(activation="relu"),
+            "`activation`='relu' would leave .* where the derivative of relu is 0",
+        ),
+        (lambda: SURM(structure="hankel"), "`structure`='hankel' must be one of circulant, toeplitz, kronecker, ldr"),
+        (lambda: SURM(variant="general"), "`variant`='general' is none of .*'circulant', which has hadamard, single"),
+        (lambda: SURM(rank=2), "`rank`=2 is for `structure`='ldr', not for 'circulant'"),
+        (lambda: SURMAdapter(structure="ldr", a_shape=(2, 2)), r"`a_shape`=\(2, 2\) is for `structure`='kronecker'"),
+        (lambda: SURM(dropout=1.0), "`dropout`=1.0 must be a number from 0 up and below 1"),
+        (lambda: SURMAdapter(dropout=-0.1), "`dropout`=-0.1"),
+        (
+            lambda: kronlit.inject(build("bert"), SURM(structure="kronecker", a_shape=(7, 8))),
+            r"self.query: `a_shape`=\(7, 8\) must divide the map's shape \(24, 24\)",
+        ),
+        (
+            lambda: kronlit.inject(build("bert"), SURM(structure="ldr", rank=0)),
+            "self.query: `rank`=0 must be at least 1",
+        ),
         (lambda: kronlit.inject(build("t5"), Houlsby(reduction_factor=25)), r"SelfAttention.o: `reduction_factor`=25"),
         (
             lambda: kronlit.inject(build("t5"), Houlsby(reduction_factor=0)),

@@ -11,7 +11,21 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 import kronlit.structured
-from kronlit.structured import PHM, Dense, Kronecker, LowRank, Mixture, StructuredLinear
+from kronlit.structured import (
+    LDR,
+    PHM,
+    Circulant,
+    Dense,
+    Kronecker,
+    LowRank,
+    Mixture,
+    SkewCirculant,
+    Stacked,
+    StructuredLinear,
+    SymmetricToeplitz,
+    Toeplitz,
+    ToeplitzProduct,
+)
 from kronlit.structured.fastfood import Fastfood, walsh_hadamard
 from kronlit.structured.kronecker import applies_b_first, balanced_shape
 
@@ -19,6 +33,17 @@ from kronlit.structured.kronecker import applies_b_first, balanced_shape
 def in_evaluation(matrix):
     """Mixtures are maps in evaluation; in training they draw."""
     return lambda *widths: matrix(*widths).eval()
+
+
+def by_fft(matrix):
+    """Small matrices are applied as dense ones, unless they are told otherwise."""
+
+    def make(*widths):
+        w = matrix(*widths)
+        w.dense_below = 0
+        return w
+
+    return make
 
 
 MATRICES = {
@@ -31,10 +56,27 @@ MATRICES = {
     "Mixture": in_evaluation(partial(Mixture, expert=partial(LowRank, rank=3))),
     "Mixture, shared": in_evaluation(partial(Mixture, expert=Kronecker, num_experts=3, shared=("b",))),
     "Mixture, of one": partial(Mixture, expert=Kronecker, num_experts=1),
+    "Stacked": partial(Stacked, matrix=Kronecker, slices={"first": slice(0, 4), "last": slice(8, 12)}),
+    "Stacked, of mixtures": in_evaluation(
+        partial(Stacked, matrix=partial(Mixture, expert=Kronecker), slices={"last": slice(6, 12), "first": slice(0, 6)})
+    ),
     "Kronecker": Kronecker,
     "Kronecker, tall A": partial(Kronecker, a_shape=(12, 1)),
     "Kronecker, wide A": partial(Kronecker, a_shape=(1, 8)),
     "Kronecker, A alone": partial(Kronecker, a_shape=(12, 8)),
+    "Kronecker, of SURM": partial(Kronecker, init="surm"),
+    "Circulant": Circulant,
+    "Circulant, by FFT": by_fft(Circulant),
+    "Circulant, Hadamard": by_fft(partial(Circulant, hadamard=True)),
+    "SkewCirculant": SkewCirculant,
+    "SkewCirculant, by FFT": by_fft(SkewCirculant),
+    "Toeplitz": Toeplitz,
+    "Toeplitz, by FFT": by_fft(Toeplitz),
+    "SymmetricToeplitz": SymmetricToeplitz,
+    "SymmetricToeplitz, Hadamard, by FFT": by_fft(partial(SymmetricToeplitz, hadamard=True)),
+    "ToeplitzProduct": ToeplitzProduct,
+    "LDR": partial(LDR, rank=3),
+    "Mixture, of circulants": in_evaluation(partial(Mixture, expert=partial(Circulant, hadamard=True))),
 }
 every = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
 
@@ -103,7 +145,9 @@ def test_widths_are_kept_and_documented(matrix):
     assert "Args:" in inspect.getdoc(type(w))
 
 
-@pytest.mark.parametrize("matrix", [LowRank, Kronecker])
+@pytest.mark.parametrize(
+    "matrix", [LowRank, Kronecker, Circulant, SkewCirculant, Toeplitz, SymmetricToeplitz, ToeplitzProduct, LDR]
+)
 def test_the_map_starts_as_zero(matrix):
     assert matrix(8, 12).to_dense().count_nonzero() == 0
 
@@ -119,6 +163,9 @@ def test_the_map_starts_as_zero(matrix):
         (lambda: PHM(8, 12, 3), r"`phm_dim`=3 must divide the map's shape \(12, 8\)"),
         (lambda: PHM(8, 12, 0), "`phm_dim`=0"),
         (lambda: PHM(8, 12, rank=0), "`rank`=0 must be at least 1"),
+        (lambda: LDR(8, 12, rank=0), "`rank`=0 must be at least 1"),
+        (lambda: Stacked(8, 12, Dense, {"a": slice(0, 7), "b": slice(6, 12)}), "`slices`=.* each of them once"),
+        (lambda: Stacked(8, 12, Dense, {}), "`slices`={} must name rows of 12"),
     ],
 )
 def test_what_does_not_fit_is_an_error_that_says_so(make, words):

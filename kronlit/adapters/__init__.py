@@ -4,6 +4,7 @@ from kronlit.adapters.bottleneck import Bottleneck
 from kronlit.adapters.inject import Insertion, collapse, inject, merge, placements, tie
 from kronlit.adapters.placement import Bias, Delta, ParallelAdapter, Placement, SequentialAdapter
 from kronlit.adapters.report import parameter_counts, trainable_report
+from kronlit.adapters.single_layer import SingleLayer
 
 __all__ = [
     "Bias",
@@ -13,6 +14,7 @@ __all__ = [
     "ParallelAdapter",
     "Placement",
     "SequentialAdapter",
+    "SingleLayer",
     "collapse",
     "inject",
     "merge",

@@ -1,13 +1,15 @@
 """Put placements into a model, tie what they share, and fold them away again."""
 
+import inspect
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
 
+from kronlit.adapters.linear import features, is_linear
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.random_subspace import settle
-from kronlit.adapters.sites import layer_of, matches
+from kronlit.adapters.sites import layer_of, matches, slice_of
 from kronlit.structured import Mixture, StructuredLinear
 
 
@@ -18,12 +20,12 @@ class Insertion:
     Args:
         sites: names of sites (`kronlit.adapters.sites`) or regular expressions over module names.
         placement: makes the placement from `(host, in_features, out_features)`; of a block, both are the model's
-            hidden size.
+            hidden size. Where sites are parts of one module, it is also given its `slices`.
         first_layer: leave out the layers before this one, of each stack, counted from 0.
     """
 
     sites: tuple[str, ...]
-    placement: Callable[[nn.Module, int, int], Placement]
+    placement: Callable[..., Placement]
     first_layer: int = 0
 
 
@@ -35,26 +37,43 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
     """
     for insertion in insertions:
         # All names first: a wrapped host is found under another name.
-        names = list(dict.fromkeys(name for site in insertion.sites for name in matches(model, site)))
-        kept = [name for name in names if layer_of(name) >= insertion.first_layer]
+        found: dict[str, list[str]] = {}
+        for site in insertion.sites:
+            for name in matches(model, site):
+                found.setdefault(name, []).append(site)
+        kept = {name: sites for name, sites in found.items() if layer_of(name) >= insertion.first_layer}
         if not kept:
-            last = max(map(layer_of, names))
+            last = max(map(layer_of, found))
             raise ValueError(f"`first_layer`={insertion.first_layer} leaves no layer: the last one is {last}.")
-        for name in kept:
+        for name, sites in kept.items():
             host = model.get_submodule(name)
             try:
-                placement = insertion.placement(host, *widths(model, host))
+                placement = placed(insertion, model, host, sites)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
             model.set_submodule(name, placement.to(next(host.parameters()).device).train(host.training))
     tie(model)
 
 
+def placed(insertion: Insertion, model: nn.Module, host: nn.Module, sites: list[str]) -> Placement:
+    """What `insertion` makes of `host`, which is at `sites` or has them as parts of its output."""
+    in_features, out_features = widths(model, host)
+    slices = {site: part for site in sites if (part := slice_of(model, site, out_features)) is not None}
+    if not slices:
+        return insertion.placement(host, in_features, out_features)
+    if len(slices) < len(sites):
+        raise ValueError(f"`sites`={tuple(sites)} name this module and parts of it; name the one or the others.")
+    if "slices" not in inspect.signature(insertion.placement).parameters:
+        raise ValueError(f"{', '.join(slices)} are parts of one module here, and only a `Delta` can stand on a part.")
+    return insertion.placement(host, in_features, out_features, slices=slices)
+
+
 def widths(model: nn.Module, host: nn.Module) -> tuple[int, int]:
     """Width of the input and output of a linear module, or of a block of `model`."""
-    if isinstance(host, nn.Linear):
-        return host.in_features, host.out_features
-    hidden_size: int = model.config.hidden_size  # type: ignore[union-attr, assignment]
+    if is_linear(host):
+        return features(host)
+    config = getattr(model.config, "vision_config", model.config)  # CLIP's own has none: it is of two models
+    hidden_size: int = config.hidden_size  # type: ignore[union-attr, assignment]
     return hidden_size, hidden_size
 
 

@@ -4,12 +4,15 @@ The words are those of He et al., Towards a unified view of parameter-efficient 
 arXiv:2110.04366, table 1: here is the insertion form, the functional form is a structured matrix.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
-from kronlit.structured import StructuredLinear
+from kronlit.adapters.linear import is_linear, matrix_of
+from kronlit.structured import Stacked, StructuredLinear
 
 
 class Placement(nn.Module):
@@ -23,11 +26,11 @@ class Placement(nn.Module):
     """
 
     takes_blocks = False
-    """Whether the host may be something else than an `nn.Linear`."""
+    """Whether the host may be something else than a linear module."""
 
     def __init__(self, host: nn.Module, in_features: int, out_features: int) -> None:
         super().__init__()
-        if not (self.takes_blocks or isinstance(host, nn.Linear)):
+        if not (self.takes_blocks or is_linear(host)):
             raise ValueError(f"{type(self).__name__} goes on linear modules, not on a {type(host).__name__}.")
         self.host = host
         self.in_features = in_features
@@ -53,14 +56,18 @@ class Placement(nn.Module):
 
 
 class Delta(Placement):
-    r"""A change of the host's weight, :math:`y = \mathrm{host}(x) + s \, Wx`. It can be merged.
+    r"""A change of the host's weight, :math:`y = \mathrm{host}(x) + s \, W \mathrm{drop}(x)`. It can be merged.
 
     Args:
-        host: an `nn.Linear`.
+        host: a linear module.
         in_features: width of the host's input.
         out_features: width of the host's output.
         matrix: makes :math:`W` from `(in_features, out_features)`.
-        scale: the fixed factor :math:`s`.
+        scale: the fixed factor :math:`s`; or `trained`, a scalar that starts at 0, and with which :math:`W` must not
+            start as zero.
+        dropout: share of the entries of :math:`x` that :math:`W` does not see in training.
+        slices: name and place of those parts of the host's output that are changed, each by a matrix of its own; for
+            a host that computes several projections at once. By default all of it.
     """
 
     def __init__(
@@ -69,24 +76,36 @@ class Delta(Placement):
         in_features: int,
         out_features: int,
         matrix: Callable[[int, int], StructuredLinear],
-        scale: float = 1.0,
+        scale: float | Literal["trained"] = 1.0,
+        dropout: float = 0.0,
+        slices: Mapping[str, slice] | None = None,
     ) -> None:
         super().__init__(host, in_features, out_features)
-        self.matrix = matrix(in_features, out_features)
-        self.scale = scale
+        if not 0 <= dropout < 1:
+            raise ValueError(f"`dropout`={dropout} must be a share, from 0 to below 1.")
+        if slices is None:
+            self.matrix = matrix(in_features, out_features)
+        else:
+            self.matrix = Stacked(in_features, out_features, matrix, slices)
+        self.scale = nn.Parameter(torch.zeros(())) if scale == "trained" else scale
+        self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        return torch.add(self.host(x), self.matrix(x), alpha=self.scale)
+        y, change = self.host(x), self.matrix(F.dropout(x, self.dropout, self.training) if self.dropout else x)
+        if isinstance(self.scale, Tensor):
+            return y + self.scale.to(y.dtype) * change
+        return torch.add(y, change, alpha=self.scale)
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
         # In float32 at least, and rounded once: adding in bfloat16 would lose most of a small change.
-        dtype = torch.promote_types(self.weight.dtype, torch.float32)
-        self.weight.copy_(self.weight.to(dtype) + self.scale * self.matrix.to_dense().to(dtype))
+        weight = matrix_of(self.host)
+        dtype = torch.promote_types(weight.dtype, torch.float32)
+        weight.copy_(weight.to(dtype) + self.scale * self.matrix.to_dense().to(dtype))
         return self.host
 
     def extra_repr(self) -> str:
-        return f"scale={self.scale}"
+        return f"scale={self.scale}" + (f", dropout={self.dropout}" if self.dropout else "")
 
 
 class SequentialAdapter(Placement):

@@ -4,6 +4,8 @@ import re
 
 from torch import nn
 
+from kronlit.adapters.linear import is_linear
+
 # `ffn` is the feed-forward block, for what stands parallel to it (`ParallelAdapter`). BERT's family has no module of
 # that extent: there it is the block's second half, which is also given the block's input.
 
@@ -28,6 +30,46 @@ T5 = {  # all three kinds of attention: the encoder's, the decoder's, and the de
     "ffn_output": r"DenseReluDense\.wo",
     "ffn": r"DenseReluDense",
     "ffn_before_norm": r"(encoder\.block\.\d+\.layer\.1|decoder\.block\.\d+\.layer\.2)",  # with its layer norm
+}
+
+GPT2 = {
+    "query": r"attn\.c_attn",
+    "key": r"attn\.c_attn",
+    "value": r"attn\.c_attn",
+    "attention_output": r"attn\.c_proj",
+    "self_attention_output": r"attn\.c_proj",
+    "ffn_input": r"mlp\.c_fc",
+    "ffn_output": r"mlp\.c_proj",
+    "ffn": r"mlp",
+}
+
+# Transformers has renamed the modules of ViT and DeiT (with 5.0) and of DINOv2 (within 5); saved files keep the older
+# names. Both are here. `ffn` alone has none in ViT's older style: its second half is given no normalised input there.
+VIT = {
+    "query": r"attention\.(q_proj|attention\.query)",
+    "key": r"attention\.(k_proj|attention\.key)",
+    "value": r"attention\.(v_proj|attention\.value)",
+    "attention_output": r"attention\.(o_proj|output\.dense)",
+    "self_attention_output": r"attention\.(o_proj|output\.dense)",
+    "ffn_input": r"(mlp\.fc1|intermediate\.dense)",
+    "ffn_output": r"(mlp\.fc2|\d+\.output\.dense)",
+    "ffn": r"mlp",
+}
+
+DINOV2 = VIT | {  # the giant has a gated network
+    "ffn_input": r"mlp\.(fc1|gate_proj|up_proj|weights_in)",
+    "ffn_output": r"mlp\.(fc2|down_proj|weights_out)",
+}
+
+CLIP = {
+    "query": r"self_attn\.q_proj",
+    "key": r"self_attn\.k_proj",
+    "value": r"self_attn\.v_proj",
+    "attention_output": r"self_attn\.out_proj",
+    "self_attention_output": r"self_attn\.out_proj",
+    "ffn_input": r"mlp\.fc1",
+    "ffn_output": r"mlp\.fc2",
+    "ffn": r"mlp",
 }
 
 SITES: dict[str, dict[str, str]] = {
@@ -62,8 +104,19 @@ SITES: dict[str, dict[str, str]] = {
     },
     "t5": T5,
     "mt5": T5,
+    "gpt2": GPT2,
+    "openai-gpt": GPT2,
+    "vit": VIT,
+    "deit": VIT,
+    "dinov2": DINOV2,
+    "dinov2_with_registers": DINOV2,
+    "clip": {site: rf"vision_model\.(.*\.)?{pattern}" for site, pattern in CLIP.items()},  # not in the text model
+    "clip_vision_model": CLIP,
 }
 """Architecture (`config.model_type`) to site to a pattern that the end of a module's name must match."""
+
+FUSED = {"gpt2": ("query", "key", "value"), "openai-gpt": ("query", "key", "value")}
+"""Architectures in which one module computes several sites, by equal parts of its output, in this order."""
 
 
 def matches(model: nn.Module, site: str) -> list[str]:
@@ -77,19 +130,33 @@ def matches(model: nn.Module, site: str) -> list[str]:
     Raises:
         ValueError: if nothing matches; it lists what the model has.
     """
-    architecture = getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+    architecture = architecture_of(model)
     known = SITES.get(architecture, {})
     pattern = rf"(.*\.)?{known[site]}" if site in known else site
     found = {name: module for name, module in model.named_modules() if matched(pattern, name)}
-    linear = [name for name, module in found.items() if isinstance(module, nn.Linear)]
+    linear = [name for name, module in found.items() if is_linear(module)]
     if not found:
-        names = sorted({re.sub(r"\d+", "*", name) for name, m in model.named_modules() if isinstance(m, nn.Linear)})
+        names = sorted({re.sub(r"\d+", "*", name) for name, m in model.named_modules() if is_linear(m)})
         has = ", ".join(known) or f"no site of its own; its linear modules are {', '.join(names)}"
         raise ValueError(
             f"{architecture!r} has no site {site!r}; it has {has}. "
             "A site may also be a regular expression over whole module names."
         )
     return linear or list(found)
+
+
+def slice_of(model: nn.Module, site: str, out_features: int) -> slice | None:
+    """The part of its module's output that is `site`; `None` if it is all of it."""
+    parts = FUSED.get(architecture_of(model), ())
+    if site not in parts:
+        return None
+    width = out_features // len(parts)
+    return slice(parts.index(site) * width, (parts.index(site) + 1) * width)
+
+
+def architecture_of(model: nn.Module) -> str:
+    """The `model_type` of a Transformers model; of another one the name of its class."""
+    return getattr(getattr(model, "config", None), "model_type", type(model).__name__)
 
 
 def layer_of(name: str) -> int:

@@ -12,6 +12,9 @@ from torch.utils.data import DataLoader
 from kronlit.data.batches import LengthGroupedBatches, ResumableLoader
 from kronlit.data.tasks import Task
 
+Features = Any
+"""A `datasets.Dataset`, or whatever else has a length and gives rows of features."""
+
 
 class TaskData(LightningDataModule, ABC):
     """Rows of a task as batches. The module that is trained makes a batch of them (its `collate`).
@@ -50,7 +53,7 @@ class TaskData(LightningDataModule, ABC):
         self.max_train_samples = max_train_samples
         self.sample_seed = sample_seed
         self.num_workers = num_workers
-        self._encoded: dict[str, Dataset] = {}
+        self._encoded: dict[str, Features] = {}
         self._train_loader: ResumableLoader | None = None
         self._train_state: dict[str, int] | None = None
 
@@ -67,8 +70,13 @@ class TaskData(LightningDataModule, ABC):
         """Raise `ValueError`, with `where` in it, unless `rows` has what the task needs (a label of -1 is hidden)."""
 
     @abstractmethod
-    def encode(self, split: str) -> Dataset:
+    def encode(self, split: str) -> Features:
         """The rows of a split as the module's features, with `label`, `row` and, if rows differ in it, `length`."""
+
+    def identified(self, split: str) -> dict[str, list[Any]]:
+        """What tells a predicted row of a split from others, by name of the column that it is written to."""
+        rows = self.rows(split)
+        return {column: list(rows[column]) for column in self.task.columns}
 
     def validation_splits(self) -> tuple[str, ...]:
         """The splits to validate on; the first one selects the checkpoint."""
@@ -124,7 +132,7 @@ class TaskData(LightningDataModule, ABC):
                 "`predict`, or splits that hold out labelled rows (GLUE: `--data.splits mahabadi`)."
             )
 
-    def encoded(self, split: str) -> Dataset:
+    def encoded(self, split: str) -> Features:
         """What `encode` makes of a split, made once."""
         if split not in self._encoded:
             self._encoded[split] = self.encode(split)
@@ -171,10 +179,10 @@ class TaskData(LightningDataModule, ABC):
             batches = self._batches(data, self.eval_batch_size, shuffle=False)
             yield DataLoader(data, batch_sampler=batches, generator=torch.Generator(), **self._loader_options())
 
-    def _batches(self, data: Dataset, batch_size: int, shuffle: bool, seed: int = 0) -> LengthGroupedBatches:
+    def _batches(self, data: Features, batch_size: int, shuffle: bool, seed: int = 0) -> LengthGroupedBatches:
         assert self.trainer is not None
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
-        lengths = list(data["length"]) if "length" in data.column_names else [0] * len(data)
+        lengths = list(data["length"]) if "length" in getattr(data, "column_names", ()) else [0] * len(data)
         return LengthGroupedBatches(lengths, batch_size, shuffle, seed, rank, world_size)
 
     def _loader_options(self) -> dict[str, Any]:

@@ -6,15 +6,17 @@ import torch
 from datasets import Dataset, load_dataset
 
 
-def read(hub_id: str, task: str, split: str, path: str | None) -> Dataset:
+def read(hub_id: str, task: str, split: str, path: str | None, revision: str | None = None) -> Dataset:
     """The rows of an official split of a task, from the folder `path` in the hub's layout, or else from the hub.
+
+    Of the hub, those of `revision` if one is given.
 
     Raises:
         ValueError: if neither has them.
     """
     if path is None:
         try:
-            return load_dataset(hub_id, task, split=split)
+            return load_dataset(hub_id, task, split=split, revision=revision)
         except (ConnectionError, OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
             raise ValueError(

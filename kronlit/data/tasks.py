@@ -13,12 +13,14 @@ class Task:
         columns: the text columns.
         labels: names of the classes, in the order of their integers; none for regression.
         metrics: names of the metrics (`kronlit.metrics`); the first is reported by the papers, their mean selects
-            the checkpoint.
+            the checkpoint. For generated texts those of `kronlit.generation_metrics`, and the first selects.
         source: how the columns read as one text for a text-to-text model.
         span: least and greatest number that a regression's label may be.
         validation: names of further validation sets beside the first, as MNLI has.
         segments: how the columns read as one or two texts for a classifier; by default, one or two columns are these.
         free_text: whether the answer is a text of its own; rows then have `answers`, all that are right.
+        word_split: whether texts are scored in lower case and with every mark a word of its own, see
+            `kronlit.generation_metrics`.
     """
 
     name: str
@@ -30,6 +32,7 @@ class Task:
     span: tuple[float, float] = (0.0, 0.0)
     segments: tuple[str, ...] = ()
     free_text: bool = False
+    word_split: bool = False
 
     @property
     def is_regression(self) -> bool:
@@ -52,7 +55,7 @@ class Task:
             ValueError: if the task has no such form.
         """
         if self.free_text or not (self.segments or len(self.columns) <= 2):
-            raise ValueError(f"{self.name!r} has no form for `SequenceClassification`: use `TextToText`.")
+            raise ValueError(f"{self.name!r} has no form for `SequenceClassification`: use `TextToText` or `CausalLM`.")
         return self.segments or tuple(f"{{{column}}}" for column in self.columns)
 
     def target_text(self, label: float) -> str:
@@ -180,6 +183,16 @@ SUPER_GLUE_TASKS = {
             segments=("{word}: {sentence1}", "{sentence2}"),
         ),
         Task("wsc", ("text",), NO_YES, source=named("text")),
+    )
+}
+
+# Texts from data: Novikova et al., 2017, arXiv:1706.09254; Gardent et al., 2017; Nan et al., 2021, arXiv:2007.02871.
+GENERATION_TASKS = {
+    task.name: task
+    for task in (
+        Task("e2e", ("context",), (), ("bleu", "nist", "rouge_l", "cider"), "{context}", free_text=True),
+        Task("webnlg", ("context",), (), ("bleu", "ter"), "{context}", free_text=True, word_split=True),
+        Task("dart", ("context",), (), ("bleu", "ter"), "{context}", free_text=True, word_split=True),
     )
 }
 

@@ -72,7 +72,8 @@ class TextData(TaskData):
             features: dict[str, list[Any]] = module.encode(batch)
             features |= {name: batch[name] for name in ("group", "answers") if name in batch}
             labels = batch.get("label", [-1] * len(indices))
-            return features | {"label": labels, "row": indices, "length": [len(f) for f in features["input_ids"]]}
+            lengths = {"length": [len(f) for f in features["input_ids"]]}  # unless the module says otherwise
+            return lengths | features | {"label": labels, "row": indices}
 
         return rows.map(
             encode,

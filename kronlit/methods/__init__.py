@@ -9,9 +9,11 @@ from kronlit.methods.intrinsic_said import IntrinsicSAID
 from kronlit.methods.krona import KronA, KronAB, KronABRes
 from kronlit.methods.lora import LoRA
 from kronlit.methods.prompt_tuning import PromptTuning
+from kronlit.methods.surm import SURM, SURMAdapter
 
 __all__ = [
     "PA",
+    "SURM",
     "AdaMix",
     "AdaMixKronA",
     "AdaMixLoRA",
@@ -32,5 +34,6 @@ __all__ = [
     "PHMAdapter",
     "Pfeiffer",
     "PromptTuning",
+    "SURMAdapter",
     "inject",
 ]

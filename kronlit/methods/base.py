@@ -77,13 +77,21 @@ def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
     if name == "all":
         return list(model.parameters())
     if name == "head":
-        body = {id(parameter) for parameter in getattr(model, "base_model", model).parameters()}
-        return [parameter for parameter in model.parameters() if id(parameter) not in body]
+        inside = {id(parameter) for parameter in body(model).parameters()}
+        return [parameter for parameter in model.parameters() if id(parameter) not in inside]
     if name == "layer_norm":
         return [parameter for module in model.modules() if is_norm(module) for parameter in module.parameters(False)]
     if name == "bias":
         return [parameter for key, parameter in model.named_parameters() if key.split(".")[-1] == "bias"]
     raise ValueError(f"`trains` has {name!r}; it may have {', '.join(get_args(Group))}.")
+
+
+def body(model: nn.Module) -> nn.Module:
+    """The pre-trained body of a Transformers model: what is not its head."""
+    if type(model).__name__ == "CLIPForImageClassification":  # its `base_model` is itself
+        return model.get_submodule("vision_model")
+    base: nn.Module = getattr(model, "base_model", model)
+    return base
 
 
 def is_norm(module: nn.Module) -> bool:

@@ -1,7 +1,9 @@
 """LightningModules: the frozen pre-trained model plus a method."""
 
 from kronlit.modules.base import FrozenPLM
+from kronlit.modules.causal_lm import CausalLM
 from kronlit.modules.classification import SequenceClassification
+from kronlit.modules.images import ImageClassification
 from kronlit.modules.text_to_text import TextToText
 
-__all__ = ["FrozenPLM", "SequenceClassification", "TextToText"]
+__all__ = ["CausalLM", "FrozenPLM", "ImageClassification", "SequenceClassification", "TextToText"]

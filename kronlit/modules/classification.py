@@ -27,6 +27,8 @@ class SequenceClassification(TextModule):
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
         consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
             1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
+        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
+            the same numbers in half the memory; or float32.
     """
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
@@ -47,7 +49,7 @@ class SequenceClassification(TextModule):
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         logits = self(batch)
         log_probabilities = None if self.task.is_regression else logits.log_softmax(-1)
-        return self._losses(logits, batch["label"]).mean(), log_probabilities
+        return self._losses(logits, batch["label"]), log_probabilities
 
     def _losses(self, logits: Tensor, label: Tensor) -> Tensor:
         if self.task.is_regression:

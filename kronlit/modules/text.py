@@ -4,7 +4,7 @@ import copy
 import hashlib
 from abc import abstractmethod
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import nn
@@ -32,6 +32,8 @@ class TextModule(FrozenPLM):
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
         consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
             1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
+        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
+            the same numbers in half the memory; or float32.
     """
 
     def __init__(
@@ -45,8 +47,11 @@ class TextModule(FrozenPLM):
         max_length: int = 128,
         gradient_checkpointing: bool = False,
         consistency: float = 0.0,
+        backbone_dtype: Literal["auto", "float32"] = "auto",
     ) -> None:
-        super().__init__(plm, method, task, lr, weight_decay, warmup, gradient_checkpointing, consistency)
+        super().__init__(
+            plm, method, task, lr, weight_decay, warmup, gradient_checkpointing, consistency, backbone_dtype
+        )
         if max_length < 8:
             raise ValueError(f"`model.max_length`={max_length} must be at least 8 tokens.")
         self.max_length = max_length
@@ -54,6 +59,12 @@ class TextModule(FrozenPLM):
     @abstractmethod
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         """Columns of text (and `label`, if there is one) as columns of tokens, `input_ids` among them."""
+
+    def sources(self, rows: dict[str, list[Any]]) -> list[str]:
+        """Each row's columns as one text."""
+        columns = self.task.columns
+        texts = zip(*(rows[column] for column in columns), strict=True)
+        return [self.task.source_text(dict(zip(columns, row, strict=True))) for row in texts]
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:

@@ -1,7 +1,7 @@
 """Text to text on a sequence-to-sequence model: Raffel et al., T5, 2020, arXiv:1910.10683, in Compacter's format."""
 
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -34,6 +34,8 @@ class TextToText(TextModule):
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
         consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
             1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
+        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
+            the same numbers in half the memory; or float32.
         task_prefix: begin the input with the task's name; the papers do so only where no adapter is trained.
     """
 
@@ -48,9 +50,12 @@ class TextToText(TextModule):
         max_length: int = 128,
         gradient_checkpointing: bool = False,
         consistency: float = 0.0,
+        backbone_dtype: Literal["auto", "float32"] = "auto",
         task_prefix: bool = False,
     ) -> None:
-        super().__init__(plm, method, task, lr, weight_decay, warmup, max_length, gradient_checkpointing, consistency)
+        super().__init__(
+            plm, method, task, lr, weight_decay, warmup, max_length, gradient_checkpointing, consistency, backbone_dtype
+        )
         self.task_prefix = task_prefix
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
@@ -62,11 +67,7 @@ class TextToText(TextModule):
 
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         prefix = f"{self.task.name} " if self.task_prefix else ""
-        columns = [rows[column] for column in self.task.columns]
-        sources = [
-            prefix + self.task.source_text(dict(zip(self.task.columns, texts, strict=True)))
-            for texts in zip(*columns, strict=True)
-        ]
+        sources = [prefix + source for source in self.sources(rows)]
         features = dict(self.tokenizer(sources, truncation=True, max_length=self.max_length))
         targets = []
         if self.task.free_text:
@@ -90,11 +91,11 @@ class TextToText(TextModule):
         return 1 + max(map(len, self.tokenizer(texts)["input_ids"]))
 
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        # Over tokens, as in the papers' code: where targets differ in length (STS-B) a mean over rows is another loss.
+        # Of tokens, as in the papers' code: where targets differ in length (STS-B) a mean over rows is another loss.
         targets = batch["target_ids"]
         there = targets >= 0
         log_probabilities = self._logits(batch, self._encoded(batch), targets)[there].log_softmax(-1)
-        return F.nll_loss(log_probabilities, targets[there]), log_probabilities
+        return F.nll_loss(log_probabilities, targets[there], reduction="none"), log_probabilities
 
     def _losses(self, batch: Batch, encoded: ModelOutput) -> Tensor:
         """Mean cross-entropy over a row's target tokens, `(n,)`."""

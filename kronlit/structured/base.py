@@ -60,6 +60,15 @@ def glorot_uniform_(weight: Tensor) -> None:
     nn.init.xavier_uniform_(weight, gain=math.sqrt(2))
 
 
+def normal_then_zero_(first: Tensor, last: Tensor, std: float, zero: bool) -> None:
+    """The start of a product of two factors, or of the only one: normal, and then the last one zero if asked for."""
+    nn.init.normal_(first, std=std)
+    if zero:
+        nn.init.zeros_(last)
+    elif last is not first:
+        nn.init.normal_(last, std=std)
+
+
 class Dense(StructuredLinear):
     r"""A matrix without structure, :math:`W` itself: `in_features * out_features` parameters.
 

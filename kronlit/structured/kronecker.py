@@ -1,7 +1,7 @@
 """Kronecker products: Edalati et al., KronA, 2022, arXiv:2212.10650, section 3."""
 
 import math
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -20,13 +20,17 @@ class Kronecker(StructuredLinear):
 
     :math:`A` is Kaiming-uniform, :math:`B` zero (appendix B.1), so the map starts as zero. The paper's :math:`A_k`
     is the transpose of this :math:`A` (it multiplies from the right), and the bound of its initialisation,
-    :math:`1 / \sqrt{a_1}`, is kept.
+    :math:`1 / \sqrt{a_1}`, is kept. With `init="surm"` it is the left factor that starts as zero, and the bound of the
+    right one is :math:`1 / \sqrt{b_2}`, as in the code of SURM (arXiv:2406.17740).
 
     Args:
         in_features: width of the input; a multiple of `a_shape[1]`.
         out_features: width of the output; a multiple of `a_shape[0]`.
         a_shape: shape of :math:`A`, `(rows, columns)`; by default the balanced one: fewest parameters, then highest
             rank, then most columns.
+        init: `krona` or `surm`.
+        std: standard deviation of a normal initialisation, in place of the Kaiming-uniform one.
+        zero_start: start one factor as zero; without, it starts like the other.
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
@@ -36,7 +40,15 @@ class Kronecker(StructuredLinear):
         (torch.Size([24, 32]), torch.Size([32, 24]))
     """
 
-    def __init__(self, in_features: int, out_features: int, a_shape: tuple[int, int] | None = None) -> None:
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        a_shape: tuple[int, int] | None = None,
+        init: Literal["krona", "surm"] = "krona",
+        std: float | None = None,
+        zero_start: bool = True,
+    ) -> None:
         super().__init__(in_features, out_features)
         a1, a2 = balanced_shape(out_features, in_features) if a_shape is None else a_shape
         if min(a1, a2) < 1 or out_features % a1 or in_features % a2:
@@ -44,6 +56,9 @@ class Kronecker(StructuredLinear):
                 f"`a_shape`={(a1, a2)} must divide the map's shape {(out_features, in_features)}, "
                 f"as does {balanced_shape(out_features, in_features)}."
             )
+        self.init = init
+        self.std = std
+        self.zero_start = zero_start
         self.a = nn.Parameter(torch.empty(a1, a2))
         self.b = nn.Parameter(torch.empty(out_features // a1, in_features // a2))
         self.reset_parameters()
@@ -56,8 +71,13 @@ class Kronecker(StructuredLinear):
         return torch.kron(self.a, self.b)
 
     def reset_parameters(self) -> None:
-        nn.init.kaiming_uniform_(self.a, a=math.sqrt(5), mode="fan_out")
-        nn.init.zeros_(self.b)
+        for factor in (self.a, self.b):
+            if self.std is None:
+                nn.init.kaiming_uniform_(factor, a=math.sqrt(5), mode="fan_out" if self.init == "krona" else "fan_in")
+            else:
+                nn.init.normal_(factor, std=self.std)
+        if self.zero_start:
+            nn.init.zeros_(self.b if self.init == "krona" else self.a)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, a_shape={tuple(self.a.shape)}"

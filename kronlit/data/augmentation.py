@@ -1,0 +1,93 @@
+"""Random crops and flips of training images, by kornia, drawn from a seed of each image's own."""
+
+import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
+from functools import lru_cache
+from typing import TYPE_CHECKING, Any, Literal
+
+import numpy as np
+import torch
+from torch import Tensor
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+Augment = Literal["none", "crop", "crop_flip", "resized_crop", "resized_crop_flip"]
+
+
+class Augmentation:
+    """The usual augmentations.
+
+    `crop` pads by an eighth (CIFAR's 4 of 32 pixels) and crops to the size that was; `resized_crop` takes 8 to 100 % of
+    the area in a shape of 3:4 to 4:3, which the model's own resizing then makes the model's size; `flip` mirrors every
+    other image, left to right.
+
+    Args:
+        kind: crop, crop_flip, resized_crop or resized_crop_flip.
+
+    Raises:
+        ValueError: if kornia is missing.
+    """
+
+    def __init__(self, kind: Augment) -> None:
+        if importlib.util.find_spec("kornia") is None:
+            raise ValueError(
+                f"`data.augment`={kind!r} needs kornia, which is missing: pip install 'kronlit[images]', or use `none`."
+            )
+        self.kind = kind
+
+    @property
+    def resizes(self) -> bool:
+        """Whether what comes out has a shape of its own."""
+        return self.kind.startswith("resized")
+
+    def __call__(self, image: "Image", seed: int) -> "Image":
+        """`image`, augmented; the same `seed` gives the same. Torch's own generator is left as it was."""
+        from PIL.Image import fromarray
+
+        pixels = torch.from_numpy(np.asarray(image).copy())
+        planes = pixels[None] if pixels.ndim == 2 else pixels.movedim(-1, 0)  # (channels, height, width)
+        with drawn_from(seed):
+            planes = self._augmented(planes[None].float() / 255)[0]
+        array = (planes * 255).round().byte().movedim(0, -1).squeeze(-1).numpy()
+        return fromarray(array)
+
+    def _augmented(self, images: Tensor) -> Tensor:
+        height, width = images.shape[-2:]
+        crop, flip = steps(self.kind, height, width)
+        if self.resizes:
+            left, top, right, bottom = box(crop.forward_parameters(images.shape)["src"])
+            images = images[..., top:bottom, left:right]
+        else:
+            images = crop(images)
+        return flip(images) if flip is not None else images
+
+
+@lru_cache(maxsize=64)
+def steps(kind: Augment, height: int, width: int) -> tuple[Any, Any]:
+    """Kornia's crop and flip for images of a size."""
+    from kornia.augmentation import RandomCrop, RandomHorizontalFlip, RandomResizedCrop
+
+    if kind.startswith("resized"):
+        crop = RandomResizedCrop((height, width), scale=(0.08, 1.0), ratio=(3 / 4, 4 / 3))
+    else:
+        crop = RandomCrop((height, width), padding=(width // 8, height // 8))
+    return crop, RandomHorizontalFlip(p=0.5) if kind.endswith("flip") else None
+
+
+def box(corners: Tensor) -> tuple[int, int, int, int]:
+    """Left, top, right and bottom of kornia's corners `(1, 4, 2)`, the last two of which are in the crop."""
+    (left, top), _, (right, bottom), _ = corners[0].int().tolist()
+    return left, top, right + 1, bottom + 1
+
+
+@contextmanager
+def drawn_from(seed: int) -> Iterator[None]:
+    """Kornia draws from torch's generator of the processor: seed that one, and put it back."""
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed the devices too
+    try:
+        yield
+    finally:
+        torch.set_rng_state(state)

@@ -1,0 +1,147 @@
+"""Texts from data, as GPT-2 writes them in LoRA's and AdaMix's papers: E2E, WebNLG and DART."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from datasets import Dataset
+
+from kronlit.data import benchmark
+from kronlit.data.tasks import GENERATION_TASKS
+from kronlit.data.text import TextData
+
+HUB_ID = "tuetschek/e2e_nlg"
+REVISION = "refs/convert/parquet"  # the hub's own conversion: the data set itself is a script
+FILES = {"train": ("train",), "validation": ("valid", "dev"), "test": ("test",)}
+
+Pair = tuple[str, str]
+"""What is to be said, and a text that says it."""
+
+
+class E2E(TextData):
+    """The E2E challenge, WebNLG 2017 or DART: a text from slots and values, or from triples.
+
+    Training has a row for each text. Elsewhere all texts for the same data are the references of one row.
+
+    Args:
+        task: e2e, webnlg or dart.
+        path: a folder as LoRA's release (microsoft/LoRA, `examples/NLG/data`) has it. Either train.txt, valid.txt and
+            test.txt, in UTF-8, of lines `context||text`, where the context of E2E reads `name : The Vaults | Type :
+            pub` and those of WebNLG and DART read `subject : relation : object | …`; or, for these two, the data sets'
+            own train.json, dev.json and test.json, whose names may begin with more. By default, for E2E, the hub's
+            tuetschek/e2e_nlg: its context reads `name[The Vaults], eatType[pub]` and its texts are not split into
+            words, so its scores are not those of the papers.
+        batch_size: rows a step, per device.
+        eval_batch_size: rows a step in validation, test and prediction, per device.
+        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
+        sample_seed: of that draw.
+        predict_file: a .csv or .jsonl file with the column context to predict, in place of the test set.
+        num_workers: processes that make batches.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        path: str | None = None,
+        batch_size: int = 8,
+        eval_batch_size: int = 16,
+        max_train_samples: int | None = None,
+        sample_seed: int = 42,
+        predict_file: str | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        if task not in GENERATION_TASKS:
+            raise ValueError(f"`data.task`={task!r} is no such task; there are {', '.join(GENERATION_TASKS)}.")
+        if path is None and task != "e2e":
+            raise ValueError(
+                f"`data.path` is missing: {task} is read from a folder with train.txt, valid.txt and test.txt, of "
+                "lines `context||text`, or with its own train.json, dev.json and test.json."
+            )
+        super().__init__(
+            GENERATION_TASKS[task],
+            batch_size,
+            eval_batch_size,
+            max_train_samples,
+            sample_seed,
+            predict_file,
+            num_workers,
+        )
+        self.path = path
+
+    def load(self, split: str) -> Dataset:
+        pairs = self.read(split)
+        if split == "train":
+            return Dataset.from_dict({"context": [c for c, _ in pairs], "answers": [[text] for _, text in pairs]})
+        groups: dict[str, list[str]] = {}
+        for context, text in pairs:
+            groups.setdefault(context, []).append(text)
+        return Dataset.from_dict({"context": list(groups), "answers": list(groups.values())})
+
+    def read(self, split: str) -> list[Pair]:
+        """The pairs of a split, in the file's order; `ValueError` if neither the folder nor the hub has them."""
+        if self.path is None:
+            rows = benchmark.read(HUB_ID, "default", split, None, REVISION)
+            return list(zip(rows["meaning_representation"], rows["human_reference"], strict=True))
+        for name in FILES[split]:
+            released = sorted(Path(self.path).glob(f"*{name}.json")) if self.task.name in TRIPLES else []
+            for file in (Path(self.path, f"{name}.txt"), *released):
+                if file.is_file():
+                    return read_pairs(file, self.task.name)
+        raise ValueError(
+            f"`data.path`={self.path!r} has no {FILES[split][0]}.txt, which this run needs, of lines `context||text`."
+        )
+
+
+def read_pairs(file: Path, task: str) -> list[Pair]:
+    """The pairs in a file.
+
+    Raises:
+        ValueError: if it is empty, not UTF-8, or of another form.
+    """
+    try:
+        content = file.read_text(encoding="utf-8-sig")
+        released = json.loads(content) if file.suffix == ".json" else None
+    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+        raise ValueError(f"{str(file)!r} cannot be read as UTF-8 {file.suffix[1:]}: {error}.") from error
+    try:
+        pairs = list(lines(file, content) if released is None else TRIPLES[task](released))
+    except (LookupError, TypeError, AttributeError) as error:
+        raise ValueError(f"{str(file)!r} is not of the form in which {task} is released: {error!r}.") from error
+    if not pairs:
+        raise ValueError(f"{str(file)!r} has no rows.")
+    return pairs
+
+
+def lines(file: Path, content: str) -> Iterator[Pair]:
+    """The pairs of lines `context||text`; lines of nothing are passed over."""
+    for number, line in enumerate(content.split("\n"), 1):
+        context, bars, text = (part.strip() for part in line.partition("||"))
+        if line.strip() and not (context and text):
+            fault = "nothing before or after its `||`" if bars else "no `||` between context and text"
+            raise ValueError(f"{str(file)!r}, line {number}: {fault}.")
+        if line.strip():
+            yield context, text
+
+
+def webnlg(content: Any) -> Iterator[Pair]:
+    """The pairs of WebNLG's JSON; texts that are not marked good are left out, as in LoRA's code."""
+    for number, numbered in enumerate(content["entries"], 1):
+        entry = numbered[str(number)]
+        triples = [(triple["subject"], triple["property"], triple["object"]) for triple in entry["modifiedtripleset"]]
+        yield from ((joined(triples), text["lex"]) for text in entry["lexicalisations"] if text["comment"] == "good")
+
+
+def dart(content: Any) -> Iterator[Pair]:
+    """The pairs of DART's JSON, relations in lower case, as in LoRA's code."""
+    for entry in content:
+        triples = [(triple[0], triple[1].lower(), triple[2]) for triple in entry["tripleset"]]
+        yield from ((joined(triples), text["text"]) for text in entry["annotations"])
+
+
+def joined(triples: list[tuple[str, str, str]]) -> str:
+    """Triples as one context."""
+    return " | ".join(" : ".join(triple) for triple in triples)
+
+
+TRIPLES = {"webnlg": webnlg, "dart": dart}

@@ -1,0 +1,134 @@
+"""Rows of images as they lie in a folder or on the hub, and which of their columns are image and class."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import datasets
+from datasets import ClassLabel, Dataset, Features, Value
+
+from kronlit.data.image_sets import ImageSet
+
+ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
+"""Split to the names that it goes by."""
+
+SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
+
+
+def read_folder(folder: str, split: str) -> Dataset | None:
+    """The rows of a split in a local folder, of parquet files or of one folder a class; `None` if it has no such split.
+
+    Raises:
+        ValueError: if the folder has no split at all, or what it has cannot be read.
+    """
+    path = Path(folder)
+    parts = {name: part_of(path, names) for name, names in ALIASES.items()}
+    if not any(parts.values()):
+        raise ValueError(
+            f"`data.path`={folder!r} holds no images: it needs train.parquet (or train-*.parquet), or "
+            "train/<class>/*.png, and the same for test and, if there is one, validation."
+        )
+    part = parts[split]
+    if part is None:
+        return None
+    try:
+        if isinstance(part, list):
+            return Dataset.from_parquet([str(file) for file in part])
+        # All of them: the classes are those of all splits together.
+        folders = {name: str(p / "**") for name, p in parts.items() if isinstance(p, Path)}
+        return datasets.load_dataset("imagefolder", data_files=folders, split=split)
+    except Exception as error:  # whatever pyarrow and datasets make of a damaged file
+        raise ValueError(f"{split} in `data.path`={folder!r} cannot be read: {error.__cause__ or error}") from error
+
+
+def part_of(path: Path, names: tuple[str, ...]) -> Path | list[Path] | None:
+    """The parquet files of a split that goes by one of `names`, or its folder of classes."""
+    for name in names:
+        if files := sorted({*path.glob(f"{name}.parquet"), *path.glob(f"{name}-*.parquet")}):
+            return files
+        if (path / name).is_dir():
+            return path / name
+    return None
+
+
+def read_hub(where: ImageSet, split: str) -> Dataset | None:
+    """The rows of a split on the hub; `None` if the data set has no such split.
+
+    Raises:
+        ValueError: if it cannot be reached.
+    """
+    try:
+        there = datasets.get_dataset_split_names(where.hub_id, where.config)
+        name = next((name for name in ALIASES[split] if name in there), None)
+        return None if name is None else datasets.load_dataset(where.hub_id, where.config, split=name)
+    except (ConnectionError, OSError, ValueError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(
+            f"{where.hub_id} cannot be reached ({reason}); give a local folder of parquet or class folders with "
+            "`--data.path`."
+        ) from error
+
+
+def read_images(folder: str) -> Dataset:
+    """The images in `folder` and below it as rows, by name, with neither class nor content.
+
+    Raises:
+        ValueError: if there are none.
+    """
+    files = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in SUFFIXES)
+    if not files:
+        raise ValueError(f"`data.predict_path`={folder!r} is no folder with images ({', '.join(SUFFIXES)}) in it.")
+    rows = Dataset.from_dict({"image": [{"bytes": None, "path": str(file)} for file in files]})
+    return rows.cast_column("image", datasets.Image(decode=False))
+
+
+def labelled_images(rows: Dataset, image_column: str | None, label_column: str | None, where: str) -> Dataset:
+    """The two columns that count, as `image`, not decoded, and `label`.
+
+    Raises:
+        ValueError: if columns of images or of classes are missing, or several, and none is named.
+    """
+    image = chosen(rows.features, is_image, "image_column", "image", image_column, where)
+    label = chosen(rows.features, is_class, "label_column", "label", label_column, where)
+    rows = rows.select_columns([image, label])
+    rows = rows.rename_columns({old: new for old, new in ((image, "image"), (label, "label")) if old != new})
+    return rows.cast_column("image", datasets.Image(decode=False))
+
+
+def chosen(
+    features: Features, fits: Callable[[Any], int], option: str, usual: str, name: str | None, where: str
+) -> str:
+    """The column that is named by `option`, or the one that fits best; of several, the one with the usual name."""
+    if name is not None and name in features:
+        return name
+    best = max((fits(feature) for feature in features.values()), default=0)
+    fit = [column for column, feature in features.items() if best and fits(feature) == best]
+    if name is None and (len(fit) == 1 or usual in fit):
+        return usual if usual in fit else fit[0]
+    kinds = ", ".join(f"{column} ({kind(feature)})" for column, feature in features.items())
+    if name is not None:
+        raise ValueError(f"`data.{option}`={name!r} is no column of {where}; it has {kinds}.")
+    raise ValueError(
+        f"{where} has {'several columns' if fit else 'no column'} of {usual}s: it has {kinds}; name one with "
+        f"`--data.{option}`."
+    )
+
+
+def is_image(feature: Any) -> int:
+    """2 for a column of images, 1 for one that looks like it: bytes, or bytes with a path."""
+    if isinstance(feature, datasets.Image):
+        return 2
+    looks = isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
+    return int(looks or (isinstance(feature, dict) and feature.keys() == {"bytes", "path"}))
+
+
+def is_class(feature: Any) -> int:
+    """2 for a column of classes, 1 for one of whole numbers."""
+    if isinstance(feature, ClassLabel):
+        return 2
+    return int(isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")))
+
+
+def kind(feature: Any) -> str:
+    """What a column holds, for a message."""
+    return str(getattr(feature, "dtype", None) or type(feature).__name__) if not is_image(feature) else "image"

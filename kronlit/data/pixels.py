@@ -1,0 +1,127 @@
+"""Rows of images as the model's pixels: decoded when they are asked for, or once, into a memory-mapped cache."""
+
+import hashlib
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import datasets
+import numpy as np
+from datasets import Dataset, Features, Value
+from torch.utils.data import Dataset as TorchDataset
+
+from kronlit.data.augmentation import Augmentation
+from kronlit.data.batches import LengthGroupedBatches
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from PIL.Image import Image
+
+CACHE_BYTES = 8 << 30
+"""More than this is not worth its place on the disk."""
+
+Key = int | tuple[int, int, int]
+"""A row, or seed, epoch and row."""
+
+
+class ImageReader(Protocol):
+    """What a model reads of an image."""
+
+    mode: str
+    """`RGB` or `L`."""
+    shape: tuple[int, int, int]
+    """Channels, height and width."""
+    key: str
+    """Changes when the same image is read otherwise."""
+
+    def __call__(self, image: "Image", stretch: bool = False) -> np.ndarray:
+        """The pixels, `shape`, uint8; with `stretch`, all of the image whatever its shape."""
+
+
+class Pixels(TorchDataset[dict[str, Any]]):
+    """Rows of images as features `pixels` (bytes), `label` and `row`, decoded when they are asked for.
+
+    A row that is asked for by seed, epoch and row is augmented, by these three alone: whatever process makes it, and
+    wherever a run was interrupted, it is the same.
+
+    Args:
+        rows: with `image`, not decoded, and, if there is one, `label`.
+        reader: what the model reads of an image.
+        where: the name of the rows, for messages.
+        augmentation: what is done to a row that is asked for with seed and epoch.
+    """
+
+    def __init__(
+        self, rows: Dataset, reader: ImageReader, where: str, augmentation: Augmentation | None = None
+    ) -> None:
+        self.rows = rows
+        self.reader = reader
+        self.where = where
+        self.augmentation = augmentation
+
+    def __len__(self) -> int:
+        return len(self.rows)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        row = key if isinstance(key, int) else key[-1]
+        content = self.rows[row]
+        image = decoded(content["image"], f"{self.where}, row {row}").convert(self.reader.mode)
+        stretch = False
+        if self.augmentation is not None and not isinstance(key, int):
+            image = self.augmentation(image, seed_of(*key))
+            stretch = self.augmentation.resizes
+        return {"pixels": self.reader(image, stretch).tobytes(), "label": content.get("label", -1), "row": row}
+
+    def pays(self) -> bool:
+        """Whether reading images once into a cache pays: where it shrinks them, and is no burden to the disk."""
+        channels, height, width = self.reader.shape
+        some = [decoded(self.rows[row]["image"], f"{self.where}, row {row}").size for row in range(min(8, len(self)))]
+        shrinks = height * width <= sum(w * h for w, h in some) / len(some)
+        return shrinks and len(self) * channels * height * width <= CACHE_BYTES
+
+    def cached(self) -> Dataset:
+        """The same features from a memory-mapped file, which is made if it is not there."""
+        key = hashlib.sha256(repr((self.rows._fingerprint, self.where, self.reader.key)).encode()).hexdigest()[:32]
+        cache = Path(datasets.config.HF_DATASETS_CACHE, "kronlit")
+        cache.mkdir(parents=True, exist_ok=True)
+        features = Features({"pixels": Value("large_binary"), "label": Value("int64"), "row": Value("int64")})
+        return self.rows.map(
+            lambda _, row: self[row],
+            with_indices=True,
+            remove_columns=self.rows.column_names,
+            features=features,
+            new_fingerprint=key,
+            cache_file_name=str(cache / f"{key}.arrow"),
+            writer_batch_size=100,
+            desc=f"reading images of {self.where}",
+        )
+
+
+class SeededBatches(LengthGroupedBatches):
+    """Batches whose rows are asked for by seed, epoch and row."""
+
+    def __iter__(self) -> "Iterator[list[Any]]":
+        epoch = self.epoch
+        for rows in super().__iter__():
+            yield [(self.seed, epoch, row) for row in rows]
+
+
+def decoded(image: dict[str, Any], where: str) -> "Image":
+    """The image that `datasets` stores as bytes or a path.
+
+    Raises:
+        ValueError: if it is damaged or not there; it names row and file.
+    """
+    try:
+        found = datasets.Image().decode_example(image)
+        found.load()
+        return found
+    except Exception as error:  # whatever Pillow makes of a damaged file
+        name = (image or {}).get("path")
+        of = f" ({name})" if name else ""
+        raise ValueError(f"{where}{of}: the image is damaged or not there: {error}.") from error
+
+
+def seed_of(seed: int, epoch: int, row: int) -> int:
+    """One number from three, without likeness between neighbours."""
+    return int.from_bytes(hashlib.sha256(repr((seed, epoch, row)).encode()).digest()[:8], "big") >> 1

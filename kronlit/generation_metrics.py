@@ -1,0 +1,234 @@
+"""Scores of generated texts against all their references: BLEU, NIST, ROUGE-L, CIDEr and TER.
+
+BLEU and TER are sacrebleu's, ROUGE-L and CIDEr those of pycocoevalcap, which the official E2E script runs too (the
+`nlg` extra). NIST is written out here: nltk's takes the best single reference, where the official script counts the
+n-grams of all, so that on E2E, with eight references, nltk's is lower by one point in nine. METEOR needs Java and is
+left out.
+"""
+
+import importlib.util
+import math
+import re
+from collections import Counter
+from collections.abc import Callable
+from functools import lru_cache
+from typing import Any
+
+import torch
+from torch import Tensor
+from torchmetrics import Metric
+
+from kronlit.data.tasks import Task
+
+Texts = list[str]
+References = list[list[str]]
+
+
+class GenerationMetrics(Metric):
+    """All metrics of a task of generated texts over a split, its loss per target token and its perplexity.
+
+    `score`, by which checkpoints are selected, is the first of the task's metrics where texts were generated, and
+    otherwise the loss with its sign changed. Rows are gathered from all processes and count once each.
+
+    Args:
+        task: the task; `task.metrics` are some of `METRICS`.
+
+    Raises:
+        ValueError: if the task has other metrics, or the libraries are missing.
+    """
+
+    full_state_update = False
+
+    def __init__(self, task: Task, **kwargs: Any) -> None:
+        super().__init__(**kwargs)
+        if not task.free_text or not set(task.metrics) <= METRICS.keys():
+            raise ValueError(f"{task.name!r} is no task of generated texts: use another `model` than `CausalLM`.")
+        missing = [name for name in ("sacrebleu", "pycocoevalcap") if importlib.util.find_spec(name) is None]
+        if missing:
+            raise ValueError(
+                f"{task.name!r} is scored with {' and '.join(missing)}, which is missing: pip install 'kronlit[nlg]'."
+            )
+        self.task = task
+        self.rows: dict[int, tuple[float, int, str | None, list[str]]] = {}
+
+    def update(
+        self, row: Tensor, loss: Tensor, tokens: Tensor, references: References, texts: Texts | None = None
+    ) -> None:
+        """Add rows.
+
+        Args:
+            row: index of each, `(n,)`.
+            loss: the sum over its target tokens, `(n,)`.
+            tokens: how many these are, `(n,)`.
+            references: all right texts of each.
+            texts: what was generated for each, if anything was.
+        """
+        written: list[str | None] = [None] * len(references) if texts is None else [*texts]
+        columns = (loss.tolist(), tokens.tolist(), written, references)
+        self.rows |= dict(zip(row.tolist(), zip(*columns, strict=True), strict=True))
+
+    def compute(self) -> dict[str, Tensor]:
+        rows = gathered(self.rows)
+        losses, tokens, texts, references = zip(*(rows[row] for row in sorted(rows)), strict=True)
+        loss = math.fsum(losses) / sum(tokens)
+        values: dict[str, float] = {}
+        if None not in texts:
+            values = scores(self.task, list(texts), list(references))
+        score = values[self.task.metrics[0]] if values else -loss
+        values |= {"score": score, "loss": loss, "perplexity": math.exp(loss)}
+        return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
+
+    def reset(self) -> None:
+        super().reset()
+        self.rows = {}
+
+
+def gathered(rows: dict[int, Any]) -> dict[int, Any]:
+    """The rows of all processes."""
+    if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
+        return rows
+    parts: list[dict[int, Any]] = [{} for _ in range(torch.distributed.get_world_size())]
+    torch.distributed.all_gather_object(parts, rows)
+    return {row: value for part in parts for row, value in part.items()}
+
+
+def scores(task: Task, texts: Texts, references: References) -> dict[str, float]:
+    """The metrics of `task` over a whole split.
+
+    Where the task has `word_split`, texts are first put in lower case and split into words and single other characters,
+    which is how LoRA's and AdaMix's code hands those of WebNLG and DART to their script. That script keeps six
+    references of a row; here all serve.
+    """
+    if task.word_split:
+        texts, references = [split(text) for text in texts], [[split(text) for text in row] for row in references]
+    return {name: METRICS[name](texts, references) for name in task.metrics}
+
+
+def split(text: str) -> str:
+    """Lower-case words and single other characters, with spaces between."""
+    return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
+
+
+@lru_cache(maxsize=2**16)
+def words(text: str) -> tuple[str, ...]:
+    """The tokens of mteval-v13a, in lower case, as the official E2E script has them for BLEU and NIST."""
+    from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
+
+    return tuple(Tokenizer13a()(text).lower().split())
+
+
+def caption(text: str) -> str:
+    """Words without punctuation, for ROUGE-L and CIDEr.
+
+    The official script splits by Stanford's tokenizer, in Java; these are the words of mteval-v13a without the marks
+    that it leaves out. On human texts of E2E's test set ROUGE-L differs by 0.0001 and CIDEr by 0.002.
+    """
+    return " ".join(word for word in words(text) if word not in PUNCTUATION)
+
+
+PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".lower().split())
+"""What pycocoevalcap's tokenizer leaves out."""
+
+
+def bleu(texts: Texts, references: References) -> float:
+    """BLEU-4 of Papineni et al., 2002, from 0 to 1, without smoothing, case ignored, tokens of mteval-v13a."""
+    from sacrebleu.metrics import BLEU
+
+    most = max(map(len, references))
+    streams = [[row[i] if i < len(row) else None for row in references] for i in range(most)]
+    metric = BLEU(lowercase=True, smooth_method="none", force=True)
+    return metric.corpus_score(texts, streams).score / 100
+
+
+def ter(texts: Texts, references: References) -> float:
+    """Translation edit rate, Snover et al., 2006: edits over words of the reference, 0 at best.
+
+    As the script of WebNLG and DART has it: the lowest over a row's references, and the mean of that over rows. The
+    edits are counted by sacrebleu.
+    """
+    from sacrebleu.metrics import TER
+
+    metric = TER()
+    lowest = []
+    for text, row in zip(texts, references, strict=True):
+        best = math.inf
+        for bound, reference in sorted((fewest_edits(text, reference), reference) for reference in row):
+            if bound >= best:  # counting edits is slow, and two references in three are not needed
+                break
+            best = min(best, metric.sentence_score(text, [reference]).score / 100)
+        lowest.append(best)
+    return math.fsum(lowest) / len(lowest)
+
+
+def fewest_edits(text: str, reference: str) -> float:
+    """A lower bound of the translation edit rate: moving words costs something, but here nothing."""
+    own, right = text.lower().split(), reference.lower().split()
+    shared = sum((Counter(own) & Counter(right)).values())
+    return (max(len(own), len(right)) - shared) / max(len(right), 1)
+
+
+def rouge_l(texts: Texts, references: References) -> float:
+    """ROUGE-L as COCO's captions are scored: the mean F of the longest common subsequence, from 0 to 1."""
+    from pycocoevalcap.rouge.rouge import Rouge
+
+    return captioned(Rouge().compute_score, texts, references)
+
+
+def cider(texts: Texts, references: References) -> float:
+    """CIDEr-D, Vedantam et al., 2015, with the document frequencies of the references themselves, from 0 to 10."""
+    from pycocoevalcap.cider.cider import Cider
+
+    return captioned(Cider().compute_score, texts, references)
+
+
+def captioned(score: Callable[..., tuple[float, Any]], texts: Texts, references: References) -> float:
+    """A score of pycocoevalcap over all rows."""
+    right = {number: [caption(text) for text in row] for number, row in enumerate(references)}
+    return float(score(right, {number: [caption(text)] for number, text in enumerate(texts)})[0])
+
+
+def nist(texts: Texts, references: References, order: int = 5) -> float:
+    r"""NIST, Doddington, 2002, equation 3: informative n-grams count for more.
+
+    An n-gram's information is :math:`\log_2` of the count of its first n - 1 words over its own, in all references. For
+    each n up to `order`, the information of the n-grams that a text shares with any of its references is divided by
+    the number of n-grams in the texts; their sum is reduced where texts are shorter than the mean reference. Tokens are
+    those of `words`.
+    """
+    pairs = [
+        (words(text), [words(reference) for reference in row]) for text, row in zip(texts, references, strict=True)
+    ]
+    total: Counter[tuple[str, ...]] = Counter()
+    for _, row in pairs:
+        for reference in row:
+            total[()] += len(reference)
+            for n in range(1, order + 1):
+                total.update(ngrams(reference, n))
+    precisions = []
+    for n in range(1, order + 1):
+        shared, possible = 0.0, 0
+        for text, row in pairs:
+            own, right = ngrams(text, n), Counter[tuple[str, ...]]()
+            for reference in row:
+                right |= ngrams(reference, n)
+            shared += sum(math.log2(total[gram[:-1]] / total[gram]) * count for gram, count in (own & right).items())
+            possible += sum(own.values())
+        precisions.append(shared / max(possible, 1))
+    length = sum(len(text) for text, _ in pairs)
+    mean_length = sum(sum(map(len, row)) / len(row) for _, row in pairs)
+    return sum(precisions) * brevity(length / mean_length)
+
+
+def ngrams(tokens: tuple[str, ...], n: int) -> Counter[tuple[str, ...]]:
+    """How often each run of `n` tokens occurs."""
+    return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
+
+
+def brevity(ratio: float) -> float:
+    """NIST's penalty: 1 for texts as long as their references, 0.5 for two thirds of that."""
+    if ratio <= 0:
+        return 0.0
+    return math.exp(math.log(0.5) * (math.log(min(ratio, 1.0)) / math.log(1.5)) ** 2)
+
+
+METRICS = {"bleu": bleu, "nist": nist, "rouge_l": rouge_l, "cider": cider, "ter": ter}

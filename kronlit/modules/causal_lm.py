@@ -1,0 +1,228 @@
+"""Texts written after a prompt, by a causal language model: Hu et al., LoRA, 2021, arXiv:2106.09685, section 5.4."""
+
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torchmetrics import Metric
+from transformers import AutoModelForCausalLM, LogitsProcessorList, PreTrainedModel
+
+from kronlit.data.tasks import Task
+from kronlit.generation_metrics import GenerationMetrics
+from kronlit.methods import Method
+from kronlit.modules.base import Batch
+from kronlit.modules.plm import load_model
+from kronlit.modules.repetition import NoRepeatInText
+from kronlit.modules.text import TextModule
+
+
+class CausalLM(TextModule):
+    """A frozen GPT-2 or its like that writes a text after a prompt.
+
+    The prompt is the row's context and the end-of-text token, the target a space, the reference and that token again;
+    the loss is the mean over target tokens, all as in LoRA's and AdaMix's code. Texts are written by the beam search of
+    Transformers, which ends when no beam can win any more, where that code goes on to the last token.
+
+    Args:
+        plm: hub id or local folder of the pre-trained language model.
+        method: what is added and trained.
+        task: what the rows are; the command line takes it from `data`.
+        lr: peak learning rate.
+        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
+        warmup: steps of linear warm-up; below 1, a share of all steps.
+        max_length: tokens of prompt and target together; of a prompt that leaves no room for `max_new_tokens`, the last
+            ones are kept, of a target the first.
+        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
+        consistency: weight of the divergence per target token between two passes of each batch, with dropout and
+            experts of their own; 100 in AdaMix, and for other methods R-Drop.
+        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
+            the same numbers in half the memory; or float32.
+        label_smoothing: share of the target that is spread over the vocabulary in training; 0.1 in LoRA and AdaMix on
+            E2E and WebNLG.
+        dropout: of the pre-trained model; 0 in LoRA's and AdaMix's code. By default what its config says.
+        validate_by: loss, or generation, which takes longer: in validation, too, texts are written and scored, and the
+            task's first metric selects the checkpoint. Testing always does so.
+        num_beams: beams of the search; 1 is greedy.
+        length_penalty: the search divides a beam's log-probability by its length to this power.
+        no_repeat_ngram_size: no run of so many tokens comes twice in a text; 0 allows all.
+        max_new_tokens: greatest length of a text.
+    """
+
+    def __init__(
+        self,
+        plm: str,
+        method: Method,
+        task: Task,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        warmup: float = 0.0,
+        max_length: int = 512,
+        gradient_checkpointing: bool = False,
+        consistency: float = 0.0,
+        backbone_dtype: Literal["auto", "float32"] = "auto",
+        label_smoothing: float = 0.0,
+        dropout: float | None = None,
+        validate_by: Literal["loss", "generation"] = "loss",
+        num_beams: int = 10,
+        length_penalty: float = 0.8,
+        no_repeat_ngram_size: int = 4,
+        max_new_tokens: int = 64,
+    ) -> None:
+        super().__init__(
+            plm, method, task, lr, weight_decay, warmup, max_length, gradient_checkpointing, consistency, backbone_dtype
+        )
+        for name, share in (("label_smoothing", label_smoothing), ("dropout", dropout)):
+            if share is not None and not 0 <= share < 1:
+                raise ValueError(f"`model.{name}`={share} must be a share, from 0 to below 1.")
+        for name, number, least in (("num_beams", num_beams, 1), ("no_repeat_ngram_size", no_repeat_ngram_size, 0)):
+            if number < least:
+                raise ValueError(f"`model.{name}`={number} must be at least {least}.")
+        if not 1 <= max_new_tokens < max_length:
+            raise ValueError(
+                f"`model.max_new_tokens`={max_new_tokens} must lie between 1 and `model.max_length`={max_length}, "
+                "which has room for the prompt too."
+            )
+        self.label_smoothing = label_smoothing
+        self.dropout = dropout
+        self.validate_by = validate_by
+        self.num_beams = num_beams
+        self.length_penalty = length_penalty
+        self.no_repeat_ngram_size = no_repeat_ngram_size
+        self.max_new_tokens = max_new_tokens
+
+    def new_metrics(self) -> Metric:
+        return GenerationMetrics(self.task)
+
+    def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+        model, fresh = load_model(AutoModelForCausalLM, self.plm)
+        positions = getattr(model.config, "max_position_embeddings", None)
+        if positions is not None and self.max_length > positions:
+            raise ValueError(f"`model.max_length`={self.max_length} exceeds the {positions} positions of {self.plm!r}.")
+        for module in model.modules():
+            if self.dropout is not None and isinstance(module, nn.Dropout):
+                module.p = self.dropout
+        return model, fresh
+
+    # --- rows ---
+
+    @cached_property
+    def end(self) -> int:
+        """The end-of-text token."""
+        token: int | None = self.tokenizer.eos_token_id
+        if token is None:
+            raise ValueError(f"the tokenizer of `model.plm`={self.plm!r} has no end-of-text token.")
+        return token
+
+    @cached_property
+    def encoding_key(self) -> str:
+        return f"{super().encoding_key} {self.max_new_tokens} {self.end}"
+
+    def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        """Prompts as `input_ids`; `target_ids` has a list for each of a row's answers."""
+        room = self.max_length - self.max_new_tokens
+        prompts = [[*ids, self.end][-room:] for ids in self.tokenizer(self.sources(rows))["input_ids"]]
+        if "answers" not in rows:
+            return {"input_ids": prompts}
+        targets = [
+            [self._target(text)[: self.max_length - len(prompt)] for text in answers]
+            for prompt, answers in zip(prompts, rows["answers"], strict=True)
+        ]
+        longest = [max(map(len, answers), default=0) for answers in targets]
+        lengths = [len(prompt) + length for prompt, length in zip(prompts, longest, strict=True)]
+        return {"input_ids": prompts, "target_ids": targets, "length": lengths}
+
+    def _target(self, text: str) -> list[int]:
+        return [*self.tokenizer(f" {text}", add_special_tokens=False)["input_ids"], self.end]
+
+    def collate(self, rows: list[dict[str, Any]]) -> Batch:
+        """Prompts for generation, and each with each of its answers for the loss, all filled up on the left.
+
+        So all targets end in the last column. `owner` is the row of each answer, `(answers,)`.
+        """
+        batch: Batch = {"row": torch.tensor([row["row"] for row in rows])}
+        batch["prompt_ids"], batch["prompt_mask"] = self._padded([row["input_ids"] for row in rows])
+        pairs = [(number, ids) for number, row in enumerate(rows) for ids in row.get("target_ids") or []]
+        if "answers" in rows[0]:
+            batch["answers"] = [row["answers"] for row in rows]
+        if pairs:
+            batch["owner"] = torch.tensor([number for number, _ in pairs])
+            sequences = [[*rows[number]["input_ids"], *ids] for number, ids in pairs]
+            batch["input_ids"], batch["attention_mask"] = self._padded(sequences)
+            batch["target_ids"], _ = self._padded([ids for _, ids in pairs], -100)
+        return batch
+
+    def _padded(self, sequences: list[list[int]], fill: int | None = None) -> tuple[Tensor, Tensor]:
+        """Tokens filled up on the left, and where they are, both `(n, tokens)`."""
+        fill = self.end if fill is None else fill
+        ids, mask = (
+            nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value, padding_side="left")
+            for tensors, value in (
+                ([torch.tensor(ids) for ids in sequences], fill),
+                ([torch.ones(len(ids), dtype=torch.long) for ids in sequences], 0),
+            )
+        )
+        return ids, mask
+
+    # --- losses ---
+
+    def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        target = batch["target_ids"]
+        there = target >= 0
+        log_probabilities = self._logits(batch["input_ids"], batch["attention_mask"], target)[there].log_softmax(-1)
+        smooth = self.label_smoothing
+        losses = F.nll_loss(log_probabilities, target[there], reduction="none")
+        return (1 - smooth) * losses - smooth * log_probabilities.mean(-1), log_probabilities
+
+    def _logits(self, input_ids: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
+        """Those of each target token, `(n, tokens, vocabulary)`."""
+        assert self.model is not None
+        logits: Tensor = self.model(
+            input_ids=input_ids,
+            attention_mask=attention_mask,
+            position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+            use_cache=False,
+            logits_to_keep=target_ids.shape[1] + 1,
+        ).logits
+        return logits[:, :-1].float()
+
+    def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Sum of the cross-entropy of all target tokens of each row, and how many these are, both `(n,)`."""
+        loss = torch.zeros(len(batch["row"]), dtype=torch.float64, device=batch["row"].device)
+        tokens = torch.zeros_like(batch["row"])
+        # A row may have many answers: no more of them at once than there are rows.
+        for part in torch.arange(len(batch["owner"])).split(len(batch["row"])):
+            owner, target = batch["owner"][part], batch["target_ids"][part]
+            logits = self._logits(batch["input_ids"][part], batch["attention_mask"][part], target)
+            each = F.cross_entropy(logits.mT, target, ignore_index=-100, reduction="none")
+            loss.index_add_(0, owner, each.sum(-1).double())
+            tokens.index_add_(0, owner, (target >= 0).sum(-1))
+        return loss, tokens
+
+    def _score(self, metrics: nn.Module, batch: Batch) -> None:
+        assert isinstance(metrics, GenerationMetrics)
+        written = metrics is self.test_metrics or self.validate_by == "generation"
+        metrics.update(batch["row"], *self._losses(batch), batch["answers"], self.texts(batch) if written else None)
+
+    # --- generation ---
+
+    def texts(self, batch: Batch) -> list[str]:
+        assert self.model is not None
+        prompts: Tensor = batch["prompt_ids"]
+        processors = LogitsProcessorList()
+        if self.no_repeat_ngram_size:
+            processors.append(NoRepeatInText(self.no_repeat_ngram_size, prompts.shape[1]))
+        tokens = self.model.generate(
+            input_ids=prompts,
+            attention_mask=batch["prompt_mask"],
+            max_new_tokens=self.max_new_tokens,
+            num_beams=self.num_beams,
+            length_penalty=self.length_penalty,
+            do_sample=False,
+            eos_token_id=self.end,
+            pad_token_id=self.end,
+            logits_processor=processors,
+        )
+        texts = self.tokenizer.batch_decode(tokens[:, prompts.shape[1] :], skip_special_tokens=True)
+        return [text.split("\n\n")[0].strip() for text in texts]  # an empty line ends a text in LoRA's code

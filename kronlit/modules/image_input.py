@@ -1,0 +1,78 @@
+"""What a vision model reads of an image: size, crop, mean and standard deviation, as its own files say."""
+
+from functools import cached_property
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from transformers import AutoImageProcessor
+
+from kronlit.modules.plm import from_pretrained, load_config
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+
+
+class ImageInput:
+    """The image processor of a model (its preprocessor_config.json), by Pillow and NumPy: torchvision is not needed.
+
+    Args:
+        plm: hub id or local folder of the pre-trained vision model.
+
+    Raises:
+        ValueError: if the model has no such file, or one that gives images of different sizes.
+    """
+
+    def __init__(self, plm: str) -> None:
+        config = load_config(plm)
+        config = getattr(config, "vision_config", config)
+        channels = getattr(config, "num_channels", 3)
+        self.mode = {1: "L", 3: "RGB"}.get(channels, "")
+        self.processor = from_pretrained(AutoImageProcessor, plm, backend="pil")
+        size = self.processor.crop_size if self.flag("do_center_crop") else self.processor.size
+        if not self.mode or not (size and size["height"] and size["width"]):
+            raise ValueError(
+                f"`model.plm`={plm!r} reads images of {channels} channels and of size {dict(size or {})}; "
+                "`ImageClassification` gives 1 or 3 channels, and one height and width."
+            )
+        if self.flag("do_normalize") and len(self.processor.image_mean) != channels:
+            raise ValueError(
+                f"`model.plm`={plm!r} is damaged: config.json has {channels} channels, and `image_mean` in its "
+                f"preprocessor_config.json is {self.processor.image_mean}."
+            )
+        self.shape = (channels, size["height"], size["width"])
+
+    def flag(self, name: str) -> bool:
+        """Whether the processor does a step."""
+        return bool(getattr(self.processor, name, False))
+
+    @cached_property
+    def key(self) -> str:
+        """Changes when the same image is read otherwise."""
+        return repr((type(self.processor).__name__, self.mode, sorted(self.processor.to_dict().items(), key=str)))
+
+    def __call__(self, image: "Image", stretch: bool = False) -> np.ndarray:
+        """The pixels of an image of `mode`, `shape`, uint8.
+
+        Args:
+            image: of any size.
+            stretch: resize all of it to the model's height and width, instead of what the processor keeps of it.
+        """
+        _, height, width = self.shape
+        how: dict[str, Any] = {"size": {"height": height, "width": width}, "do_center_crop": False} if stretch else {}
+        pixels = self.processor(images=image, do_rescale=False, do_normalize=False, return_tensors="np", **how)
+        return pixels["pixel_values"][0]
+
+    def normalised(self, pixels: Tensor) -> Tensor:
+        """`pixel_values` of `pixels` `(n, channels, height, width)`, in float32, on their device."""
+        values = pixels.float()
+        if self.flag("do_rescale"):
+            values = values * self.processor.rescale_factor
+        if self.flag("do_normalize"):
+            values = (values - self._along_channels("image_mean", values)) / self._along_channels("image_std", values)
+        return values
+
+    def _along_channels(self, name: str, values: Tensor) -> Tensor:
+        numbers = torch.tensor(getattr(self.processor, name), dtype=torch.float32)
+        return numbers.reshape(-1, 1, 1).to(values.device, non_blocking=True)

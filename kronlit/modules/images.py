@@ -1,0 +1,97 @@
+"""Image classification on a vision Transformer."""
+
+import re
+from functools import cached_property
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+from transformers import AutoModelForImageClassification, PreTrainedModel
+
+from kronlit.data.tasks import Task
+from kronlit.methods import Method
+from kronlit.modules.base import Batch, FrozenPLM
+from kronlit.modules.image_input import ImageInput
+from kronlit.modules.plm import load_model
+
+UNUSED = re.compile(r"\.(post_layernorm|mask_token)\b.*(?<!theta)$")
+"""Names of parameters of CLIP and DINOv2 that are not on the way to the logits; of a random subspace, the scales."""
+
+
+class ImageClassification(FrozenPLM):
+    """A frozen vision Transformer (ViT, DeiT, DINOv2, CLIP's vision model) with a classification head.
+
+    The head of the files is kept if it has as many classes as the data; otherwise a new one is drawn and trained.
+
+    Args:
+        plm: hub id or local folder of the pre-trained vision model.
+        method: what is added and trained.
+        task: what the rows are; the command line takes it from `data`.
+        lr: peak learning rate.
+        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
+        warmup: steps of linear warm-up; below 1, a share of all steps.
+        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
+        consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
+            1 in AdaMix, and for other methods R-Drop.
+        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
+            the same numbers in half the memory; or float32.
+    """
+
+    def __init__(
+        self,
+        plm: str,
+        method: Method,
+        task: Task,
+        lr: float = 1e-3,
+        weight_decay: float = 0.0,
+        warmup: float = 0.0,
+        gradient_checkpointing: bool = False,
+        consistency: float = 0.0,
+        backbone_dtype: Literal["auto", "float32"] = "auto",
+    ) -> None:
+        super().__init__(
+            plm, method, task, lr, weight_decay, warmup, gradient_checkpointing, consistency, backbone_dtype
+        )
+        if task.columns != ("image",):
+            raise ValueError(f"`ImageClassification` goes with `--data Images`: {task.name} has no images.")
+
+    @cached_property
+    def reader(self) -> ImageInput:
+        """What the model reads of an image."""
+        return ImageInput(self.plm)
+
+    def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+        names = dict(enumerate(self.task.labels))
+        numbers = {name: number for number, name in names.items()}
+        return load_model(AutoModelForImageClassification, self.plm, id2label=names, label2id=numbers)
+
+    def configure_model(self) -> None:
+        if self.model is None:
+            super().configure_model()
+            for name, parameter in self.named_parameters():
+                # What no class depends on: trained, it would have no gradient, and processes would wait for one.
+                if UNUSED.search(name):
+                    parameter.requires_grad_(False)
+
+    def collate(self, rows: list[dict[str, Any]]) -> Batch:
+        """Rows of pixels as one batch; they stay bytes until they are on the model's device."""
+        batch: Batch = {name: torch.tensor([row[name] for row in rows]) for name in ("row", "label")}
+        pixels = bytearray().join(row["pixels"] for row in rows)
+        return batch | {"pixels": torch.frombuffer(pixels, dtype=torch.uint8).unflatten(0, (-1, *self.reader.shape))}
+
+    def forward(self, batch: Batch) -> Tensor:
+        """Logits, `(n, num_labels)`."""
+        assert self.model is not None
+        return self.model(pixel_values=self.reader.normalised(batch["pixels"])).logits.float()
+
+    def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        log_probabilities = self(batch).log_softmax(-1)
+        return F.nll_loss(log_probabilities, batch["label"], reduction="none"), log_probabilities
+
+    def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        logits = self(batch)
+        return logits.argmax(-1), F.cross_entropy(logits, batch["label"], reduction="none")
+
+    def scores(self, batch: Batch) -> Tensor:
+        return self(batch).softmax(-1)

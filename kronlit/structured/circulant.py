@@ -1,0 +1,116 @@
+"""Circulant and skew-circulant matrices: Sehanobish et al., SURM, 2024, arXiv:2406.17740."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kronlit.structured.base import StructuredLinear, compute_dtype, normal_then_zero_
+from kronlit.structured.convolution import Convolution, toeplitz
+
+
+class Circulant(StructuredLinear):
+    r"""A circulant matrix: each column is the one before it, moved down by one, the last number on top.
+
+    It has a first column :math:`c` of n numbers, n the larger width, and :math:`W_{ij} = c_{(i-j) \bmod n}`; a
+    rectangular :math:`W` is the leading block of the square one. With `hadamard`, :math:`c = a \odot b`, as in SURM's
+    code: twice the parameters for the same matrices. It is applied by FFT, which costs n log n, and between forward
+    and backward only the input is kept.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        hadamard: generate :math:`c` by the elementwise product of two vectors.
+        std: standard deviation of the normal initialisation.
+        zero_start: start :math:`c`, or :math:`b` where there is one, as zero.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    dense_below = 160
+    """Width under which one dense product is faster than the FFT: see `kronlit.structured.convolution`."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        hadamard: bool = False,
+        std: float = 0.02,
+        zero_start: bool = True,
+    ) -> None:
+        super().__init__(in_features, out_features)
+        self.std = std
+        self.zero_start = zero_start
+        n = max(in_features, out_features)
+        self.a = nn.Parameter(torch.empty(n))
+        self.b = nn.Parameter(torch.empty(n)) if hadamard else None
+        self.reset_parameters()
+
+    @property
+    def column(self) -> Tensor:
+        """The first column :math:`c`, `(n,)`."""
+        return self.a if self.b is None else self.a * self.b
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype, c = compute_dtype(x), self.column
+        if len(c) < self.dense_below:
+            around = torch.cat((c[len(c) - self.in_features + 1 :], c[: self.out_features]))
+            return F.linear(x.to(dtype), toeplitz(around, self.in_features).to(dtype))
+        return Convolution.apply(x.to(dtype), c, self.out_features, False)
+
+    def to_dense(self) -> Tensor:
+        c = self.column
+        i, j = rows_and_columns(self.out_features, self.in_features, c.device)
+        return c[(i - j) % len(c)]
+
+    def reset_parameters(self) -> None:
+        normal_then_zero_(self.a, self.a if self.b is None else self.b, self.std, self.zero_start)
+
+
+class SkewCirculant(StructuredLinear):
+    r"""A skew-circulant matrix: a circulant one, but with what returns on top of a column negated.
+
+    It has a first column :math:`c` of n numbers, n the larger width: :math:`W_{ij} = c_{i-j}` from the diagonal down
+    and :math:`-c_{n+i-j}` above it; a rectangular :math:`W` is the leading block of the square one. It is applied by
+    FFT, which costs n log n, and between forward and backward only the input is kept.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        std: standard deviation of the normal initialisation.
+        zero_start: start as zero.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    dense_below = 192
+    """As that of `Circulant`; a skew convolution does a little more around its FFT."""
+
+    def __init__(self, in_features: int, out_features: int, std: float = 0.02, zero_start: bool = True) -> None:
+        super().__init__(in_features, out_features)
+        self.std = std
+        self.zero_start = zero_start
+        self.column = nn.Parameter(torch.empty(max(in_features, out_features)))
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        dtype, c = compute_dtype(x), self.column
+        if len(c) < self.dense_below:
+            around = torch.cat((-c[len(c) - self.in_features + 1 :], c[: self.out_features]))
+            return F.linear(x.to(dtype), toeplitz(around, self.in_features).to(dtype))
+        return Convolution.apply(x.to(dtype), c, self.out_features, True)
+
+    def to_dense(self) -> Tensor:
+        c = self.column
+        i, j = rows_and_columns(self.out_features, self.in_features, c.device)
+        entries = c[(i - j) % len(c)]
+        return torch.where(i < j, -entries, entries)
+
+    def reset_parameters(self) -> None:
+        normal_then_zero_(self.column, self.column, self.std, self.zero_start)
+
+
+def rows_and_columns(rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
+    """The numbers of rows, `(rows, 1)`, and of columns, `(columns,)`."""
+    return torch.arange(rows, device=device).unsqueeze(-1), torch.arange(columns, device=device)

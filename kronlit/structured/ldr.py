@@ -1,0 +1,64 @@
+"""Matrices of low displacement rank: Sehanobish et al., SURM, 2024, arXiv:2406.17740."""
+
+import torch
+from torch import Tensor, nn
+
+from kronlit.structured.base import StructuredLinear, compute_dtype, normal_then_zero_
+from kronlit.structured.circulant import rows_and_columns
+from kronlit.structured.convolution import chained
+
+
+class LDR(StructuredLinear):
+    r"""A sum of products of circulant and skew-circulant matrices, :math:`W = \sum_{i=1}^r Z_1(g_i) Z_{-1}(h_i)`.
+
+    :math:`Z_1(g)` is the circulant and :math:`Z_{-1}(h)` the skew-circulant matrix with that first column, n the
+    larger width: `2 * rank * n` parameters. :math:`Z_1 W - W Z_{-1}` has the rank r, if the matrices are square, for
+    :math:`Z_f` the shift down by one with f on top of its last column. All Toeplitz matrices are among those of rank 2.
+    A rectangular :math:`W` is the leading block of the square one. Between forward and backward only the input is kept.
+
+    The :math:`h_i` start normal, the :math:`g_i` as zero.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        rank: the displacement rank r, the number of products, from 1 up.
+        std: standard deviation of the normal initialisation.
+        zero_start: start the circulant matrices as zero.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    dense_below = 192
+    """Width for each unit of rank under which a dense product is faster, see `kronlit.structured.convolution`."""
+
+    def __init__(
+        self, in_features: int, out_features: int, rank: int = 1, std: float = 0.02, zero_start: bool = True
+    ) -> None:
+        super().__init__(in_features, out_features)
+        n = max(in_features, out_features)
+        if rank < 1:
+            raise ValueError(f"`rank`={rank} must be at least 1.")
+        self.rank = rank
+        self.std = std
+        self.zero_start = zero_start
+        self.g = nn.Parameter(torch.empty(rank, n))
+        self.h = nn.Parameter(torch.empty(rank, n))
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        n = self.g.shape[-1]
+        return chained(x, self.h, self.g, n, self.out_features, True, self.dense_below, compute_dtype(x))
+
+    def to_dense(self) -> Tensor:
+        n = self.g.shape[-1]
+        i, j = rows_and_columns(n, n, self.g.device)
+        shift, sign = (i - j) % n, torch.where(i < j, -1, 1)
+        products = [g[shift] @ (sign * h[shift]) for g, h in zip(self.g, self.h, strict=True)]
+        return torch.stack(products).sum(0)[: self.out_features, : self.in_features]
+
+    def reset_parameters(self) -> None:
+        normal_then_zero_(self.h, self.g, self.std, self.zero_start)
+
+    def extra_repr(self) -> str:
+        return f"{super().extra_repr()}, rank={self.rank}"

@@ -1,0 +1,59 @@
+"""Structured matrices one above another, for linear modules that compute several projections at once."""
+
+from collections.abc import Callable, Mapping
+
+import torch
+from torch import Tensor, nn
+
+from kronlit.structured.base import StructuredLinear, compute_dtype
+
+
+class Stacked(StructuredLinear):
+    r"""Matrices on slices of the rows of :math:`W`, zero on the rows between them: :math:`W = [W_1; 0; W_3]`.
+
+    GPT-2 computes query, key and value in one product; with this a change of query and value alone is one matrix.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        matrix: makes each matrix from `(in_features, rows)`.
+        slices: the name of each matrix and its rows, which must not meet.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        matrix: Callable[[int, int], StructuredLinear],
+        slices: Mapping[str, slice],
+    ) -> None:
+        super().__init__(in_features, out_features)
+        self.slices = dict(slices)
+        rows = [row for part in self.slices.values() for row in range(out_features)[part]]
+        if not rows or len(set(rows)) < len(rows):
+            raise ValueError(f"`slices`={self.slices} must name rows of {out_features}, each of them once.")
+        for name, part in self.slices.items():
+            self.add_module(name, matrix(in_features, len(range(out_features)[part])))
+
+    def _parts(self) -> list[tuple[slice, nn.Module]]:
+        return [(part, self.get_submodule(name)) for name, part in self.slices.items()]
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = x.new_zeros((*x.shape[:-1], self.out_features), dtype=compute_dtype(x))
+        for part, matrix in self._parts():
+            y[..., part] = matrix(x)
+        return y
+
+    def to_dense(self) -> Tensor:
+        blocks = [(part, matrix.to_dense()) for part, matrix in self._parts()]  # type: ignore[operator]
+        dense = torch.zeros(self.out_features, self.in_features, dtype=blocks[0][1].dtype, device=blocks[0][1].device)
+        for part, block in blocks:
+            dense[part] = block
+        return dense
+
+    def reset_parameters(self) -> None:
+        for _, matrix in self._parts():
+            matrix.reset_parameters()  # type: ignore[operator]

@@ -1,0 +1,162 @@
+"""Toeplitz matrices: Sehanobish et al., SURM, 2024, arXiv:2406.17740."""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kronlit.structured.base import StructuredLinear, compute_dtype, normal_then_zero_
+from kronlit.structured.circulant import rows_and_columns
+from kronlit.structured.convolution import Convolution, chained, fast_length, toeplitz
+
+
+class Toeplitz(StructuredLinear):
+    r"""A Toeplitz matrix, constant along each diagonal: `in_features + out_features - 1` parameters, any shape.
+
+    The first column is a parameter, and so is the first row without its first number, which is the column's. It is
+    applied by the FFT of a circulant matrix that holds it, and between forward and backward only the input is kept.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        std: standard deviation of the normal initialisation.
+        zero_start: start as zero.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    dense_below = 256
+    """Width under which one dense product is faster than the FFT: see `kronlit.structured.convolution`."""
+
+    def __init__(self, in_features: int, out_features: int, std: float = 0.02, zero_start: bool = True) -> None:
+        super().__init__(in_features, out_features)
+        self.std = std
+        self.zero_start = zero_start
+        self.column = nn.Parameter(torch.empty(out_features))
+        self.row = nn.Parameter(torch.empty(in_features - 1))
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        return product(x, self.column, self.row, self.dense_below)
+
+    def to_dense(self) -> Tensor:
+        i, j = rows_and_columns(self.out_features, self.in_features, self.column.device)
+        return torch.cat((self.row.flip(0), self.column))[i - j + self.in_features - 1]
+
+    def reset_parameters(self) -> None:
+        for diagonals in (self.column, self.row):
+            normal_then_zero_(diagonals, diagonals, self.std, self.zero_start)
+
+
+class SymmetricToeplitz(StructuredLinear):
+    r"""A symmetric Toeplitz matrix, :math:`W_{ij} = t_{|i-j|}`, of n parameters, n the larger width.
+
+    A rectangular :math:`W` is the leading block of the square one. With `hadamard`, :math:`t = a \odot b`, as in the
+    adapter that SURM's code has by default: twice the parameters for the same matrices. It is applied as `Toeplitz` is.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        hadamard: generate :math:`t` by the elementwise product of two vectors.
+        std: standard deviation of the normal initialisation.
+        zero_start: start :math:`t`, or :math:`b` where there is one, as zero.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    dense_below = 256
+    """As that of `Toeplitz`."""
+
+    def __init__(
+        self,
+        in_features: int,
+        out_features: int,
+        hadamard: bool = False,
+        std: float = 0.02,
+        zero_start: bool = True,
+    ) -> None:
+        super().__init__(in_features, out_features)
+        self.std = std
+        self.zero_start = zero_start
+        n = max(in_features, out_features)
+        self.a = nn.Parameter(torch.empty(n))
+        self.b = nn.Parameter(torch.empty(n)) if hadamard else None
+        self.reset_parameters()
+
+    @property
+    def column(self) -> Tensor:
+        """The first column :math:`t` of the square matrix, `(n,)`."""
+        return self.a if self.b is None else self.a * self.b
+
+    def forward(self, x: Tensor) -> Tensor:
+        t = self.column
+        return product(x, t[: self.out_features], t[1 : self.in_features], self.dense_below)
+
+    def to_dense(self) -> Tensor:
+        i, j = rows_and_columns(self.out_features, self.in_features, self.column.device)
+        return self.column[(i - j).abs()]
+
+    def reset_parameters(self) -> None:
+        normal_then_zero_(self.a, self.a if self.b is None else self.b, self.std, self.zero_start)
+
+
+class ToeplitzProduct(StructuredLinear):
+    r"""The product of two symmetric Toeplitz matrices, :math:`W = T_b T_a`: 2n parameters, n the larger width.
+
+    SURM's Toeplitz method. A rectangular :math:`W` is the leading block of the product of the square ones. Between
+    forward and backward only the input is kept, not what lies between the two matrices.
+
+    Args:
+        in_features: width of the input.
+        out_features: width of the output.
+        std: standard deviation of the normal initialisation.
+        zero_start: start :math:`T_b` as zero.
+
+    Shape:
+        `(..., in_features)` to `(..., out_features)`.
+    """
+
+    dense_below = 512
+    """Width under which one dense product is faster than the FFT: see `kronlit.structured.convolution`."""
+
+    def __init__(self, in_features: int, out_features: int, std: float = 0.02, zero_start: bool = True) -> None:
+        super().__init__(in_features, out_features)
+        self.std = std
+        self.zero_start = zero_start
+        n = max(in_features, out_features)
+        self.a = nn.Parameter(torch.empty(n))
+        self.b = nn.Parameter(torch.empty(n))
+        self.reset_parameters()
+
+    def forward(self, x: Tensor) -> Tensor:
+        a = embedded(self.a, self.a[1 : self.in_features]).unsqueeze(0)
+        b = embedded(self.b[: self.out_features], self.b[1:]).unsqueeze(0)
+        return chained(x, a, b, len(self.a), self.out_features, False, self.dense_below, compute_dtype(x))
+
+    def to_dense(self) -> Tensor:
+        i, j = rows_and_columns(len(self.a), len(self.a), self.a.device)
+        distance = (i - j).abs()
+        return self.b[distance[: self.out_features]] @ self.a[distance[:, : self.in_features]]
+
+    def reset_parameters(self) -> None:
+        normal_then_zero_(self.a, self.b, self.std, self.zero_start)
+
+
+def product(x: Tensor, column: Tensor, row: Tensor, dense_below: int) -> Tensor:
+    """`Tx` for the Toeplitz matrix with the first column `column` and then the first row `row`."""
+    dtype = compute_dtype(x)
+    if max(len(column), len(row) + 1) < dense_below:
+        return F.linear(x.to(dtype), formed(column, row).to(dtype))
+    return Convolution.apply(x.to(dtype), embedded(column, row), len(column), False)
+
+
+def formed(column: Tensor, row: Tensor) -> Tensor:
+    """The Toeplitz matrix with the first column `column` and then the first row `row`."""
+    return toeplitz(torch.cat((row.flip(0), column)), len(row) + 1)
+
+
+def embedded(column: Tensor, row: Tensor) -> Tensor:
+    """The first column of a circulant matrix that has a Toeplitz one as its leading block."""
+    n = len(column) + len(row)
+    return torch.cat((column, column.new_zeros(fast_length(n) - n), row.flip(0)))
