@@ -10,6 +10,7 @@ COMMANDS = {
     "validate": "score a checkpoint on the validation rows",
     "test": "score a checkpoint on the test rows",
     "predict": "write the predictions of a checkpoint for the test rows or a file of one's own",
+    "study": "run tasks x methods x seeds and make one table of them; `study report DIR` writes it up",
 }
 
 HELP = f"""usage: kronlit COMMAND --config FILE.yaml [--config MORE.yaml ...] [--KEY VALUE ...]
@@ -21,6 +22,7 @@ commands:
 
 start with
   kronlit fit --config configs/quickstart.yaml
+  kronlit study --config configs/studies/quickstart.yaml
 everything that can be set, and every method with its options
   kronlit fit --help
   kronlit fit --model.help SequenceClassification
@@ -39,6 +41,10 @@ def main() -> None:
         hint = f"; did you mean {near[0]!r}?" if near else "."
         print(f"kronlit: {arguments[0]!r} is no command; there are {', '.join(COMMANDS)}{hint}", file=sys.stderr)
         sys.exit(2)
+    elif arguments[0] == "study":
+        from kronlit.studies import main as study
+
+        study(arguments[1:])
     else:
         from kronlit.cli import run
 

@@ -2,6 +2,7 @@
 
 import logging
 import sys
+import time
 import warnings
 from pathlib import Path
 from typing import Any, NoReturn
@@ -22,6 +23,8 @@ from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.predictions import PredictionWriter
 from kronlit.run_directory import found_checkpoint, loggers, new_version
+from kronlit.run_summary import write_summary
+from kronlit.scored_rows import ScoredRows
 
 TRAINER_DEFAULTS = {
     "enable_model_summary": False,  # the table of what is trained stands in its place
@@ -64,6 +67,13 @@ class CLI(LightningCLI):
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
         parser.add_argument(
+            "--scored_rows",
+            type=bool,
+            default=False,
+            help="Write row, prediction and target of all that test (or the command validate) scores as a CSV file in "
+            "the run's folder, for tests of significance over examples.",
+        )
+        parser.add_argument(
             "--predictions",
             type=str | None,
             help="Where predict writes, .jsonl or .csv; by default in the run's folder.",
@@ -94,6 +104,8 @@ class CLI(LightningCLI):
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
             callbacks.append(PredictionWriter(Path(path)))
+        if config.scored_rows and self.log_dir is not None:
+            callbacks.append(ScoredRows(self.log_dir))
         plugins = trainer.plugins or []
         trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
@@ -114,6 +126,7 @@ class CLI(LightningCLI):
         return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path}
 
     def before_fit(self) -> None:
+        self.started = time.perf_counter()
         if self.config_init.fit.test_after_fit:
             self.datamodule.check_labels("test")  # now, not after the training
 
@@ -125,6 +138,9 @@ class CLI(LightningCLI):
                     "no validation was run, so there is no best checkpoint: testing the last weights."
                 )
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None)
+        if self.log_dir is not None:
+            seconds = time.perf_counter() - self.started
+            write_summary(self.log_dir, self.model, self.config_init.fit.best_checkpoint, seconds)
         rank_zero_only(print)(f"run directory: {self.log_dir}")
 
 

@@ -9,7 +9,6 @@ from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser
-from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 
 def fail(message: str) -> NoReturn:
@@ -34,7 +33,7 @@ def mistake(error: BaseException) -> str | None:
             return found[1]
         if module == "torch._utils" and (found := IN_A_WORKER.search(str(chain))):
             return found[1]
-        if isinstance(chain, LIGHTNING_CHECKS) and module.startswith(("lightning.pytorch", "lightning.fabric")):
+        if module.startswith(("lightning.pytorch", "lightning.fabric")) and checks_arguments(chain):
             return f"`trainer`: {chain}"
         if isinstance(chain, UnicodeDecodeError) and config_files():
             return f"`config`={', '.join(config_files())} is not UTF-8 text: {chain}."
@@ -42,12 +41,17 @@ def mistake(error: BaseException) -> str | None:
     return None
 
 
+def checks_arguments(error: BaseException) -> bool:
+    """Whether Lightning raises errors like `error` when it checks arguments."""
+    from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: `study` needs no torch
+
+    return isinstance(error, (MisconfigurationException, ValueError, TypeError))
+
+
 IN_A_WORKER = re.compile(
     r'File "[^"]*/kronlit/[^"]*", line \d+, in \w+\n\s*raise ValueError\(.*\nValueError: (.*)\Z', re.DOTALL
 )
 """The text of an error that kronlit raised in a worker of a data loader, and its message."""
-
-LIGHTNING_CHECKS = (MisconfigurationException, ValueError, TypeError)
 
 
 def raised_in(error: BaseException) -> str:

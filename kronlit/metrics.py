@@ -58,18 +58,24 @@ class TaskMetrics(Metric):
         self.group.append(row if group is None else group)
 
     def compute(self) -> dict[str, Tensor]:
-        rows = cat(self.row)
-        order = torch.argsort(rows, stable=True)
-        rows = rows[order]
-        once = torch.ones_like(rows, dtype=torch.bool)
-        once[1:] = rows[1:] != rows[:-1]
-        kept = order[once]
-        prediction, target, loss, group = (
-            cat(state)[kept] for state in (self.prediction, self.target, self.loss, self.group)
-        )
+        rows = self._once()
+        prediction, target, group = rows["prediction"], rows["target"], rows["group"]
         values = {name: METRICS[name](prediction, target, self.task, group) for name in self.task.metrics}
         score = torch.stack(list(values.values())).mean()
-        return values | {"score": score, "loss": loss.mean()}
+        return values | {"score": score, "loss": rows["loss"].mean()}
+
+    def scored_rows(self) -> dict[str, Tensor]:
+        """What was added on all processes since the last reset, each row once and in the rows' order."""
+        with self.sync_context():
+            return self._once()
+
+    def _once(self) -> dict[str, Tensor]:
+        rows = cat(self.row)
+        order = torch.argsort(rows, stable=True)
+        once = torch.ones_like(rows, dtype=torch.bool)
+        once[1:] = rows[order][1:] != rows[order][:-1]
+        kept = order[once]
+        return {name: cat(getattr(self, name))[kept] for name in ("row", "prediction", "target", "loss", "group")}
 
 
 def cat(state: list[Tensor] | Tensor) -> Tensor:

@@ -59,7 +59,8 @@ def last_values(run_dir):
 
 
 def test_fit_leaves_everything_and_the_others_use_it(kronlit, config, tmp_path):
-    code, out, _ = kronlit("fit", "--config", config, "--test_after_fit", "true", "--trainer.log_every_n_steps", "1")
+    words = ["--test_after_fit", "true", "--scored_rows", "true", "--trainer.log_every_n_steps", "1"]
+    code, out, _ = kronlit("fit", "--config", config, *words)
     assert code == 0
     assert "all, over a model of" in out
     run = tmp_path / "runs/small/version_0"
@@ -69,13 +70,30 @@ def test_fit_leaves_everything_and_the_others_use_it(kronlit, config, tmp_path):
     values = last_values(run)
     assert {"train/loss", "train/lr", "val/accuracy", "val/loss", "val/score", "test/accuracy"} <= values.keys()
 
+    summary = json.loads((run / "summary.json").read_text())
+    assert summary["scores"]["test/accuracy"] == values["test/accuracy"]
+    assert f"{summary['trained_parameters']:,}" in out.split("all, over a model of")[1].splitlines()[0]
+    assert summary["per_cent"] == pytest.approx(100 * summary["trained_parameters"] / summary["parameters"])
+    assert summary["adapter_bytes"] == 4 * summary["trained_parameters"]
+    assert 0 < summary["seconds_per_epoch"] < summary["seconds"]
+    assert summary["peak_memory_bytes"] > 100_000_000
+    assert summary["versions"]["torch"] == torch.__version__
+
+    with (run / "test_rows.csv").open(newline="") as file:
+        rows = list(csv.DictReader(file))
+    assert [int(row["row"]) for row in rows] == list(range(len(rows)))
+    right = [float(row["prediction"]) == float(row["target"]) for row in rows]
+    assert sum(right) / len(right) == pytest.approx(values["test/accuracy"])
+
     # The saved config.yaml is complete: with it alone, the best checkpoint scores what it scored.
     code, _, _ = kronlit("test", "--config", run / "config.yaml", "--run_dir", "runs/small", "--ckpt_path", "best")
     assert code == 0
     assert last_values(tmp_path / "runs/small/version_1")["test/accuracy"] == values["test/accuracy"]
 
-    code, _, _ = kronlit("validate", "--config", config, "--ckpt_path", run / "checkpoints/last.ckpt")
+    words = ["--ckpt_path", run / "checkpoints/last.ckpt", "--scored_rows", "true"]
+    code, _, _ = kronlit("validate", "--config", config, *words)
     assert code == 0
+    assert {path.name for path in run.parent.rglob("*_rows.csv")} == {"test_rows.csv", "val_rows.csv"}
     assert last_values(tmp_path / "runs/small/version_2")["val/loss"] == pytest.approx(values["val/loss"], rel=1e-5)
 
     size = (run / "checkpoints/last.ckpt").stat().st_size
@@ -351,7 +369,8 @@ def test_a_fault_of_ours_keeps_its_traceback(kronlit, config, monkeypatch):
 def test_a_command_that_there_is_not_is_named(kronlit):
     code, _, err = kronlit("fti")
     assert code == 2
-    assert err.strip() == "kronlit: 'fti' is no command; there are fit, validate, test, predict; did you mean 'fit'?"
+    there = "fit, validate, test, predict, study"
+    assert err.strip() == f"kronlit: 'fti' is no command; there are {there}; did you mean 'fit'?"
 
 
 def test_the_version_is_the_packages(kronlit):

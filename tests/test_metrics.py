@@ -1,5 +1,7 @@
 """Every metric against scikit-learn or scipy, however the rows are spread."""
 
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
@@ -8,6 +10,7 @@ from sklearn import metrics as sk
 
 from kronlit.data.tasks import GLUE_TASKS, Task
 from kronlit.metrics import TaskMetrics
+from kronlit.scored_rows import ScoredRows
 
 RNG = np.random.default_rng(0)
 
@@ -136,3 +139,26 @@ def test_a_task_of_ones_own_needs_no_table():
     task = Task("toxic", ("comment",), ("no", "yes"), ("f1",))
     prediction, target = both(2)
     assert computed(task, prediction, target)["score"] == pytest.approx(sk.f1_score(target, prediction))
+
+
+def test_scored_rows_are_each_there_once_and_in_order():
+    metrics = TaskMetrics(GLUE_TASKS["rte"])
+    for rows in ([3, 0, 2], [2, 1, 3]):  # two of them seen twice
+        rows = torch.tensor(rows)
+        metrics.update(rows, rows % 2, rows // 2, rows * 0.5, rows + 10)
+    found = {name: values.tolist() for name, values in metrics.scored_rows().items()}
+    assert found == {
+        "row": [0, 1, 2, 3],
+        "prediction": [0, 1, 0, 1],
+        "target": [0, 0, 1, 1],
+        "loss": [0, 0.5, 1, 1.5],
+        "group": [10, 11, 12, 13],
+    }
+    assert metrics.compute()["accuracy"] == 0.5  # they are still there
+
+
+def test_scored_rows_are_refused_where_texts_are_scored_together(tmp_path):
+    module = SimpleNamespace(test_metrics=None, task=SimpleNamespace(name="e2e"))
+    with pytest.raises(ValueError, match=r"`scored_rows`=true: 'e2e' is scored on all its texts together"):
+        ScoredRows(tmp_path).setup(None, module, "test")
+    ScoredRows(tmp_path).setup(None, SimpleNamespace(test_metrics=TaskMetrics(GLUE_TASKS["rte"])), "test")

@@ -1,0 +1,110 @@
+"""The commands `kronlit study` and `kronlit study report`."""
+
+import os
+import shlex
+import sys
+from dataclasses import fields
+from pathlib import Path
+from typing import Any, NoReturn
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+from kronlit.errors import explained, fail, mistake
+from kronlit.studies.execute import execute
+from kronlit.studies.plan import plan
+from kronlit.studies.process import command
+from kronlit.studies.render import markdown
+from kronlit.studies.report import report
+from kronlit.studies.sheets import every
+from kronlit.studies.study import Published, Study
+from kronlit.studies.table import table
+
+
+class StudyParser(ArgumentParser):
+    """A parser whose errors are one line and exit code 2, and that takes no abbreviations."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        fail(explained(message, self, {}))
+
+
+def main(words: list[str]) -> None:
+    """Run the words after `kronlit study`."""
+    try:
+        if words[:1] == ["report"]:
+            print(reported(words[1:]), end="")
+        else:
+            run(words)
+    except Exception as error:
+        if message := mistake(error):
+            fail(message)
+        raise
+
+
+def study_parser() -> ArgumentParser:
+    """The parser of a study's YAML, and of what says how to run it."""
+    description = (
+        "Run tasks x methods x a grid x seeds, each a `kronlit fit`. The same command goes on after a kill. "
+        "`kronlit study report DIR` writes the report."
+    )
+    parser = StudyParser(prog="kronlit study", description=description)
+    parser.add_argument("--config", action=ActionConfigFile, help="A study, as in configs/studies.")
+    parser.add_class_arguments(Study)
+    add = parser.add_argument
+    add("--dir", type=str | None, help="The study's folder; by default runs/studies/ and the config's name.")
+    add("--processes", type=int, default=1, help="Runs at once; they share the cores.")
+    add("--gpus", type=list[int] | None, help="Devices to share out, one a run; by default the trainer takes its own.")
+    add("--retry_failed", type=bool, default=False, help="Run what failed before again, from its last checkpoint.")
+    add("--dry_run", type=bool, default=False, help="Print the commands and run none.")
+    return parser
+
+
+def run(words: list[str]) -> None:
+    """Run a study, then print its scores; exit code 1 if a run failed."""
+    parser = study_parser()
+    config = parser.parse_args(words)
+    study = made(config)
+    root = Path(
+        config.dir or Path("runs", "studies", "-".join(Path(str(c)).stem for c in config.config or ["unnamed"]))
+    )
+    if config.processes < 1:
+        raise ValueError(f"`processes`={config.processes} must be at least 1.")
+    if config.dry_run:
+        for one in plan(study):
+            one.config_hash()  # reads the files it names
+            print(shlex.join(command(one, root)))
+        return
+    try:
+        results = execute(study, root, config.processes, config.gpus, config.retry_failed)
+    except KeyboardInterrupt:
+        print("kronlit: stopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(130)
+    print(markdown(root.name, every(study, table(study, root), [], None, "sample", None, str(root))))
+    print(f"kronlit study report {shlex.quote(str(root))}  # the same with tests of significance and plots")
+    if bad := sum(result.status == "failed" for result in results):
+        print(f"kronlit: {bad} runs failed; --retry_failed true runs them again.", file=sys.stderr)
+        sys.exit(1)
+
+
+def made(config: Namespace) -> Study:
+    """The study that a parsed command line describes."""
+    values = {field.name: config[field.name] for field in fields(Study)}
+    if config.published is not None:
+        values["published"] = Published(config.published.source, config.published.scores)
+    return Study(**values)
+
+
+def reported(words: list[str]) -> str:
+    """Write the report of the study in the folder that the words name, and give its Markdown."""
+    parser = StudyParser(prog="kronlit study report", description="Write the report of a study to DIR/report.")
+    parser.add_argument("dir", type=str, metavar="DIR", help="The study's folder.")
+    parser.add_function_arguments(report, skip={"study", "root"})
+    config = parser.parse_args(words)
+    root = Path(config.dir)
+    if not (root / "study.yaml").is_file():
+        raise ValueError(f"`dir`={config.dir!r} is no folder of a study: it has no study.yaml.")
+    reader = study_parser()
+    study = made(reader.parse_args(["--config", os.fspath(root / "study.yaml")]))
+    return report(study, root, config.format, config.baseline, config.metric, config.std, config.plots)

@@ -1,0 +1,121 @@
+"""Running a study: what is done stays, what was cut short goes on, what fails is recorded."""
+
+import json
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import yaml
+
+from kronlit.studies.lock import locked
+from kronlit.studies.plan import Run, plan
+from kronlit.studies.process import Started, environment, revision
+from kronlit.studies.progress import StudyProgress
+from kronlit.studies.result import Result, write_whole
+from kronlit.studies.settle import settled
+from kronlit.studies.study import Study
+
+POLL = 0.2
+"""Seconds between looks at the processes."""
+PATIENCE = 15.0
+"""Seconds that a process has to end when the study is stopped."""
+
+
+def execute(
+    study: Study, root: Path, processes: int = 1, gpus: list[int] | None = None, retry_failed: bool = False
+) -> list[Result]:
+    """Run all of a study that is not done, and give all results.
+
+    Raises:
+        ValueError: if another study holds the folder, or a config file cannot be read.
+        KeyboardInterrupt: after SIGINT or SIGTERM, when all processes have ended.
+    """
+    runs = plan(study)
+    with locked(root) as lock, stopped_by_sigterm():
+        write_whole(root / "study.yaml", yaml.safe_dump(json.loads(json.dumps(asdict(study))), sort_keys=False))
+        results = [settled(root / run.folder, run.config_hash()) for run in runs]
+        again = ("running", "failed") if retry_failed else ("running",)
+        waiting = [run for run, result in zip(runs, results, strict=True) if not result or result.status in again]
+        done = [result for result in results if result and result.status not in again]
+        print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before; {root}", flush=True)
+        with StudyProgress(len(runs), processes) as progress:
+            run_all(study, root, waiting, done, progress, Slots(processes, gpus, lock))
+    return done
+
+
+class Slots:
+    """Places for so many processes at once.
+
+    Args:
+        processes: how many.
+        gpus: devices to share out among them.
+        lock: an open file for the processes to inherit.
+    """
+
+    def __init__(self, processes: int, gpus: list[int] | None, lock: int) -> None:
+        self.environments = [environment(processes, gpus, slot) for slot in range(processes)]
+        self.lock = lock
+        self.revision = revision()
+        self.taken: dict[int, tuple[Started, float]] = {}
+
+    def start(self, run: Run, root: Path) -> None:
+        """Start a run in the first free place."""
+        slot = next(slot for slot in range(len(self.environments)) if slot not in self.taken)
+        started = Started(run, root, self.environments[slot], self.lock, self.revision)
+        self.taken[slot] = (started, time.monotonic())
+
+    @property
+    def full(self) -> bool:
+        """Whether no place is free."""
+        return len(self.taken) == len(self.environments)
+
+    def ended(self) -> Iterator[tuple[Run, Result]]:
+        """The runs whose processes have ended since the last call, recorded."""
+        for slot, (started, _) in list(self.taken.items()):
+            if result := started.ended():
+                del self.taken[slot]
+                yield started.run, result
+
+    def stop(self) -> None:
+        """End all processes."""
+        for started, _ in self.taken.values():
+            started.process.terminate()
+        end = time.monotonic() + PATIENCE
+        for started, _ in self.taken.values():
+            started.stop(max(0.0, end - time.monotonic()))
+
+
+def run_all(
+    study: Study, root: Path, waiting: list[Run], done: list[Result], progress: StudyProgress, slots: Slots
+) -> None:
+    """Run what waits; `done` grows as runs end, well or not."""
+    waiting = list(waiting)
+    try:
+        while waiting or slots.taken:
+            while waiting and not slots.full:
+                slots.start(waiting.pop(0), root)
+            for run, result in slots.ended():
+                done.append(result)
+                progress.say(run, result, study.metric_of(run.task))
+            now = time.monotonic()
+            progress.update(done, waiting, [(started.run, now - since) for started, since in slots.taken.values()])
+            time.sleep(POLL)
+    finally:
+        slots.stop()
+
+
+@contextmanager
+def stopped_by_sigterm() -> Iterator[None]:
+    """Take SIGTERM, as a scheduler sends it, for Ctrl-C."""
+
+    def interrupt(number: int, frame: object) -> None:
+        raise KeyboardInterrupt
+
+    before = signal.signal(signal.SIGTERM, interrupt)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

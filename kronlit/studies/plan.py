@@ -1,0 +1,142 @@
+"""From a study to its runs: the words of each command, its folder, and what tells it from any other."""
+
+import hashlib
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kronlit.studies.study import Options, Setting, Study
+
+
+@dataclass(frozen=True)
+class Run:
+    """One training of a study.
+
+    Args:
+        task: its name.
+        method: its name.
+        seed: its number.
+        point: the options that the grid gives it.
+        words: of its command, after `kronlit fit`.
+        folder: where it writes, within the study's.
+    """
+
+    task: str
+    method: str
+    seed: int
+    point: Options
+    words: tuple[str, ...]
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """What a person reads."""
+        return " · ".join([self.task, row_name(self.method, self.point), f"seed {self.seed}"])
+
+    def config_hash(self) -> str:
+        """Sixteen digits of all that is set: the options, and what the config files say, wherever they lie.
+
+        Raises:
+            ValueError: if a file cannot be read.
+        """
+        parts: list[Any] = []
+        files = {i for i, word in enumerate(self.words) if i and self.words[i - 1] == "--config"}
+        for i, word in enumerate(self.words):
+            parts.append(config_content(word) if i in files else word)
+        return hashlib.sha256(json.dumps(parts, default=str).encode()).hexdigest()[:16]
+
+
+def config_content(path: str) -> Any:
+    """What a config file says; its comments do not count."""
+    try:
+        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"the study names {path!r}, which cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"the study names {path!r}, which is no YAML: {error}.") from error
+
+
+def plan(study: Study) -> list[Run]:
+    """All runs of a study, seed after seed, so that one that is cut short has whole rows.
+
+    Raises:
+        ValueError: if two would write to one folder.
+    """
+    runs = [
+        run(study, task, method, point, seed)
+        for seed in study.seeds
+        for task in study.tasks
+        for method in study.methods
+        for point in points(study.grid_of(method))
+    ]
+    seen: dict[Path, Run] = {}
+    for one in runs:
+        if one.folder in seen:
+            raise ValueError(
+                f"{one.name!r} and {seen[one.folder].name!r} would both write to {str(one.folder)!r}: name them apart "
+                "by more than punctuation."
+            )
+        seen[one.folder] = one
+    return runs
+
+
+def run(study: Study, task: str, method: str, point: Options, seed: int) -> Run:
+    """One run, with its command put together."""
+    settings = [
+        *study.configs,
+        study.options,
+        study.tasks[task] if isinstance(study.tasks, dict) else [],
+        study.methods[method] if isinstance(study.methods, dict) else [],
+        study.cells.get(method, {}).get(task, []),
+        point,
+        dict.fromkeys(study.seed_sets, seed),
+    ]
+    names = {"{task}": task, "{method}": method, "{seed}": str(seed)}
+    given = tuple(filled(word, names) for setting in settings for word in words(setting))
+    parts = [slug(task), slug(method), *([slug(point_name(point))] if point else []), f"seed-{seed}"]
+    return Run(task, method, seed, point, given, Path(*parts))
+
+
+def points(grid: dict[str, list[Any]]) -> list[Options]:
+    """All points of a grid; of an empty one, the one that sets nothing."""
+    return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
+
+
+def words(setting: Setting) -> Iterator[str]:
+    """The words that a setting adds to a command."""
+    if isinstance(setting, str):
+        yield from ("--config", setting)
+    elif isinstance(setting, dict):
+        for option, value in setting.items():
+            yield from (f"--{option}", value if isinstance(value, str) else json.dumps(value))
+    else:
+        for part in setting:
+            yield from words(part)
+
+
+def filled(word: str, names: dict[str, str]) -> str:
+    """A word with the run's own names in it; other braces stay."""
+    for name, value in names.items():
+        word = word.replace(name, value)
+    return word
+
+
+def point_name(point: Options) -> str:
+    """A point of a grid in few words: the last part of each option's name, and its value."""
+    return ", ".join(f"{option.split('.')[-1]}={value}" for option, value in point.items())
+
+
+def row_name(method: str, point: Options) -> str:
+    """A method at a point of its grid."""
+    return f"{method} ({point_name(point)})" if point else method
+
+
+def slug(name: str) -> str:
+    """A name as that of a folder."""
+    return re.sub(r"[^\w.=+^-]+", "_", name).strip("._") or "_"

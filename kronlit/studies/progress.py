@@ -1,0 +1,82 @@
+"""How far a study is, and how long it may still take."""
+
+import datetime
+from collections.abc import Sequence
+from types import TracebackType
+
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+
+from kronlit.studies.plan import Run
+from kronlit.studies.result import Result
+
+
+class StudyProgress:
+    """A bar with an estimate of the time left, and a line for each run that ends; without a terminal, the lines alone.
+
+    Args:
+        runs: of the study.
+        processes: runs at once.
+    """
+
+    def __init__(self, runs: int, processes: int) -> None:
+        self.processes = processes
+        columns = (
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TextColumn("{task.fields[left]}"),
+        )
+        self.bar = Progress(*columns)
+        self.bar.disable = not self.bar.console.is_terminal
+        self.line = self.bar.add_task("runs", total=runs, left="")
+
+    def __enter__(self) -> "StudyProgress":
+        self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.bar.stop()
+
+    def update(self, done: Sequence[Result], waiting: Sequence[Run], running: Sequence[tuple[Run, float]]) -> None:
+        """Show how many are done, and the estimate.
+
+        Args:
+            done: what has ended, of now and before.
+            waiting: what has not begun.
+            running: what runs, and for how many seconds.
+        """
+        left = seconds_left(done, waiting, running, self.processes)
+        text = "" if left is None else f"about {datetime.timedelta(seconds=round(left))} left"
+        self.bar.update(self.line, completed=len(done), left=text, description=f"{len(running)} running")
+
+    def say(self, run: Run, result: Result, metric: str) -> None:
+        """One line on a run that has ended."""
+        text = f"{result.status:7}{run.name}"
+        if result.status == "failed":
+            text += f" · exit code {result.exit_code} · {result.error}"
+        elif metric in result.scores:
+            text += f" · {metric} {100 * result.scores[metric]:.2f}"
+        self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def seconds_left(
+    done: Sequence[Result], waiting: Sequence[Run], running: Sequence[tuple[Run, float]], processes: int
+) -> float | None:
+    """An estimate, by the mean time of what is done of the same task, else of all; `None` while nothing is done."""
+    taken: dict[str, list[float]] = {}
+    for result in done:
+        if result.status == "done":
+            taken.setdefault(result.task, []).append(result.seconds)
+    everything = [seconds for each in taken.values() for seconds in each]
+    if not everything:
+        return None
+
+    def expected(run: Run) -> float:
+        values = taken.get(run.task, everything)
+        return sum(values) / len(values)
+
+    work = sum(map(expected, waiting)) + sum(max(0.0, expected(run) - seconds) for run, seconds in running)
+    return work / processes

@@ -1,0 +1,106 @@
+"""What a study is: tasks x methods x a grid x seeds, each a run of `kronlit fit`."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from kronlit.errors import nearest
+
+Options = dict[str, Any]
+Setting = str | Options | list[str | Options]
+"""A config file, options by name, or a list of both of which later ones win."""
+
+Selection = Literal["none", "per_seed", "per_method"]
+
+
+@dataclass(frozen=True)
+class Published:
+    """What a paper printed, to stand beside what was measured.
+
+    Args:
+        source: paper and table, as it is to be printed.
+        scores: by method, then task: per cent, or `[mean, standard deviation]`.
+    """
+
+    source: str
+    scores: dict[str, dict[str, float | tuple[float, float]]] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Many runs of `kronlit fit`, and which of them count.
+
+    A run's command is put together in this order, later ones winning: `configs`, `options`, its task, its method,
+    their cell, its point of the grid, its seed. In all of them `{task}`, `{method}` and `{seed}` stand for the run's
+    own.
+
+    Args:
+        methods: names, or by name a config file, options of `kronlit fit`, or a list of both.
+        tasks: names, or by name a config file, options, or a list of both.
+        configs: config files of every run.
+        options: options of every run.
+        cells: by method, then task: what else is set there.
+        seeds: one run each.
+        seed_sets: the options that are given the seed.
+        grid: by option the values to try, all with all.
+        method_grid: by method a grid that is laid over `grid`.
+        select: which point of the grid counts: none selects none, each is a row of its own; per_seed takes the best for
+            each seed (LM-BFF); per_method the best on average over the seeds.
+        select_by: the score that selects; one of validation.
+        select_mode: whether the greatest or the least of it is best.
+        metric: the score that is reported, or by task, where `test/score` stands for those that are left out.
+        published: a paper's numbers for the same methods and tasks.
+    """
+
+    methods: dict[str, Setting] | list[str]
+    tasks: dict[str, Setting] | list[str]
+    configs: list[str] = field(default_factory=list)
+    options: Options = field(default_factory=dict)
+    cells: dict[str, dict[str, Setting]] = field(default_factory=dict)
+    seeds: list[int] = field(default_factory=lambda: [1, 2, 3])
+    seed_sets: list[str] = field(default_factory=lambda: ["seed_everything"])
+    grid: dict[str, list[Any]] = field(default_factory=dict)
+    method_grid: dict[str, dict[str, list[Any]]] = field(default_factory=dict)
+    select: Selection = "none"
+    select_by: str = "val/score"
+    select_mode: Literal["max", "min"] = "max"
+    metric: str | dict[str, str] = "test/score"
+    published: Published | None = None
+
+    def __post_init__(self) -> None:
+        for name in ("methods", "tasks", "seeds"):
+            values = list(getattr(self, name))
+            if not values or len(set(values)) < len(values):
+                raise ValueError(f"`{name}`={values} must hold one or more, each once.")
+        for grid in (self.grid, *self.method_grid.values()):
+            for option, values in grid.items():
+                if not values:
+                    raise ValueError(f"`grid`: {option!r} has no values; give one or more, or leave it out.")
+        if self.select != "none" and not self.select_by.startswith("val"):
+            raise ValueError(f"`select_by`={self.select_by!r} must be a score of validation, such as val/score.")
+        known("method_grid", self.method_grid, self.methods)
+        if isinstance(self.metric, dict):
+            known("metric", self.metric, self.tasks)
+        self._check_table("cells", self.cells)
+        if self.published:
+            self._check_table("published.scores", self.published.scores)
+
+    def _check_table(self, name: str, rows: Mapping[str, Mapping[str, object]]) -> None:
+        known(name, rows, self.methods)
+        for row in rows.values():
+            known(name, row, self.tasks)
+
+    def metric_of(self, task: str) -> str:
+        """The score that is reported for a task."""
+        return self.metric if isinstance(self.metric, str) else self.metric.get(task, "test/score")
+
+    def grid_of(self, method: str) -> dict[str, list[Any]]:
+        """By option the values to try with a method."""
+        return self.grid | self.method_grid.get(method, {})
+
+
+def known(argument: str, names: Iterable[str], there: Iterable[str]) -> None:
+    """Raise `ValueError` unless all `names` are `there`."""
+    for name in names:
+        if name not in there:
+            raise ValueError(f"`{argument}`: {name!r} is not in the study{nearest(name, there, everything=True)}")

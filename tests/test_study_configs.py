@@ -1,0 +1,144 @@
+"""Every study that is shipped: its command expands into the runs of the table that it names."""
+
+import shlex
+import sys
+from pathlib import Path
+from statistics import fmean
+
+import pytest
+import yaml
+
+from kronlit.__main__ import main
+
+ROOT = Path(__file__).parents[1]
+STUDIES = {path.stem: path for path in sorted((ROOT / "configs/studies").iterdir())}
+GLUE = ["cola", "rte", "mrpc", "sst2", "stsb", "mnli", "qnli", "qqp"]
+# By study: methods, tasks, seeds
+SIZES = {
+    "quickstart": (3, ["film reviews"], 3),
+    "krona_table_1": (9, GLUE, 3),
+    "compacter_table_1": (12, GLUE, 3),
+    "adamix_glue": (4, GLUE, 3),
+    "surm_glue": (9, GLUE, 3),
+}
+DEVELOPMENT_SETS = ("adamix_glue", "surm_glue")  # are what these tables are of
+every = pytest.mark.parametrize("name", SIZES)
+
+
+@pytest.fixture
+def printed(monkeypatch, capsys):
+    """What a command line prints, run where the configs lie."""
+    monkeypatch.chdir(ROOT)
+
+    def run(words):
+        monkeypatch.setattr(sys, "argv", list(words))
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        assert code == 0, captured.err
+        return captured.out
+
+    return run
+
+
+def header(name):
+    return [line for line in STUDIES[name].read_text().splitlines() if line.startswith("#")]
+
+
+@pytest.fixture
+def commands(printed):
+    """By task, method and seed, the words of a study's runs, from the command in its header."""
+
+    def expand(name):
+        line = next(line for line in header(name) if line.startswith("# kronlit study --config"))
+        words = shlex.split(line[1:])
+        assert words[3] == f"configs/studies/{name}.yaml"
+        lines = printed([*words, "--dry_run", "true"]).splitlines()
+        found = {}
+        for one in map(shlex.split, lines):
+            *_, task, method, seed = Path(one[one.index("--run_dir") + 1]).parts
+            found[task, method, int(seed.removeprefix("seed-"))] = one
+        assert len(found) == len(lines)
+        return found
+
+    return expand
+
+
+def test_every_study_is_under_test():
+    assert set(STUDIES) == set(SIZES)
+
+
+@pytest.mark.parametrize("name", STUDIES)
+def test_its_header_names_paper_and_row(name):
+    text = " ".join(header(name))
+    assert "arXiv:" in text
+    assert ", row " in text or "row by row" in text or "No row of a table" in text
+    assert len(STUDIES[name].read_text().splitlines()) <= 40
+
+
+@every
+def test_its_command_expands_into_all_runs(commands, name):
+    methods, tasks, seeds = SIZES[name]
+    found = commands(name)
+    assert len(found) == methods * len(tasks) * seeds
+    assert {task for task, _, _ in found} == {task.replace(" ", "_") for task in tasks}
+    assert len({method for _, method, _ in found}) == methods
+    for (_, _, seed), words in found.items():
+        assert words[words.index("--seed_everything") + 1] == str(seed)
+
+
+# What a run resolves to, from the papers' tables: class of the method, learning rate, epochs, rows a step
+CELLS = {
+    ("krona_table_1", "rte", "KronA"): ("KronA", 2e-3, 20, 100),
+    ("krona_table_1", "mnli", "KronA^B_res"): ("KronABRes", 1e-3, 20, 100),
+    ("krona_table_1", "mrpc", "KronA^B"): ("KronAB", 5e-3, 20, 100),
+    ("krona_table_1", "mnli", "Compacter"): ("Compacter", 3e-3, 20, 100),  # 20 epochs everywhere, unlike Compacter's
+    ("krona_table_1", "cola", "PA"): ("PA", 3e-3, 20, 100),
+    ("krona_table_1", "qqp", "Fine-tuning"): ("FullFineTuning", 3e-4, 20, 100),
+    ("compacter_table_1", "mnli", "Compacter++"): ("CompacterPP", 3e-3, 3, 100),
+    ("compacter_table_1", "rte", "PHM-Adapter"): ("PHMAdapter", 3e-3, 20, 100),
+    ("compacter_table_1", "stsb", "Prompt_tuning-T"): ("PromptTuning", 3e-1, 20, 50),
+    ("adamix_glue", "mnli", "AdaMix_RoBERTa-large"): ("AdaMix", 3e-4, 20, 64),
+    ("adamix_glue", "stsb", "AdaMix_BERT-base"): ("AdaMix", 5e-4, 80, 32),
+    ("adamix_glue", "stsb", "one_adapter_BERT-base"): ("AdaMix", 5e-4, 80, 32),
+    ("surm_glue", "rte", "LDR"): ("SURM", 1e-3, 20, 64),
+    ("surm_glue", "mnli", "circulant_adapter"): ("SURMAdapter", 2e-3, 3, 64),
+    ("surm_glue", "stsb", "LoRA_rank_1"): ("LoRA", 1e-3, 20, 64),
+    ("quickstart", "film_reviews", "LoRA_rank_1"): ("LoRA", 3e-3, 2, 16),
+}
+
+
+@pytest.mark.parametrize("cell", CELLS, ids=" ".join)
+def test_a_run_is_set_as_its_row_of_the_paper_has_it(commands, printed, cell):
+    name, task, method = cell
+    seed = 0 if name == "adamix_glue" else 1
+    config = yaml.safe_load(printed([*commands(name)[task, method, seed], "--print_config"]))
+    model, data = config["model"]["init_args"], config["data"]["init_args"]
+    found = model["method"]["class_path"].split(".")[-1], model["lr"], config["trainer"]["max_epochs"]
+    assert (*found, data["batch_size"]) == CELLS[cell]
+    assert config["seed_everything"] == seed
+    assert data.get("task", "film_reviews") == task
+    assert config["test_after_fit"] == (name not in DEVELOPMENT_SETS)
+    if method.startswith("one_adapter"):
+        assert (model["method"]["init_args"]["num_experts"], model["consistency"]) == (1, 0)
+
+
+# The averages that the papers print. Compacter's are over eleven numbers, of which MRPC, QQP and STS-B have two each.
+AVERAGES = {
+    "krona_table_1": [85.65, 84.17, 85.30, 85.73, 85.82, 85.86, 86.14, 86.28, 86.57],
+    "compacter_table_1": [86.50, 85.78, 86.32, 85.85, 85.82, 71.49, 75.95, 85.45, 84.97, 86.40, 86.62, 86.47],
+    "adamix_glue": [89.9],  # BERT's is with F1
+}
+
+
+@pytest.mark.parametrize("name", AVERAGES)
+def test_what_is_published_adds_up_to_the_averages_in_the_paper(name):
+    scores = yaml.safe_load(STUDIES[name].read_text())["published"]["scores"]
+    assert all(set(row) == set(GLUE) for row in scores.values())
+    twice = ["mrpc", "qqp", "stsb"] if name == "compacter_table_1" else []
+    found = [fmean([*row.values(), *(row[task] for task in twice)]) for row in scores.values()]
+    printed = AVERAGES[name]
+    assert found[: len(printed)] == pytest.approx(printed, abs=0.051 if name == "adamix_glue" else 0.006)
