@@ -1,4 +1,4 @@
-"""Few-shot splits: a few labelled rows a class, after Gao et al., LM-BFF, Wang et al., LiST, or Tunstall et al., SetFit."""
+"""Few-shot splits of Gao et al., LM-BFF, 2021, arXiv:2012.15723, and of LiST and SetFit: a few rows a class."""
 
 from pathlib import Path
 from typing import Any, Literal

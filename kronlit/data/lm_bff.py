@@ -1,4 +1,4 @@
-"""The files of Gao et al., LM-BFF, 2021, arXiv:2012.15723: their folders, their columns, and the SST files they come of.
+"""The files of Gao et al., LM-BFF, 2021, arXiv:2012.15723: their folders, columns, and the SST files they come of.
 
 A folder of original data has `<NAME>/train.tsv` and `dev.tsv` (or `train.csv` and `test.csv`), one of splits has
 `<NAME>/<k>-<seed>/{train,dev,test}.tsv` (or `.csv`).
@@ -53,7 +53,7 @@ LAYOUTS = {
 }
 
 STANFORD = {"sst2": ("stsa.binary", "dev"), "sst5": ("stsa.fine", "test")}
-"""Tasks whose sentences come from the Stanford treebank's files: the beginning of their names, and the split to test."""
+"""Tasks of sentences of the Stanford treebank: the beginning of its files' names, and the split to test on."""
 BRACKETS = {"sst2": ("-lrb- ", " -rrb-"), "sst5": ("-lrb-", "-rrb-")}
 """What these files have for `(` and `)`; LM-BFF's have the brackets, in sst2 without the space inside them."""
 
@@ -119,7 +119,7 @@ def parse(row: Sequence[str], layout: Layout, task: Task) -> tuple[list[str], fl
     """Texts and label of a row; empty texts and -1 if it is malformed (QQP has some, which LM-BFF's code skips)."""
     try:
         written = row[layout.label].strip()
-        label = float(written) if task.is_regression else (layout.names.index(written) if layout.names else int(written))
-        return [row[column] for column in layout.texts], label
+        read = layout.names.index if layout.names else float if task.is_regression else int
+        return [row[column] for column in layout.texts], read(written)
     except (IndexError, ValueError):
         return ["" for _ in layout.texts], -1
