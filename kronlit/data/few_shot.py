@@ -5,6 +5,7 @@ from typing import Any, Literal
 
 import numpy as np
 from datasets import Dataset
+from lightning.pytorch.trainer.states import TrainerFn
 
 from kronlit.data import benchmark, lm_bff
 from kronlit.data.movie_reviews import MovieReviews
@@ -120,7 +121,9 @@ class FewShot(TextData):
         if self.task is MOVIE_REVIEWS:
             return MovieReviews().load(split)
         if self.path is not None and (file := lm_bff.original(Path(self.path), self.task, split)) is not None:
-            return lm_bff.read(file, self.task)
+            rows = lm_bff.read(file, self.task)
+            self.check(rows, f"{task}/{split}")
+            return rows
         if self.path is None and task not in HUB:
             raise ValueError(
                 f"no hub data set has {task} in LM-BFF's order: give a folder of its data with `--data.path` "
@@ -164,7 +167,7 @@ class FewShot(TextData):
 
     def val_dataloader(self) -> list[Any]:
         assert self.trainer is not None
-        if self.protocol == "true_few_shot" and self.trainer.validating:
+        if self.protocol == "true_few_shot" and self.trainer.state.fn == TrainerFn.VALIDATING:
             raise ValueError(
                 "`data.protocol`='true_few_shot' has no validation rows: use `test`, or the protocol `lm_bff`."
             )

@@ -15,7 +15,7 @@ from kronlit.methods import Method
 from kronlit.modules.base import Batch
 from kronlit.modules.plm import load_config, load_model
 from kronlit.modules.similarity import SentenceEncoder
-from kronlit.modules.template import Template, word_ids
+from kronlit.modules.template import Template, pieces, word_ids
 from kronlit.modules.text import TextModule
 
 HEADS = ("lm_head", "cls")
@@ -87,6 +87,7 @@ class PromptClassification(TextModule):
             "num_demonstrations": num_demonstrations,
         }
         prompt = prompt_of(task, {name: value for name, value in given.items() if value is not None})
+        pieces(prompt.template, len(task.columns))  # told here rather than at the first row
         doubled = 2 if demonstrations and prompt.double_demo else 1
         length = prompt.max_length * doubled if max_length is None else max_length
         super().__init__(plm, method, task, lr, weight_decay, warmup, length, gradient_checkpointing, consistency)

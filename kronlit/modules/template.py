@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from transformers import PreTrainedTokenizerBase
 
 SPECIAL = ("cls", "mask", "sep", "sep+")
+SENTENCE = re.compile(r"(\+?)sent([lu]?)(-?)_(\d+)")
 SPAN_TOKEN = "<extra_id_0>"
 
 
@@ -54,11 +55,11 @@ def pieces(template: str, num_sentences: int) -> tuple[Piece, ...]:
     """
     parts = template.split("*")
     rule = f"`model.template`={template!r}"
-    if len(parts) % 2 == 0:
+    if len(parts) % 2 == 0 or any(text in SPECIAL or SENTENCE.fullmatch(text) for text in parts[::2]):
         raise ValueError(f"{rule} must have its variables between pairs of `*`, as in '*cls**sent_0*_It_was*mask*.'.")
     found = []
     for number, part in enumerate(parts):
-        match = re.fullmatch(r"(\+?)sent([lu]?)(-?)_(\d+)", part)
+        match = SENTENCE.fullmatch(part)
         if number % 2 == 0:
             found.append(Piece(text=part.replace("_", " ")))
         elif part in SPECIAL:
