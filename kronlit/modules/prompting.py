@@ -2,7 +2,7 @@
 
 import math
 from functools import cached_property
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -43,7 +43,9 @@ class PromptClassification(TextModule):
             where its code doubles them.
         gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
         consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
-            1 in AdaMix, and for other methods R-Drop.
+            1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
+        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
+            the same numbers in half the memory; or float32.
         template: LM-BFF's syntax, such as '*cls**sent_0*_It_was*mask*.*sep+*'; by default its manual one of the task.
         label_words: the word for each label, each one token; for a number two, of `low` and `high`. Demonstrations
             come in this order. By default LM-BFF's of the task.
@@ -70,6 +72,7 @@ class PromptClassification(TextModule):
         max_length: int | None = None,
         gradient_checkpointing: bool = False,
         consistency: float = 0.0,
+        backbone_dtype: Literal["auto", "float32"] = "auto",
         template: str | None = None,
         label_words: dict[str, str] | None = None,
         first_sent_limit: int | None = None,
@@ -90,7 +93,9 @@ class PromptClassification(TextModule):
         pieces(prompt.template, len(task.columns))  # told here rather than at the first row
         doubled = 2 if demonstrations and prompt.double_demo else 1
         length = prompt.max_length * doubled if max_length is None else max_length
-        super().__init__(plm, method, task, lr, weight_decay, warmup, length, gradient_checkpointing, consistency)
+        super().__init__(
+            plm, method, task, lr, weight_decay, warmup, length, gradient_checkpointing, consistency, backbone_dtype
+        )
         if not 0 < demonstration_filter_rate <= 1:
             raise ValueError(
                 f"`model.demonstration_filter_rate`={demonstration_filter_rate} must lie above 0 and up to 1."
@@ -146,7 +151,11 @@ class PromptClassification(TextModule):
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
         batch = super().collate([{name: row[name] for name in OWN if name in row} for row in rows])
-        sets = [self._joined(row, shown) for row in rows for shown in row.get("demonstrations", [[]])]
+        sets = [
+            self.template.joined(row["input_ids"], shown, self.max_length, self.num_segments)
+            for row in rows
+            for shown in row.get("demonstrations", [[]])
+        ]
         padded: dict[str, Any] = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
         if "token_type_ids" in self.tokenizer.model_input_names:
             padded["token_type_ids"] = 0
@@ -156,20 +165,6 @@ class PromptClassification(TextModule):
             batch[name] = flat.unflatten(0, (len(rows), -1))  # (n, sets, tokens)
         batch["mask_position"] = torch.tensor([row["mask_position"] for row in rows])
         return batch
-
-    def _joined(self, row: dict[str, Any], shown: list[list[int]]) -> dict[str, list[int]]:
-        """A row and a set of demonstrations as one input."""
-        tokens, segments = list(row["input_ids"]), [0] * len(row["input_ids"])
-        for number, demonstration in enumerate(shown, 1):
-            tokens += demonstration
-            # LM-BFF gives BERT further segments, drawn at random; a frozen model keeps to those it has.
-            segments += [min(number * self.template.segments, self.num_segments - 1)] * len(demonstration)
-        end = self.max_length
-        return {
-            "input_ids": tokens[:end],
-            "attention_mask": [1] * len(tokens[:end]),
-            "token_type_ids": segments[:end],
-        }
 
     @cached_property
     def num_segments(self) -> int:
@@ -238,7 +233,7 @@ class PromptClassification(TextModule):
 
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         scores = self(batch)
-        return self._losses(scores, batch["label"]).mean(), scores.log_softmax(-1)
+        return self._losses(scores, batch["label"]), scores.log_softmax(-1)
 
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         scores = self(batch)

@@ -118,6 +118,18 @@ class Template:
         begins = [piece.special == "cls" for piece in self.pieces]
         return [[token for begin, part in zip(begins, row, strict=True) if not begin for token in part] for row in rows]
 
+    def joined(
+        self, query: list[int], shown: list[list[int]], max_length: int, num_segments: int
+    ) -> dict[str, list[int]]:
+        """A row and its demonstrations as one input, cut to `max_length` at the end."""
+        tokens, segments = list(query), [0] * len(query)
+        for number, demonstration in enumerate(shown, 1):
+            tokens += demonstration
+            # LM-BFF gives BERT further segments, drawn at random; a frozen model keeps to those it has.
+            segments += [min(number * self.segments, num_segments - 1)] * len(demonstration)
+        tokens = tokens[:max_length]
+        return {"input_ids": tokens, "attention_mask": [1] * len(tokens), "token_type_ids": segments[:max_length]}
+
     def _rows(
         self, columns: list[list[str]], first_limit: int | None, other_limit: int | None, answers: list[int]
     ) -> list[list[list[int]]]:
