@@ -124,6 +124,11 @@ def test_lists_adapter_is_linear_without_bias_behind_a_dense_layer(name):
     torch.testing.assert_close(output, h + (h @ placement.body.a.T) @ placement.body.b.T)
 
 
+def test_lists_adapter_is_no_wider_than_its_model():
+    with pytest.raises(ValueError, match="`bottleneck_width`=128 must lie between 1 and the model's width, 24"):
+        kronlit.inject(build("bert"), LiST())
+
+
 def dense(matrix):
     """The matrix of a projection, from its parameters alone."""
     if hasattr(matrix, "weight"):

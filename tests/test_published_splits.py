@@ -1,6 +1,6 @@
 """Few-shot splits against the published ones. Needs data that is not here: `KRONLIT_DATA=... pytest -m published`.
 
-The folder has `glue/<task>/<split>.parquet` as the hub, `lmbff/k-shot` with LM-BFF's splits of RTE, SST-2, sst-5, mr and
+The folder has `glue/<task>/<split>.parquet` as the hub, `lmbff/k-shot` with the splits of RTE, SST-2, sst-5, mr and
 mpqa, and `lmbff/source` with stsa.fine.train, stsa.binary.train and stsa.binary.dev.
 """
 

@@ -3,6 +3,8 @@
 from dataclasses import dataclass
 from functools import partial
 
+from torch import nn
+
 from kronlit.adapters import Insertion, SequentialAdapter
 from kronlit.methods.base import Group, Method
 from kronlit.structured import LowRank
@@ -27,6 +29,13 @@ class LiST(Method):
     sites: tuple[str, ...] = ("self_attention_output", "ffn_output")
     trains: tuple[Group, ...] = ("head",)
 
+    def body(self, in_features: int, out_features: int) -> nn.Module:
+        """The adapter behind a module."""
+        if not 1 <= self.bottleneck_width <= in_features:
+            raise ValueError(
+                f"`bottleneck_width`={self.bottleneck_width} must lie between 1 and the model's width, {in_features}."
+            )
+        return LowRank(in_features, out_features, self.bottleneck_width, "normal")
+
     def insertions(self) -> list[Insertion]:
-        body = partial(LowRank, rank=self.bottleneck_width, init="normal")
-        return [Insertion(self.sites, partial(SequentialAdapter, body=body))]
+        return [Insertion(self.sites, partial(SequentialAdapter, body=self.body))]
