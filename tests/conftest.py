@@ -441,13 +441,16 @@ def saved(folder: Path, words, model) -> Path:
     return folder
 
 
+SCORES = (0.0, 1.2, 2.4, 2.5, 3.8, 5.0)
+
+
 @pytest.fixture(scope="session")
 def lm_bff(tmp_path_factory) -> Path:
     """A folder of made-up original data in LM-BFF's layout, forty rows of each class of each task."""
     folder = tmp_path_factory.mktemp("lm_bff")
     generator = torch.Generator().manual_seed(1)
     for task, layout in LAYOUTS.items():
-        labels = layout.names or range(6 if task == "stsb" else max(2, len(tasks.FEW_SHOT_TASKS[task].labels)))
+        labels = layout.names or (SCORES if task == "stsb" else range(len(tasks.FEW_SHOT_TASKS[task].labels)))
         split_names = (
             ("train", "test") if layout.suffix == ".csv" else ("train", "dev", "dev_matched", "dev_mismatched")
         )
