@@ -28,8 +28,8 @@ class FewShot(TextData):
     """A few labelled rows of a task to train on, and its whole official set to test on.
 
     The rows of LM-BFF are those of the published splits, in their order, where `path` or the hub has the original
-    rows in theirs. The hub's copies have that for cola, mrpc, rte and stsb; its qqp lacks a few malformed lines of the
-    original file and its sst2 and sst5 differ from it in spelling, so their splits are others by the same rule.
+    rows in theirs. The hub's cola, mrpc, rte and stsb have it; its qqp lacks a few malformed lines of the original, so
+    that its splits are others by the same rule; the rest of the hub's were not compared.
 
     Args:
         task: sst2 (6,920 sentences, not GLUE's 67,349 phrases), sst5, mr, cr, mpqa, subj, trec, cola, mnli, mnli_mm
@@ -92,6 +92,7 @@ class FewShot(TextData):
         self.sampling = sampling
         self.protocol = protocol
         self.dev = dev
+        self._sources: dict[str, Dataset] = {}
 
     def validation_splits(self) -> tuple[str, ...]:
         return ("validation",) if self.protocol == "lm_bff" else ()
@@ -116,7 +117,12 @@ class FewShot(TextData):
         return labelled(lm_bff.read(file, self.task))
 
     def _source(self, split: Literal["train", "test"]) -> Dataset:
-        """All official rows to draw from, or those to test on."""
+        """All official rows to draw from, or those to test on, read once."""
+        if split not in self._sources:
+            self._sources[split] = self._read(split)
+        return self._sources[split]
+
+    def _read(self, split: Literal["train", "test"]) -> Dataset:
         task = self.task.name
         if self.task is MOVIE_REVIEWS:
             return MovieReviews().load(split)
