@@ -11,8 +11,10 @@ import torch
 from datasets import Dataset
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
+from lightning.pytorch.trainer.states import TrainerFn
+from tokenizers import pre_tokenizers
 from torch.nn import functional as F
-from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM
+from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
 import kronlit
 from kronlit import AdaMix, BitFit, FullFineTuning, HeadOnly, KronA, LiST, LoRA
@@ -24,6 +26,7 @@ from kronlit.data.demonstrations import Demonstrated
 from kronlit.data.prompts import PROMPTS
 from kronlit.data.tasks import FEW_SHOT_TASKS, GLUE_TASKS, SUPER_GLUE_TASKS
 from kronlit.modules import PromptClassification
+from kronlit.modules.template import Template
 
 SENTENCE = {"text": ["The film was good"]}
 PAIR = {"sentence1": ["The cat sat."], "sentence2": ["A dog ran."]}
@@ -152,6 +155,14 @@ def test_a_sentence_is_changed_as_its_variable_says(variable, text, expected, re
     module = build(request, "mlm_roberta", template=f"*cls**{variable}**mask*")
     tokens = module.tokenizer.convert_ids_to_tokens(module.encode({"text": [text]})["input_ids"][0])
     assert tokens == ["<s>", *expected.split(), "<mask>"]
+
+
+def test_a_text_of_one_character_is_that_character_where_the_tokenizer_puts_a_space_before_words(mlm_roberta):
+    words = AutoTokenizer.from_pretrained(mlm_roberta)  # now as T5's
+    words.backend_tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=True)
+    assert words.tokenize(".") == ["Ġ", "."]
+    ((tokens,), _) = Template("*cls**sent_0*_It*mask*.*sep+*", 1, words).queries([["film"]], 99, None, None)
+    assert words.convert_ids_to_tokens(tokens) == ["<s>", "Ġfilm", "ĠIt", "<mask>", ".", "</s>"]
 
 
 @pytest.mark.parametrize(
@@ -452,6 +463,14 @@ def test_two_processes_are_given_the_demonstrations_of_one():
 def test_a_label_with_too_few_training_rows_is_told(words, own, label):
     with pytest.raises(ValueError, match=f"`model.demonstrations` needs at least {1 + own} training rows.*; {label}"):
         Demonstrated(pool(words), pool(words), ("a", "b"), own=own)
+
+
+@pytest.mark.parametrize(("demonstrations", "splits"), [(True, ("train", "test")), (False, ("test",))])
+def test_training_rows_are_made_ready_for_a_test_that_shows_some(demonstrations, splits, request, lm_bff):
+    module = build(request, "mlm_roberta", demonstrations=demonstrations)
+    data = attach(module, FewShot("sst2", path=str(lm_bff)))
+    data.trainer.state.fn = TrainerFn.TESTING
+    assert data.splits() == splits
 
 
 @pytest.mark.parametrize("own", [True, False])
