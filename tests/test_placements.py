@@ -124,6 +124,16 @@ def test_lists_adapter_is_linear_without_bias_behind_a_dense_layer(name):
     torch.testing.assert_close(output, h + (h @ placement.body.a.T) @ placement.body.b.T)
 
 
+def test_a_linear_adapter_merges_into_weight_and_bias():
+    model = build("bert")
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter)
+    before = run(disturb(kronlit.inject(model, LiST(bottleneck_width=5))))
+    kronlit.merge(model)
+    torch.testing.assert_close(run(model), before)
+
+
 def test_lists_adapter_is_no_wider_than_its_model():
     with pytest.raises(ValueError, match="`bottleneck_width`=128 must lie between 1 and the model's width, 24"):
         kronlit.inject(build("bert"), LiST())

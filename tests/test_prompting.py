@@ -12,11 +12,11 @@ from datasets import Dataset
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.trainer.states import TrainerFn
+from sentence_transformers import SentenceTransformer
 from tokenizers import pre_tokenizers
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokenizer
 
-import kronlit
 from kronlit import AdaMix, BitFit, FullFineTuning, HeadOnly, KronA, LiST, LoRA
 from kronlit.__main__ import main
 from kronlit.checkpoint import AtomicCheckpoint
@@ -491,13 +491,12 @@ def test_the_filter_keeps_the_most_similar_half_of_each_label(own):
         assert {one[word] for one in sets} == set(ranked[word][:limit])
 
 
-def test_embeddings_are_those_of_sentence_transformers(request, tmp_path):
-    from sentence_transformers import SentenceTransformer
-
-    name = "sentence-transformers/all-MiniLM-L6-v2"
-    module = build(request, "mlm_roberta", "rte", demonstrations=True, demonstration_filter=name)
-    theirs = SentenceTransformer(kronlit.modules.plm.located(name)).encode(["The cat sat. A dog ran."])[0]
+def test_embeddings_are_those_of_sentence_transformers_made_one_long(request, tiny_bert):
+    # A plain model: its mean over tokens, which has a length of its own
+    module = build(request, "mlm_roberta", "rte", demonstrations=True, demonstration_filter=str(tiny_bert))
+    theirs = SentenceTransformer(str(tiny_bert)).encode(["The cat sat. A dog ran."])[0]
     ours = np.array(module.encode(PAIR | {"label": [0]})["embedding"][0])
+    assert abs(np.linalg.norm(theirs) - 1) > 0.1
     assert ours == pytest.approx(theirs / np.linalg.norm(theirs), abs=1e-5)
 
 
