@@ -140,7 +140,7 @@ class SequentialAdapter(Placement):
     def merge(self) -> nn.Module:
         assert isinstance(self.body, StructuredLinear)
         matrix = self.body.to_dense()
-        for own in (self.weight, self.bias):
+        for own in (matrix_of(self.host), self.bias):
             if own is not None:  # in float32 at least, and rounded once
                 value = own.to(torch.promote_types(own.dtype, torch.float32))
                 own.copy_(value + matrix.to(value.dtype) @ value)
