@@ -178,3 +178,6 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*exists and is not empty. Previous log files.*")  # new_version made it
     warnings.filterwarnings("ignore", ".*custom batch sampler `LengthGroupedBatches`.*")  # it gives out every row
     warnings.filterwarnings("ignore", ".*LeafSpec.*")
+    # Nothing to validate on, of which after_fit tells
+    warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero.*")
+    warnings.filterwarnings("ignore", ".*could not find the monitored key.*")

@@ -13,7 +13,7 @@ from kronlit.data.tasks import Task
 
 
 class TaskMetrics(Metric):
-    """All metrics of a task, and their mean as `score`.
+    """All metrics of a task, and as `score` the mean of those that select the checkpoint.
 
     Every row carries its index. Processes may see a row twice (a short last batch is filled up); it counts once.
 
@@ -61,7 +61,7 @@ class TaskMetrics(Metric):
         rows = self._once()
         prediction, target, group = rows["prediction"], rows["target"], rows["group"]
         values = {name: METRICS[name](prediction, target, self.task, group) for name in self.task.metrics}
-        score = torch.stack(list(values.values())).mean()
+        score = torch.stack([values[name] for name in self.task.selection or self.task.metrics]).mean()
         return values | {"score": score, "loss": rows["loss"].mean()}
 
     def scored_rows(self) -> dict[str, Tensor]:

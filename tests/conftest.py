@@ -1,5 +1,6 @@
 """Tiny models and data, built here: no test reaches a network."""
 
+import csv
 import os
 from pathlib import Path
 
@@ -11,13 +12,16 @@ import PIL.Image
 import pytest
 import torch
 from datasets import ClassLabel, Dataset, Features, Image
-from tokenizers import Tokenizer, models, pre_tokenizers, processors
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertForSequenceClassification,
     GPT2Config,
     GPT2LMHeadModel,
     PreTrainedTokenizerFast,
+    RobertaConfig,
+    RobertaForMaskedLM,
     T5Config,
     T5ForConditionalGeneration,
     ViTConfig,
@@ -26,6 +30,7 @@ from transformers import (
 )
 
 import kronlit.data.tasks as tasks
+from kronlit.data.lm_bff import LAYOUTS
 
 WORDS = [
     "the",
@@ -354,3 +359,119 @@ def numbered(name, row, number, split):
     else:
         row["idx"] = number
     return row | {"label": -1 if split == "test" else number % len(tasks.SUPER_GLUE_TASKS[name].labels)}
+
+
+# --- prompts ---
+
+# Words that are one token each, with a space before them and without
+LABEL_WORDS = ["terrible", "great", "bad", "okay", "good", "subjective", "objective", "incorrect", "correct"]
+LABEL_WORDS += ["Description", "Entity", "Expression", "Human", "Location", "Number", "No", "Yes", "Maybe"]
+PROMPT_WORDS = [*LABEL_WORDS, "It", "was", "This", "is", *WORDS, "The", "A", "the", "who", "ran"]
+
+
+def byte_level_tokenizer() -> PreTrainedTokenizerFast:
+    """A byte-level BPE as RoBERTa's, in which each of `PROMPT_WORDS` is one token."""
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    special = ["<s>", "<pad>", "</s>", "<unk>", "<mask>"]
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(special_tokens=special, initial_alphabet=alphabet, show_progress=False)
+    backend.train_from_iterator([f"{space}{word}" for word in PROMPT_WORDS for space in ("", " ")], trainer)
+    names = ("cls_token", "pad_token", "sep_token", "unk_token", "mask_token")
+    return PreTrainedTokenizerFast(
+        tokenizer_object=backend, **dict(zip(names, special, strict=True)), eos_token="</s>", model_max_length=512
+    )
+
+
+def word_tokenizer(special: list[str], **names: str) -> PreTrainedTokenizerFast:
+    """Whole words in lower case and punctuation, as BERT's or T5's for those of `PROMPT_WORDS`."""
+    words = sorted({word.lower() for word in PROMPT_WORDS}) + list(".,:?!")
+    vocab = {word: number for number, word in enumerate([*special, *words])}
+    backend = Tokenizer(models.WordLevel(vocab, unk_token=names["unk_token"]))
+    backend.normalizer = normalizers.Lowercase()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    inputs = (
+        ["input_ids", "token_type_ids", "attention_mask"] if "[MASK]" in special else ["input_ids", "attention_mask"]
+    )
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=512, model_input_names=inputs, **names)
+
+
+@pytest.fixture(scope="session")
+def mlm_roberta(tmp_path_factory) -> Path:
+    """A folder with a random RoBERTa with its masked-language-model head, two layers of 48."""
+    folder, words = tmp_path_factory.mktemp("roberta"), byte_level_tokenizer()
+    torch.manual_seed(0)
+    config = RobertaConfig(
+        vocab_size=len(words), max_position_embeddings=300, type_vocab_size=1, pad_token_id=1, **SMALL
+    )
+    return saved(folder, words, RobertaForMaskedLM(config))
+
+
+@pytest.fixture(scope="session")
+def mlm_bert(tmp_path_factory) -> Path:
+    """A folder with a random BERT with its masked-language-model head, two layers of 48."""
+    special = ["[PAD]", "[CLS]", "[SEP]", "[UNK]", "[MASK]"]
+    names = dict(zip(("pad_token", "cls_token", "sep_token", "unk_token", "mask_token"), special, strict=True))
+    folder, words = tmp_path_factory.mktemp("mlm-bert"), word_tokenizer(special, **names)
+    torch.manual_seed(0)
+    return saved(
+        folder, words, BertForMaskedLM(BertConfig(vocab_size=len(words), max_position_embeddings=300, **SMALL))
+    )
+
+
+@pytest.fixture(scope="session")
+def span_t5(tmp_path_factory) -> Path:
+    """A folder with a random T5 whose tokenizer has the span token, two layers of 48."""
+    names = {"pad_token": "<pad>", "eos_token": "</s>", "unk_token": "<unk>"}
+    folder, words = tmp_path_factory.mktemp("span-t5"), word_tokenizer([*names.values(), "<extra_id_0>"], **names)
+    torch.manual_seed(0)
+    config = T5Config(
+        vocab_size=len(words), d_model=48, d_kv=12, d_ff=96, num_layers=2, num_heads=4, decoder_start_token_id=0
+    )
+    return saved(folder, words, T5ForConditionalGeneration(config))
+
+
+SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
+
+
+def saved(folder: Path, words, model) -> Path:
+    words.save_pretrained(folder)
+    model.save_pretrained(folder)
+    return folder
+
+
+SCORES = (0.0, 1.2, 2.4, 2.5, 3.8, 5.0)
+
+
+@pytest.fixture(scope="session")
+def lm_bff(tmp_path_factory) -> Path:
+    """A folder of made-up original data in LM-BFF's layout, forty rows of each class of each task."""
+    folder = tmp_path_factory.mktemp("lm_bff")
+    generator = torch.Generator().manual_seed(1)
+    for task, layout in LAYOUTS.items():
+        labels = layout.names or (SCORES if task == "stsb" else range(len(tasks.FEW_SHOT_TASKS[task].labels)))
+        split_names = (
+            ("train", "test") if layout.suffix == ".csv" else ("train", "dev", "dev_matched", "dev_mismatched")
+        )
+        (folder / layout.name).mkdir(exist_ok=True)
+        for split in split_names:
+            size = len(labels) * (40 if split == "train" else 4)
+            rows = [made_up_row(layout, str(labels[number % len(labels)]), generator) for number in range(size)]
+            header = [] if layout.suffix == ".csv" or task == "cola" else [["column"] * len(rows[0])]
+            with (folder / layout.name / f"{split}{layout.suffix}").open("w", newline="") as file:
+                if layout.suffix == ".csv":
+                    csv.writer(file).writerows(rows)
+                else:
+                    file.writelines("\t".join(row) + "\n" for row in header + rows)
+    return folder
+
+
+def made_up_row(layout, label, generator):
+    width = max(*layout.texts, layout.label) + 1 + (layout.label == -1)
+    row = ["x"] * width
+    for column in layout.texts:
+        words = torch.randint(len(WORDS), (3 + len(label) % 4,), generator=generator).tolist()
+        row[column] = " ".join(WORDS[word] for word in words) + " ."
+    row[layout.label] = label
+    return row

@@ -52,6 +52,7 @@ from kronlit import (
     KronA,
     KronAB,
     KronABRes,
+    LiST,
     LoRA,
     LowRankAdapter,
     Pfeiffer,
@@ -133,6 +134,7 @@ METHODS = {
     "CompacterPP": CompacterPP(phm_dim=3, reduction_factor=4, rank=2, trains=("layer_norm",)),
     "PHMAdapter": PHMAdapter(phm_dim=6, reduction_factor=4),
     "LowRankAdapter": LowRankAdapter(reduction_factor=4, rank=2),
+    "LiST": LiST(bottleneck_width=5),
     "AdaMix": AdaMix(bottleneck_width=5),
     "AdaMix, unshared": AdaMix(bottleneck_width=5, share_up=False, num_experts=2, trains=("layer_norm",)),
     "AdaMixLoRA": AdaMixLoRA(rank=2),
@@ -155,11 +157,13 @@ METHODS = {
 }
 DELTAS = ["KronA", "KronA everywhere", "LoRA", "AdaMixLoRA", "AdaMixKronA"]
 DELTAS += [name for name, method in METHODS.items() if isinstance(method, SURM)]
-ADAPTERS = [name for name in METHODS if name not in (*DELTAS, "IntrinsicSAID", "BitFit", "HeadOnly", "FullFineTuning")]
+MERGEABLE = [*DELTAS, "IntrinsicSAID", "LiST"]
+ADAPTERS = [name for name in METHODS if name not in (*MERGEABLE, "BitFit", "HeadOnly", "FullFineTuning")]
 # How far outputs, which are of order 1, may be from the model's own before any training
 START = {
     "AdaMix": 0.1,
     "AdaMix, unshared": 0.1,
+    "LiST": 0.1,
     "Houlsby": 0.1,
     "Pfeiffer": 0.1,
     "AdapterDrop": 0.1,
@@ -172,7 +176,7 @@ MOVED = ("KronABRes", "LowRankAdapter")  # by the papers' own initialisation
 architecture = pytest.mark.parametrize("architecture", CONFIGS)
 method = pytest.mark.parametrize("method", METHODS)
 delta = pytest.mark.parametrize("method", DELTAS)
-mergeable = pytest.mark.parametrize("method", [*DELTAS, "IntrinsicSAID"])
+mergeable = pytest.mark.parametrize("method", MERGEABLE)
 adapter = pytest.mark.parametrize("method", ADAPTERS)
 
 
@@ -283,7 +287,7 @@ def test_a_checkpoint_holds_all_that_was_trained_once_and_nothing_else(architect
 
 
 @architecture
-@pytest.mark.parametrize("method", [*DELTAS, *ADAPTERS, "IntrinsicSAID"])
+@pytest.mark.parametrize("method", [*MERGEABLE, *ADAPTERS])
 def test_only_what_is_added_and_what_the_method_names_gets_a_gradient(architecture, method):
     model = disturb(kronlit.inject(build(architecture), METHODS[method]))
     run(model).square().sum().backward()

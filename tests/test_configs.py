@@ -26,6 +26,7 @@ TINY = {
     "SequenceClassification": "wide_bert",
     "ImageClassification": "wide_vit",
     "CausalLM": "tiny_gpt2",
+    "PromptClassification": "mlm_roberta",
 }
 
 
@@ -51,10 +52,14 @@ def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, reque
     words += ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     if path.stem == "adapter_drop":
         words += ["--model.method.first_layer", "0"]  # the tiny model has one layer
+    if path.stem == "list_few_shot":
+        words += ["--model.method.bottleneck_width", "8"]  # and a width of 48
+    if "demonstration_filter" in text:
+        words += ["--model.demonstration_filter", "sentence-transformers/all-MiniLM-L6-v2"]  # of the package
     if model == "CausalLM":
         words += ["--model.max_new_tokens", "8"]
     if "MovieReviews" not in text:
-        data = {"CausalLM": "e2e", "ImageClassification": "images"}.get(model, "glue")
+        data = {"CausalLM": "e2e", "ImageClassification": "images", "PromptClassification": "lm_bff"}.get(model, "glue")
         if "SuperGLUE" in text.replace("SuperGLUE's", ""):
             data = "super_glue"
         words += ["--data.path", str(request.getfixturevalue(data))]
@@ -366,3 +371,31 @@ def test_krona_on_query_key_and_value_of_vit_base_has_as_many_parameters_as_surm
         )
     head = 768 * 10 + 10
     assert sum(p.numel() for p in model.parameters() if p.requires_grad) - head == 55_296
+
+
+def test_lm_bff_is_set_as_its_scripts_have_it(resolved):
+    # run_experiment.sh of princeton-nlp/LM-BFF
+    model, name, method, data, trainer = resolved("lm_bff.yaml")
+    assert (model["plm"], name, method["trains"]) == ("FacebookAI/roberta-large", "FullFineTuning", ["all"])
+    assert (model["lr"] in (1e-5, 2e-5, 5e-5), model["weight_decay"], model["warmup"]) == (True, 0, 0)
+    assert (data["k"], data["sampling"], data["protocol"], data["dev"]) == (16, "lm_bff", "lm_bff", "k_shot")
+    assert data["batch_size"] in (2, 4, 8)
+    assert (trainer["max_steps"], trainer["val_check_interval"], trainer["gradient_clip_val"]) == (1000, 100, 1.0)
+    assert (model["demonstrations"], model["max_length"], model["template"]) == (False, None, None)
+
+
+def test_demonstrations_are_filtered_as_lm_bffs_code_does(resolved):
+    model, *_ = resolved("lm_bff.yaml", "lm_bff_demonstrations.yaml")
+    assert model["demonstrations"] is True
+    assert model["demonstration_filter"] == "sentence-transformers/roberta-large-nli-stsb-mean-tokens"
+    assert (model["demonstration_filter_rate"], model["num_demonstrations"]) == (0.5, None)
+
+
+@pytest.mark.parametrize(("more", "method"), [((), "AdaMix"), (("list_few_shot.yaml",), "LiST")])
+def test_adamix_few_shot_is_of_thirty_rows_in_all_and_the_last_weights(resolved, more, method):
+    model, name, arguments, data, trainer = resolved("adamix_few_shot.yaml", *more)
+    assert (name, arguments["bottleneck_width"], arguments["trains"]) == (method, 128, ["head"])
+    assert arguments["sites"] == BOTH
+    assert model["consistency"] == (1.0 if method == "AdaMix" else 0.0)
+    assert (data["k"], data["sampling"], data["protocol"]) == (30, "list", "true_few_shot")
+    assert (data["split_seed"], data["batch_size"], trainer["max_epochs"]) == (1, 4, 50)

@@ -12,8 +12,8 @@ from datasets import ClassLabel, Dataset, Features, Image, Sequence, Value
 
 from kronlit.data import Images
 from kronlit.data.augmentation import Augmentation
-from kronlit.data.batches import LengthGroupedBatches
-from kronlit.data.pixels import Pixels, SeededBatches
+from kronlit.data.batches import LengthGroupedBatches, SeededBatches
+from kronlit.data.pixels import Pixels
 from kronlit.modules.image_input import ImageInput
 
 

@@ -4,10 +4,12 @@ import pytest
 import torch
 from transformers import (
     BertConfig,
+    BertForMaskedLM,
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
     RobertaConfig,
+    RobertaForMaskedLM,
     RobertaModel,
     T5Config,
     T5ForConditionalGeneration,
@@ -33,6 +35,7 @@ from kronlit import (
     KronA,
     KronAB,
     KronABRes,
+    LiST,
     LoRA,
     LowRankAdapter,
     Pfeiffer,
@@ -221,3 +224,46 @@ def test_a_width_that_the_rule_does_not_divide_is_refused():
 def test_an_unknown_group_is_an_error_that_lists_the_groups():
     with pytest.raises(ValueError, match="'heads'; it may have head, layer_norm, bias, all"):
         kronlit.inject(RobertaModel(RobertaConfig(num_hidden_layers=1, vocab_size=9)), HeadOnly(trains=("heads",)))
+
+
+# Dense layer, its bias, layer norm, and a bias for each word of RoBERTa-large
+LM_HEAD = 1024 * 1024 + 1024 + 2 * 1024 + 50_265
+
+
+@pytest.mark.parametrize(
+    ("method", "count"),
+    [
+        (HeadOnly(), LM_HEAD),  # "1M" in the table
+        (LiST(trains=()), 12_582_912),  # 24 layers, two adapters, 2 x 1024 x 128; "14M" with the head
+        (LiST(), 12_582_912 + 1_101_913),
+        (AdaMix(bottleneck_width=128, num_experts=1, trains=()), 24 * (2 * 1024 * 128 + 128 + 1024)),
+    ],
+    ids=repr,
+)
+def test_counts_of_masked_language_models_are_the_published_ones_without_the_vocabulary(method, count):
+    with torch.device("meta"):
+        model = RobertaForMaskedLM(ROBERTA_LARGE)
+    kronlit.inject(model, method)
+    assert trained(model) == count
+
+
+@pytest.mark.parametrize("tied", [True, False])
+def test_the_vocabulary_is_no_part_of_a_head(tied):
+    with torch.device("meta"):
+        model = BertForMaskedLM(BertConfig(num_hidden_layers=1, tie_word_embeddings=tied))
+    kronlit.inject(model, HeadOnly())
+    assert not model.get_output_embeddings().weight.requires_grad
+    assert model.cls.predictions.transform.dense.weight.requires_grad
+
+
+def test_the_head_of_a_masked_bert_is_its_transform_and_its_bias():
+    with torch.device("meta"):
+        model = kronlit.inject(BertForMaskedLM(BERT_BASE), HeadOnly())
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    layers = (
+        "transform.dense.weight",
+        "transform.dense.bias",
+        "transform.LayerNorm.weight",
+        "transform.LayerNorm.bias",
+    )
+    assert names == {f"cls.predictions.{name}" for name in (*layers, "bias")}

@@ -18,6 +18,7 @@ from kronlit import (
     Houlsby,
     KronAB,
     KronABRes,
+    LiST,
     Pfeiffer,
     PHMAdapter,
     PromptTuning,
@@ -111,6 +112,31 @@ def test_an_adapter_stands_behind_a_sublayer_with_its_own_residual(method, activ
     down, up = (dense(matrix) for matrix in (body.down, body.up))
     expected = h + activation(h @ down.T + body.down_bias) @ up.T + body.up_bias
     torch.testing.assert_close(output, expected)
+
+
+@pytest.mark.parametrize("name", ["bert.encoder.layer.0.attention.output.dense", "bert.encoder.layer.1.output.dense"])
+def test_lists_adapter_is_linear_without_bias_behind_a_dense_layer(name):
+    # model_adapter.py of microsoft/LiST: x + (x W1ᵀ) W2ᵀ
+    model = disturb(kronlit.inject(build("bert"), LiST(bottleneck_width=5)))
+    (x, *_), output = called(model, name)
+    placement = model.get_submodule(name)
+    h = x @ placement.host.weight.T + placement.host.bias
+    torch.testing.assert_close(output, h + (h @ placement.body.a.T) @ placement.body.b.T)
+
+
+def test_a_linear_adapter_merges_into_weight_and_bias():
+    model = build("bert")
+    for name, parameter in model.named_parameters():
+        if name.endswith("bias"):
+            nn.init.normal_(parameter)
+    before = run(disturb(kronlit.inject(model, LiST(bottleneck_width=5))))
+    kronlit.merge(model)
+    torch.testing.assert_close(run(model), before)
+
+
+def test_lists_adapter_is_no_wider_than_its_model():
+    with pytest.raises(ValueError, match="`bottleneck_width`=128 must lie between 1 and the model's width, 24"):
+        kronlit.inject(build("bert"), LiST())
 
 
 def dense(matrix):
@@ -241,6 +267,7 @@ def test_a_trained_scale_starts_at_zero_and_moves(structure):
         (kronlit.Compacter(phm_dim=2, reduction_factor=4), {"SelfAttention.o": 4, "DenseReluDense.wo": 4}),
         (kronlit.CompacterPP(phm_dim=2, reduction_factor=4), {"DenseReluDense.wo": 4}),
         (KronAB(), {"DenseReluDense": 4}),
+        (LiST(bottleneck_width=4), {"SelfAttention.o": 4, "DenseReluDense.wo": 4}),
     ],
     ids=lambda value: type(value).__name__,
 )

@@ -111,6 +111,8 @@ class Delta(Placement):
 class SequentialAdapter(Placement):
     r"""An adapter behind its host, with a residual connection: :math:`h = \mathrm{host}(x)`, :math:`y = h + f(h)`.
 
+    It can be merged where :math:`f` is a matrix, without activation and bias: :math:`y = (I + W) \, \mathrm{host}(x)`.
+
     Args:
         host: a linear module; the last one of a sublayer, so that dropout, residual and layer norm come after.
         in_features: width of the host's input.
@@ -130,7 +132,19 @@ class SequentialAdapter(Placement):
 
     @property
     def obstacle(self) -> str | None:
+        if isinstance(self.body, StructuredLinear):
+            return None
         return "an adapter behind a module, with an activation inside, is no change of that module's weight"
+
+    @torch.no_grad()
+    def merge(self) -> nn.Module:
+        assert isinstance(self.body, StructuredLinear)
+        matrix = self.body.to_dense()
+        for own in (matrix_of(self.host), self.bias):
+            if own is not None:  # in float32 at least, and rounded once
+                value = own.to(torch.promote_types(own.dtype, torch.float32))
+                own.copy_(value + matrix.to(value.dtype) @ value)
+        return self.host
 
 
 class ParallelAdapter(Placement):

@@ -2,9 +2,10 @@
 
 from kronlit.data.base import TaskData
 from kronlit.data.e2e import E2E
+from kronlit.data.few_shot import FewShot
 from kronlit.data.glue import GLUE
 from kronlit.data.images import Images
 from kronlit.data.movie_reviews import MovieReviews
 from kronlit.data.super_glue import SuperGLUE
 
-__all__ = ["E2E", "GLUE", "Images", "MovieReviews", "SuperGLUE", "TaskData"]
+__all__ = ["E2E", "GLUE", "FewShot", "Images", "MovieReviews", "SuperGLUE", "TaskData"]

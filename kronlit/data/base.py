@@ -9,7 +9,7 @@ from datasets import Dataset
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
-from kronlit.data.batches import LengthGroupedBatches, ResumableLoader
+from kronlit.data.batches import LengthGroupedBatches, ResumableLoader, SeededBatches
 from kronlit.data.tasks import Task
 
 Features = Any
@@ -138,14 +138,23 @@ class TaskData(LightningDataModule, ABC):
             self._encoded[split] = self.encode(split)
         return self._encoded[split]
 
+    @property
+    def seeded(self) -> bool:
+        """Whether something is drawn anew for each training row in each epoch."""
+        return False
+
+    def served(self, split: str) -> Features:
+        """What a loader reads of a split: its encoded rows, or what is made of them each time they are read."""
+        return self.encoded(split)
+
     def train_dataloader(self) -> ResumableLoader:
         assert self.trainer is not None
-        data, trainer = self.encoded("train"), self.trainer
+        data, served, trainer = self.encoded("train"), self.served("train"), self.trainer
         # The first process's seed on all: the order of rows is a function of seed and epoch alone.
         seed = trainer.strategy.broadcast(torch.initial_seed() % 2**31)
         batches = self._batches(data, self.batch_size, shuffle=True, seed=seed)
         options = self._loader_options()
-        self._train_loader = ResumableLoader(data, batches, lambda: trainer.num_training_batches, **options)
+        self._train_loader = ResumableLoader(served, batches, lambda: trainer.num_training_batches, **options)
         self._resume()
         return self._train_loader
 
@@ -177,13 +186,15 @@ class TaskData(LightningDataModule, ABC):
         for split in splits:
             data = self.encoded(split)
             batches = self._batches(data, self.eval_batch_size, shuffle=False)
-            yield DataLoader(data, batch_sampler=batches, generator=torch.Generator(), **self._loader_options())
+            served = self.served(split)
+            yield DataLoader(served, batch_sampler=batches, generator=torch.Generator(), **self._loader_options())
 
     def _batches(self, data: Features, batch_size: int, shuffle: bool, seed: int = 0) -> LengthGroupedBatches:
         assert self.trainer is not None
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         lengths = list(data["length"]) if "length" in getattr(data, "column_names", ()) else [0] * len(data)
-        return LengthGroupedBatches(lengths, batch_size, shuffle, seed, rank, world_size)
+        kind = SeededBatches if shuffle and self.seeded else LengthGroupedBatches
+        return kind(lengths, batch_size, shuffle, seed, rank, world_size)
 
     def _loader_options(self) -> dict[str, Any]:
         assert self.trainer is not None

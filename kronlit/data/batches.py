@@ -9,6 +9,9 @@ from torch.utils.data import DataLoader, Sampler
 POOL = 50
 """Batches whose rows are sorted together: enough for a few per cent of padding, few enough to keep the order random."""
 
+Key = int | tuple[int, int, int]
+"""A row, or seed, epoch and row."""
+
 
 class LengthGroupedBatches(Sampler[list[int]]):
     """Batches of rows of like length, shared out among processes.
@@ -57,6 +60,15 @@ class LengthGroupedBatches(Sampler[list[int]]):
         pools = [pool[torch.argsort(self.lengths[pool], stable=True)] for pool in order.split(POOL * size)]
         batches = [rows.tolist() for pool in pools for rows in pool.split(size)]
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
+
+
+class SeededBatches(LengthGroupedBatches):
+    """Batches whose rows are asked for by seed, epoch and row, of which what is drawn for them is a function."""
+
+    def __iter__(self) -> Iterator[list[Any]]:
+        epoch = self.epoch
+        for rows in super().__iter__():
+            yield [(self.seed, epoch, row) for row in rows]
 
 
 class ResumableLoader(DataLoader[Any]):

@@ -8,10 +8,9 @@ from datasets import ClassLabel, Dataset
 from kronlit.data import benchmark
 from kronlit.data.augmentation import Augment, Augmentation
 from kronlit.data.base import TaskData
-from kronlit.data.batches import LengthGroupedBatches
 from kronlit.data.image_rows import labelled_images, read_folder, read_hub, read_images
 from kronlit.data.image_sets import IMAGE_SETS, ImageSet
-from kronlit.data.pixels import Pixels, SeededBatches
+from kronlit.data.pixels import Pixels
 from kronlit.data.rows import check_numbers
 from kronlit.data.tasks import Task
 
@@ -156,9 +155,6 @@ class Images(TaskData):
         # The files of a folder to predict may be others under the same names tomorrow.
         return pixels.cached() if augmentation is None and split != "predict" and pixels.pays() else pixels
 
-    def _batches(self, data: Any, batch_size: int, shuffle: bool, seed: int = 0) -> LengthGroupedBatches:
-        if not (shuffle and self.augmentation):
-            return super()._batches(data, batch_size, shuffle, seed)
-        assert self.trainer is not None
-        trainer = self.trainer
-        return SeededBatches([0] * len(data), batch_size, shuffle, seed, trainer.global_rank, trainer.world_size)
+    @property
+    def seeded(self) -> bool:
+        return self.augmentation is not None

@@ -10,18 +10,13 @@ from datasets import Dataset, Features, Value
 from torch.utils.data import Dataset as TorchDataset
 
 from kronlit.data.augmentation import Augmentation
-from kronlit.data.batches import LengthGroupedBatches
+from kronlit.data.batches import Key
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
-
     from PIL.Image import Image
 
 CACHE_BYTES = 8 << 30
 """More than this is not worth its place on the disk."""
-
-Key = int | tuple[int, int, int]
-"""A row, or seed, epoch and row."""
 
 
 class ImageReader(Protocol):
@@ -95,15 +90,6 @@ class Pixels(TorchDataset[dict[str, Any]]):
             writer_batch_size=100,
             desc=f"reading images of {self.where}",
         )
-
-
-class SeededBatches(LengthGroupedBatches):
-    """Batches whose rows are asked for by seed, epoch and row."""
-
-    def __iter__(self) -> "Iterator[list[Any]]":
-        epoch = self.epoch
-        for rows in super().__iter__():
-            yield [(self.seed, epoch, row) for row in rows]
 
 
 def decoded(image: dict[str, Any], where: str) -> "Image":

@@ -1,7 +1,7 @@
 """The one table of tasks: columns, labels, metrics, and how each reads as text to text."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 
 @dataclass(frozen=True)
@@ -21,6 +21,7 @@ class Task:
         free_text: whether the answer is a text of its own; rows then have `answers`, all that are right.
         word_split: whether texts are scored in lower case and with every mark a word of its own, see
             `kronlit.generation_metrics`.
+        selection: those of `metrics` whose mean selects the checkpoint; by default all.
     """
 
     name: str
@@ -33,6 +34,7 @@ class Task:
     segments: tuple[str, ...] = ()
     free_text: bool = False
     word_split: bool = False
+    selection: tuple[str, ...] = ()
 
     @property
     def is_regression(self) -> bool:
@@ -196,4 +198,37 @@ GENERATION_TASKS = {
     )
 }
 
-MOVIE_REVIEWS = Task("movie_reviews", ("text",), ("negative", "positive"), ("accuracy",), "sentence: {text}")
+NEGATIVE_POSITIVE = ("negative", "positive")
+SENTENCE = "sentence: {text}"
+
+MOVIE_REVIEWS = Task("movie_reviews", ("text",), NEGATIVE_POSITIVE, ("accuracy",), SENTENCE)
+
+# The tasks of Gao et al., LM-BFF, 2021, arXiv:2012.15723. Those of GLUE are selected by one metric. Class names are in
+# the order of the integers in its files; its sst2 is of sentences, not GLUE's of phrases.
+FEW_SHOT_TASKS = {
+    task.name: task
+    for task in (
+        Task("sst2", ("text",), NEGATIVE_POSITIVE, source=SENTENCE),
+        Task("sst5", ("text",), ("very negative", "negative", "neutral", "positive", "very positive"), source=SENTENCE),
+        Task("mr", ("text",), NEGATIVE_POSITIVE, source=SENTENCE),
+        Task("cr", ("text",), NEGATIVE_POSITIVE, source=SENTENCE),
+        Task("mpqa", ("text",), NEGATIVE_POSITIVE, source=SENTENCE),
+        Task("subj", ("text",), ("subjective", "objective"), source=SENTENCE),
+        Task(
+            "trec",
+            ("text",),
+            ("description", "entity", "abbreviation", "human", "location", "number"),
+            source="question: {text}",
+        ),
+        GLUE_TASKS["cola"],
+        replace(GLUE_TASKS["mnli"], validation=()),
+        replace(GLUE_TASKS["mnli"], name="mnli_mm", validation=()),
+        replace(GLUE_TASKS["mnli"], name="snli", validation=()),
+        GLUE_TASKS["qnli"],
+        GLUE_TASKS["rte"],
+        replace(GLUE_TASKS["mrpc"], selection=("f1",)),
+        replace(GLUE_TASKS["qqp"], metrics=("f1", "accuracy"), selection=("f1",)),
+        replace(GLUE_TASKS["stsb"], selection=("pearson",)),
+        MOVIE_REVIEWS,
+    )
+}

@@ -8,6 +8,7 @@ import datasets
 from datasets import Dataset
 
 from kronlit.data.base import TaskData
+from kronlit.data.demonstrations import Demonstrated
 from kronlit.data.rows import check_rows, read_rows
 from kronlit.data.tasks import Task
 
@@ -56,14 +57,41 @@ class TextData(TaskData):
     def predicted(self) -> tuple[str, ...]:
         return ("predict",) if self.predict_file else self.prediction_splits()
 
+    def splits(self) -> tuple[str, ...]:
+        """What the running command needs; demonstrations are training rows."""
+        splits = super().splits()
+        return splits if "train" in splits or not self._module.demonstrations else ("train", *splits)
+
+    @property
+    def seeded(self) -> bool:
+        return bool(self._module.demonstrations)
+
+    def served(self, split: str) -> Any:
+        data, module = self.encoded(split), self._module
+        if not module.demonstrations:
+            return data
+        return Demonstrated(
+            data,
+            self.encoded("train"),
+            tuple(module.words),
+            own=split == "train",
+            sets=module.num_demonstrations,
+            seed=self.sample_seed,
+            rate=module.demonstration_filter_rate,
+        )
+
+    @property
+    def _module(self) -> Any:
+        """The module that is trained, a `TextModule`."""
+        assert self.trainer is not None
+        return self.trainer.lightning_module
+
     def encode(self, split: str) -> Dataset:
         """The rows of a split as the module's features, with `label`, `row` and `length`.
 
         Where the rows have them, also `group`, the number of the group that is scored together, and `answers`.
         """
-        assert self.trainer is not None
-        module: Any = self.trainer.lightning_module
-        rows, task = self.rows(split), self.task
+        module, rows, task = self._module, self.rows(split), self.task
         key = hashlib.sha256(repr((rows._fingerprint, task, module.encoding_key)).encode()).hexdigest()[:32]
         cache = Path(datasets.config.HF_DATASETS_CACHE, "kronlit")
         cache.mkdir(parents=True, exist_ok=True)

@@ -65,8 +65,8 @@ def inject(model: Model, method: Method) -> Model:
 def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
     """The model's own parameters of a group.
 
-    - `head`: what stands outside the pre-trained body, such as a classifier. A sequence-to-sequence or a bare model
-      has none.
+    - `head`: what stands outside the pre-trained body, such as a classifier; of a masked language model its dense
+      layer, layer norm and bias, but not the vocabulary's embeddings. A sequence-to-sequence or a bare model has none.
     - `layer_norm`: weights and biases of all layer norms.
     - `bias`: all biases.
     - `all`: everything.
@@ -77,8 +77,11 @@ def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
     if name == "all":
         return list(model.parameters())
     if name == "head":
-        inside = {id(parameter) for parameter in body(model).parameters()}
-        return [parameter for parameter in model.parameters() if id(parameter) not in inside]
+        others = {id(parameter) for parameter in body(model).parameters()}
+        outputs = getattr(model, "get_output_embeddings", lambda: None)()
+        if outputs is not None:  # most often tied to the body's own embeddings, but not always
+            others.add(id(outputs.weight))
+        return [parameter for parameter in model.parameters() if id(parameter) not in others]
     if name == "layer_norm":
         return [parameter for module in model.modules() if is_norm(module) for parameter in module.parameters(False)]
     if name == "bias":

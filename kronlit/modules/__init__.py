@@ -4,6 +4,14 @@ from kronlit.modules.base import FrozenPLM
 from kronlit.modules.causal_lm import CausalLM
 from kronlit.modules.classification import SequenceClassification
 from kronlit.modules.images import ImageClassification
+from kronlit.modules.prompting import PromptClassification
 from kronlit.modules.text_to_text import TextToText
 
-__all__ = ["CausalLM", "FrozenPLM", "ImageClassification", "SequenceClassification", "TextToText"]
+__all__ = [
+    "CausalLM",
+    "FrozenPLM",
+    "ImageClassification",
+    "PromptClassification",
+    "SequenceClassification",
+    "TextToText",
+]

@@ -36,6 +36,9 @@ class TextModule(FrozenPLM):
             the same numbers in half the memory; or float32.
     """
 
+    demonstrations: bool = False
+    """Whether each row is given with demonstrations, training rows and their answers (`PromptClassification`)."""
+
     def __init__(
         self,
         plm: str,

@@ -16,20 +16,21 @@ class LowRank(StructuredLinear):
     :math:`A` is `(rank, in_features)` and :math:`B` is `(out_features, rank)`. By default :math:`A` is
     Kaiming-uniform and :math:`B` zero, so the map starts as zero. With `init="glorot"` both are Glorot-uniform with
     gain :math:`\sqrt 2`, as in the low-rank adapter of Mahabadi et al. (arXiv:2106.04647), whose code multiplies the
-    two elementwise, which is their product for rank 1 alone.
+    two elementwise, which is their product for rank 1 alone. With `init="normal"` both are normal with a standard
+    deviation of 0.02, as in LiST (arXiv:2110.06274).
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
         rank: the rank of :math:`W`, from 1 to the smaller width.
-        init: `lora` or `glorot`.
+        init: `lora`, `glorot` or `normal`.
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
     """
 
     def __init__(
-        self, in_features: int, out_features: int, rank: int = 8, init: Literal["lora", "glorot"] = "lora"
+        self, in_features: int, out_features: int, rank: int = 8, init: Literal["lora", "glorot", "normal"] = "lora"
     ) -> None:
         super().__init__(in_features, out_features)
         if not 1 <= rank <= min(in_features, out_features):
@@ -53,6 +54,9 @@ class LowRank(StructuredLinear):
         if self.init == "glorot":
             glorot_uniform_(self.a)
             glorot_uniform_(self.b)
+        elif self.init == "normal":
+            nn.init.normal_(self.a, std=0.02)
+            nn.init.normal_(self.b, std=0.02)
         else:
             nn.init.kaiming_uniform_(self.a, a=math.sqrt(5))
             nn.init.zeros_(self.b)

@@ -1,0 +1,85 @@
+"""Demonstrations: training rows with their answers beside a row that is asked about, after Gao et al., LM-BFF.
+
+LM-BFF, 2021, arXiv:2012.15723, section 6. What is drawn for a row is a function of a seed, a number (the epoch, or of
+several sets in evaluation which one) and the row alone, so that a resumed run and one over several processes draw it
+again.
+"""
+
+from typing import Any
+
+import datasets
+import numpy as np
+from torch.utils.data import Dataset
+
+from kronlit.data.batches import Key
+
+
+class Demonstrated(Dataset[dict[str, Any]]):
+    """Encoded rows, each with sets of `demonstrations`: of each label, the tokens of one training row.
+
+    Args:
+        queries: the encoded rows.
+        pool: the encoded training rows, with `demonstration_ids`, the number of the label's `word`, and, if the most
+            similar are to be kept, the `embedding` of each, of length 1, which `queries` have, too.
+        labels: names of the labels, in the order of `word` and of the demonstrations.
+        own: whether `queries` are the training rows, and a row may not demonstrate itself.
+        sets: how many an integer key gets; in training it is one.
+        seed: of the draws for an integer key.
+        rate: share of a label's rows that are kept, the most similar ones.
+
+    Raises:
+        ValueError: if a label has too few training rows.
+    """
+
+    def __init__(
+        self,
+        queries: datasets.Dataset,
+        pool: datasets.Dataset,
+        labels: tuple[str, ...],
+        own: bool = False,
+        sets: int = 1,
+        seed: int = 0,
+        rate: float = 1.0,
+    ) -> None:
+        self.queries = queries
+        self.own = own
+        self.sets = sets
+        self.seed = seed
+        self.rate = rate
+        self.tokens: list[list[int]] = list(pool["demonstration_ids"])
+        words = np.array(pool["word"])
+        self.by_label = [np.flatnonzero(words == number) for number in range(len(labels))]
+        self.embeddings = np.array(pool["embedding"]) if "embedding" in pool.column_names else None
+        for label, rows in zip(labels, self.by_label, strict=True):
+            if len(rows) < 1 + own:
+                raise ValueError(
+                    f"`model.demonstrations` needs at least {1 + own} training rows of each label"
+                    f"{', for a row does not demonstrate itself' if own else ''}; {label} has {len(rows)}."
+                )
+
+    def __len__(self) -> int:
+        return len(self.queries)
+
+    def __getitem__(self, key: Key) -> dict[str, Any]:
+        if isinstance(key, tuple):
+            row, draws = key[2], [key[:2]]
+        else:
+            row, draws = key, [(self.seed, number) for number in range(self.sets)]
+        query: dict[str, Any] = self.queries[row]
+        sets = [[self.tokens[i] for i in self.drawn(row, query, seed, number)] for seed, number in draws]
+        return query | {"demonstrations": sets}
+
+    def drawn(self, row: int, query: dict[str, Any], seed: int, number: int) -> list[int]:
+        """Numbers of the training rows that demonstrate for `row`, one a label."""
+        generator = np.random.default_rng((seed % 2**32, number, row))
+        return [int(generator.choice(self.candidates(rows, row, query))) for rows in self.by_label]
+
+    def candidates(self, rows: np.ndarray, row: int, query: dict[str, Any]) -> np.ndarray:
+        """Those of a label's training rows that may demonstrate for `row`."""
+        rows = rows[rows != row] if self.own else rows
+        if self.embeddings is None:
+            return rows
+        # As LM-BFF's code counts: a share of the rows of all labels, divided by the number of labels.
+        limit = int((len(self.tokens) - self.own) // len(self.by_label) * self.rate)
+        similarity = self.embeddings[rows] @ np.array(query["embedding"])
+        return rows[np.argsort(-similarity, kind="stable")[: max(1, limit)]]

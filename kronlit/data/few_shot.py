@@ -1,0 +1,199 @@
+"""Few-shot splits of Gao et al., LM-BFF, 2021, arXiv:2012.15723, and of LiST and SetFit: a few rows a class."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import numpy as np
+from datasets import Dataset
+from lightning.pytorch.trainer.states import TrainerFn
+
+from kronlit.data import benchmark, lm_bff
+from kronlit.data.movie_reviews import MovieReviews
+from kronlit.data.sampling import in_all, per_class, setfit, shuffled
+from kronlit.data.tasks import FEW_SHOT_TASKS, MOVIE_REVIEWS
+from kronlit.data.text import TextData
+
+HUB = {
+    "sst2": ("SetFit/sst2", "default"),
+    "sst5": ("SetFit/sst5", "default"),
+    "snli": ("stanfordnlp/snli", "plain_text"),
+} | {task: ("nyu-mll/glue", task) for task in ("cola", "mnli", "qnli", "rte", "mrpc", "qqp", "stsb")}
+HUB["mnli_mm"] = HUB["mnli"]
+
+TESTED = {"sst5": "test", "mnli": "validation_matched", "mnli_mm": "validation_mismatched"}
+"""The hub's split that is the test set, where it is not `validation`."""
+
+
+class FewShot(TextData):
+    """A few labelled rows of a task to train on, and its whole official set to test on.
+
+    The rows of LM-BFF are those of the published splits, in their order, where `path` or the hub has the original
+    rows in theirs. The hub's cola, mrpc, rte and stsb have it; its qqp lacks a few malformed lines of the original, so
+    that its splits are others by the same rule; the rest of the hub's were not compared.
+
+    Args:
+        task: sst2 (6,920 sentences, not GLUE's 67,349 phrases), sst5, mr, cr, mpqa, subj, trec, cola, mnli, mnli_mm
+            (mnli tested on the mismatched set), snli, qnli, rte, mrpc, qqp, stsb, or movie_reviews (those of
+            `MovieReviews`).
+        path: a folder of LM-BFF's original data (`<NAME>/train.tsv` or `.csv`, or stsa.fine.train and the like), of
+            published splits (`<NAME>/<k>-<seed>/`), or in the hub's layout (`<task>/<split>.parquet`); by default the
+            hub, which has no mr, cr, mpqa, subj and trec in LM-BFF's order.
+        k: rows of each class; for `list`, in all.
+        split_seed: selects the split; LM-BFF has 13, 21, 42, 87 and 100, LiST 1 to 5.
+        sampling: `lm_bff`, the first k rows of each class in a permutation (of stsb, below 2.5 and from there on);
+            `list`, the first k rows of it, balanced or not; `setfit`, as its `sample_dataset` draws them; or
+            `published`, the files of `path` as they are.
+        protocol: `lm_bff` selects the checkpoint on the next k rows of each class; `true_few_shot` has no validation
+            rows, so that the last weights count, as for LiST and AdaMix.
+        dev: how many rows LM-BFF selects on, `k_shot` or `k_shot_10x`, ten times as many.
+        batch_size: rows a step, per device.
+        eval_batch_size: rows a step in validation, test and prediction, per device.
+        predict_file: a .csv or .jsonl file with the task's columns to predict, in place of the test set.
+        num_workers: processes that make batches.
+    """
+
+    def __init__(
+        self,
+        task: str,
+        path: str | None = None,
+        k: int = 16,
+        split_seed: int = 42,
+        sampling: Literal["lm_bff", "list", "setfit", "published"] = "lm_bff",
+        protocol: Literal["lm_bff", "true_few_shot"] = "lm_bff",
+        dev: Literal["k_shot", "k_shot_10x"] = "k_shot",
+        batch_size: int = 8,
+        eval_batch_size: int = 64,
+        predict_file: str | None = None,
+        num_workers: int = 0,
+    ) -> None:
+        if task not in FEW_SHOT_TASKS:
+            raise ValueError(f"`data.task`={task!r} is no few-shot task; there are {', '.join(FEW_SHOT_TASKS)}.")
+        if k < 1:
+            raise ValueError(f"`data.k`={k} must be at least 1.")
+        if not 0 <= split_seed < 2**32:
+            raise ValueError(f"`data.split_seed`={split_seed} must lie between 0 and 2^32 - 1.")
+        check_protocol(sampling, protocol, dev)
+        if sampling == "published" and (path is None or task == MOVIE_REVIEWS.name):
+            raise ValueError(
+                "`data.sampling`='published' reads `<NAME>/<k>-<seed>/train.tsv` or `.csv` of one of LM-BFF's tasks: "
+                "give their folder with `--data.path`."
+            )
+        super().__init__(
+            FEW_SHOT_TASKS[task],
+            batch_size,
+            eval_batch_size,
+            sample_seed=split_seed,
+            predict_file=predict_file,
+            num_workers=num_workers,
+        )
+        self.path = path
+        self.k = k
+        self.split_seed = split_seed
+        self.sampling = sampling
+        self.protocol = protocol
+        self.dev = dev
+        self._sources: dict[str, Dataset] = {}
+
+    def validation_splits(self) -> tuple[str, ...]:
+        return ("validation",) if self.protocol == "lm_bff" else ()
+
+    def load(self, split: str) -> Dataset:
+        if self.sampling == "published":
+            return self._published(split)
+        if split == "test":
+            return labelled(self._source("test"))
+        rows = self._source("train")
+        return rows.select(self._drawn(self._classes(rows), split))
+
+    def _published(self, split: str) -> Dataset:
+        assert self.path is not None
+        file = lm_bff.published(Path(self.path), self.task, self.k, self.split_seed, split)
+        if file is None:
+            name = lm_bff.LAYOUTS[self.task.name].name
+            raise ValueError(
+                f"`data.path`={self.path!r} has no {split} file for {name}/{self.k}-{self.split_seed}; "
+                "`data.k` and `data.split_seed` must be those of a split that is there."
+            )
+        return labelled(lm_bff.read(file, self.task))
+
+    def _source(self, split: Literal["train", "test"]) -> Dataset:
+        """All official rows to draw from, or those to test on, read once."""
+        if split not in self._sources:
+            self._sources[split] = self._read(split)
+        return self._sources[split]
+
+    def _read(self, split: Literal["train", "test"]) -> Dataset:
+        task = self.task.name
+        if self.task is MOVIE_REVIEWS:
+            return MovieReviews().load(split)
+        if self.path is not None and (file := lm_bff.original(Path(self.path), self.task, split)) is not None:
+            rows = lm_bff.read(file, self.task)
+            self.check(rows, f"{task}/{split}")
+            return rows
+        if self.path is None and task not in HUB:
+            raise ValueError(
+                f"no hub data set has {task} in LM-BFF's order: give a folder of its data with `--data.path` "
+                "(data/download_dataset.sh of github.com/princeton-nlp/LM-BFF fetches it)."
+            )
+        official = "train" if split == "train" else TESTED.get(task, "validation" if task in HUB else "test")
+        hub_id, name = HUB.get(task, ("", task))
+        folder = "mnli" if task == "mnli_mm" else task
+        if self.path is not None and not any(Path(self.path, folder).glob(f"{official}*.parquet")):
+            raise ValueError(
+                f"`data.path`={self.path!r} has the {split} rows of {task} neither as "
+                f"{lm_bff.LAYOUTS[task].name}/{split}{lm_bff.LAYOUTS[task].suffix} or another file of LM-BFF's nor as "
+                f"{folder}/{official}.parquet."
+            )
+        rows = benchmark.read(hub_id, name if self.path is None else folder, official, self.path)
+        self.check(rows, f"{task}/{official}")
+        return labelled(rows) if task == "snli" else rows  # without those on which its annotators disagreed
+
+    def _classes(self, rows: Dataset) -> np.ndarray:
+        """The class that each row is drawn by, -1 where there is none."""
+        label = np.array(rows["label"])
+        if not self.task.is_regression:
+            return label
+        return np.where(label == -1, -1, label >= sum(self.task.span) / 2).astype(int)
+
+    def _drawn(self, classes: np.ndarray, split: str) -> list[int]:
+        """Numbers of the rows of the training or validation split."""
+        if self.sampling == "list":
+            rows = in_all(classes, self.k, self.split_seed)
+        elif self.sampling == "setfit":
+            rows = setfit(classes, self.k, self.split_seed)
+        else:
+            order = shuffled(len(classes), self.split_seed, cumulative=self.task.name == "cola")
+            last = {"k_shot": 2, "k_shot_10x": 11}[self.dev] * self.k
+            first, last = (0, self.k) if split == "train" else (self.k, last)
+            rows = per_class(classes, order, first, last)
+        needed = self.k * (1 if self.sampling == "list" else len(set(classes.tolist()) - {-1}))
+        if split == "train" and len(rows) < needed:
+            raise ValueError(f"`data.k`={self.k} asks for {needed} training rows; {self.task.name} has {len(rows)}.")
+        return rows
+
+    def val_dataloader(self) -> list[Any]:
+        assert self.trainer is not None
+        if self.protocol == "true_few_shot" and self.trainer.state.fn == TrainerFn.VALIDATING:
+            raise ValueError(
+                "`data.protocol`='true_few_shot' has no validation rows: use `test`, or the protocol `lm_bff`."
+            )
+        return super().val_dataloader()
+
+
+def labelled(rows: Dataset) -> Dataset:
+    """The rows that have a label."""
+    label = rows["label"]
+    return rows if -1 not in label else rows.select([row for row, value in enumerate(label) if value != -1])
+
+
+def check_protocol(sampling: str, protocol: str, dev: str) -> None:
+    """Raise `ValueError` where a way of drawing rows has none to select on."""
+    if protocol == "lm_bff" and sampling in ("list", "setfit"):
+        raise ValueError(
+            f"`data.sampling`={sampling!r} draws no validation rows, on which `data.protocol`='lm_bff' selects: "
+            "use the protocol `true_few_shot`."
+        )
+    if dev != "k_shot" and (protocol, sampling) != ("lm_bff", "lm_bff"):
+        raise ValueError(
+            f"`data.dev`={dev!r} needs `data.protocol` and `data.sampling` to be 'lm_bff': nothing else draws it."
+        )
