@@ -368,12 +368,15 @@ def test_a_study_that_is_stopped_ends_its_runs_and_can_go_on(tmp_path, stand_in,
     path = study_file(tmp_path, options={"held": True})
     process = started(path, "--dir", "s")
     wait_for(tmp_path, "s/t/*/seed-1/version_0", 2)
+    while not all(result.pid for result in results(tmp_path / "s").values()):
+        time.sleep(0.02)
     os.kill(process.pid, number)  # the study alone, as `kill` does
     out = process.communicate()[0]
     assert process.returncode == 130
     assert out.strip().endswith("kronlit: stopped; the same command goes on from here.")
     for result in results(tmp_path / "s").values():
         assert result.status == "running"
+        assert result.pid
         with pytest.raises(ProcessLookupError):
             os.kill(result.pid, 0)
     (tmp_path / "go").touch()
@@ -385,6 +388,8 @@ def test_a_run_that_is_killed_alone_has_failed(kronlit, tmp_path, stand_in):
     process = started(path, "--dir", "s")
     folder = tmp_path / "s/t/A/seed-1"
     wait_for(folder, "version_0", 1)
+    while not read_result(folder).pid:
+        time.sleep(0.02)
     os.kill(read_result(folder).pid, signal.SIGKILL)
     process.communicate()
     assert process.returncode == 1

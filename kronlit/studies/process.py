@@ -46,7 +46,7 @@ class Started:
             seed=run.seed,
             point=run.point,
             command=shlex.join(words),
-            pid=0,
+            pid=None,
             attempts=before.attempts + 1 if before else 1,
             started=now(),
             revision=revision,

@@ -9,7 +9,7 @@ Schema 1, all keys always there:
 | `hash` | of all that is set (`Run.config_hash`); another one makes a run another run |
 | `task`, `method`, `seed`, `point` | what it is; `point` has the options that the grid sets |
 | `command` | as a shell takes it, from the folder in which the study was started |
-| `pid` | of its last process |
+| `pid` | of its last process; null for the moment before it starts |
 | `attempts` | how many times it was started; each goes on where the last one had its checkpoint |
 | `started`, `ended` | of the last attempt, in UTC (ISO 8601); `ended` is null while it runs |
 | `exit_code` | of its process, negative for a signal; null while it runs |
@@ -44,7 +44,7 @@ class Result:
     seed: int
     point: Options
     command: str
-    pid: int
+    pid: int | None
     attempts: int
     started: str
     revision: str | None
