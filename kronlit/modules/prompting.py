@@ -48,7 +48,7 @@ class PromptClassification(TextModule):
             the same numbers in half the memory; or float32.
         template: LM-BFF's syntax, such as '*cls**sent_0*_It_was*mask*.*sep+*'; by default its manual one of the task.
         label_words: the word for each label, each one token; for a number two, of `low` and `high`. Demonstrations
-            come in this order. By default LM-BFF's of the task.
+            come in this order. A YAML wants 'Yes' and 'No' in quotes. By default LM-BFF's of the task.
         first_sent_limit: tokens of a row's first sentence that are kept; by default LM-BFF's for the task.
         other_sent_limit: tokens of its other sentence and of those of demonstrations that are kept; by default
             LM-BFF's for the task.
