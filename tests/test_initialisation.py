@@ -24,6 +24,7 @@ from kronlit import (
     KronA,
     KronAB,
     KronABRes,
+    LiST,
     LoRA,
     LowRankAdapter,
     Pfeiffer,
@@ -72,6 +73,8 @@ START = [
     (KronABRes(), BRANCHES | {"residual_scale": 1}),
     (KronABRes(residual_scale=0.5), BRANCHES | {"residual_scale": 0.5}),
     (LoRA(), {"matrix.a": kaiming(768), "matrix.b": 0}),
+    # LiST's code: both projections N(0, 0.02)
+    (LiST(), {"body.a": normal(0.02), "body.b": normal(0.02)}),
     (
         AdaMix(),  # Transformers' own initialisation, which the authors' code runs over all linear modules
         {"down.weight": normal(0.02), "up.weight": normal(0.02), "down.bias": 0, "up_bias": 0},

@@ -71,13 +71,14 @@ class Kronecker(StructuredLinear):
         return torch.kron(self.a, self.b)
 
     def reset_parameters(self) -> None:
-        for factor in (self.a, self.b):
+        first, last = (self.a, self.b) if self.init == "krona" else (self.b, self.a)
+        for factor in (first,) if self.zero_start else (first, last):
             if self.std is None:
                 nn.init.kaiming_uniform_(factor, a=math.sqrt(5), mode="fan_out" if self.init == "krona" else "fan_in")
             else:
                 nn.init.normal_(factor, std=self.std)
         if self.zero_start:
-            nn.init.zeros_(self.b if self.init == "krona" else self.a)
+            nn.init.zeros_(last)
 
     def extra_repr(self) -> str:
         return f"{super().extra_repr()}, a_shape={tuple(self.a.shape)}"
