@@ -260,8 +260,10 @@ def test_frozen_weights_in_bfloat16_give_what_autocast_makes_of_them(kind, metho
         frozen = [p for p in module.model.parameters() if not p.requires_grad]
         assert {p.dtype for p in frozen} == {torch.float32, torch.bfloat16} if dtype == "auto" else {torch.float32}
         assert all(p.dtype == torch.float32 for p in module.model.parameters() if p.requires_grad)
-        runs.append((losses.values, trainer(tmp_path, precision="bf16-mixed").validate(module, data, verbose=False)))
-    assert runs[0] == runs[1]
+        (scores,) = trainer(tmp_path, precision="bf16-mixed").validate(module, data, verbose=False)
+        runs.append([*(loss for *_, loss in losses.values), scores["val/loss"]])
+    # Products of bfloat16 on a CPU add up in an order that depends on where their operands lie.
+    assert runs[0] == pytest.approx(runs[1], rel=5e-3)
     other, data = build(kind, request, glue, method)
     trained_in_16_bits = str(tmp_path / "auto" / "last.ckpt")
     trainer(tmp_path).validate(other, data, trained_in_16_bits, verbose=False)  # in float32
