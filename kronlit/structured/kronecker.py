@@ -136,16 +136,21 @@ class KroneckerProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, Tensor, Tensor]:
         x, a, b = ctx.saved_tensors
-        x3 = x.reshape(-1, a.shape[1], b.shape[1])
-        dy3 = dy.reshape(-1, a.shape[0], b.shape[0])
-        if applies_b_first(a, b):
-            h, dh = x3 @ b.mT, left(a.mT, dy3)  # (t, a2, b1), the intermediate and its gradient
-            da = contracted(dy3, h)
-            db = torch.tensordot(dh, x3, dims=([0, 1], [0, 1]))
-            dx = dh @ b if ctx.needs_input_grad[0] else None
-        else:
-            h, dh = left(a, x3), dy3 @ b  # (t, a1, b2)
-            da = contracted(dh, x3)
-            db = torch.tensordot(dy3, h, dims=([0, 1], [0, 1]))
-            dx = left(a.mT, dh) if ctx.needs_input_grad[0] else None
-        return None if dx is None else dx.reshape(x.shape), da, db
+        return pullback(x, a, b, dy, of_x=ctx.needs_input_grad[0])
+
+
+def pullback(x: Tensor, a: Tensor, b: Tensor, dy: Tensor, of_x: bool) -> tuple[Tensor | None, Tensor, Tensor]:
+    """The gradients of `x`, if asked for, `a` and `b`, given that of `y = (A ⊗ B) x`."""
+    x3 = x.reshape(-1, a.shape[1], b.shape[1])
+    dy3 = dy.reshape(-1, a.shape[0], b.shape[0])
+    if applies_b_first(a, b):
+        h, dh = x3 @ b.mT, left(a.mT, dy3)  # (t, a2, b1), the intermediate and its gradient
+        da = contracted(dy3, h)
+        db = torch.tensordot(dh, x3, dims=([0, 1], [0, 1]))
+        dx = dh @ b if of_x else None
+    else:
+        h, dh = left(a, x3), dy3 @ b  # (t, a1, b2)
+        da = contracted(dh, x3)
+        db = torch.tensordot(dy3, h, dims=([0, 1], [0, 1]))
+        dx = left(a.mT, dh) if of_x else None
+    return None if dx is None else dx.reshape(x.shape), da, db

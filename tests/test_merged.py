@@ -1,0 +1,108 @@
+"""A Kronecker product applied as one matrix with the weight that it changes: nothing but the speed may differ."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+from torch.nn import functional as F
+
+from kronlit.adapters import Delta
+from kronlit.adapters.merged import MergedKronecker
+from kronlit.structured import Kronecker, LowRank
+
+SHAPES = [((4, 2), (3, 6)), ((2, 6), (6, 2)), ((1, 12), (12, 1)), ((12, 1), (1, 12))]  # of A, of B; both orders
+
+
+def drawn(a_shape, b_shape, tokens=(2, 5)):
+    generator = torch.Generator().manual_seed(0)
+    rows, columns = a_shape[0] * b_shape[0], a_shape[1] * b_shape[1]
+    shapes = (*tokens, columns), (rows, columns), (rows,), a_shape, b_shape
+    return [torch.randn(shape, generator=generator, dtype=torch.float64) for shape in shapes]
+
+
+@pytest.mark.parametrize("shapes", SHAPES)
+@pytest.mark.parametrize("tokens", [(2, 5), (7,), (2, 1, 3)])
+def test_it_is_the_sum_of_both_matrices(shapes, tokens):
+    tensors = [tensor.requires_grad_() for tensor in drawn(*shapes, tokens)]
+    x, weight, bias, a, b = tensors
+    weight.requires_grad_(False)
+    expected = F.linear(x, weight + 3.0 * torch.kron(a, b), bias)  # torch's own autograd through the whole matrix
+    found = MergedKronecker.apply(x, weight, bias, a, b, 3.0)
+    torch.testing.assert_close(found, expected)
+    dy = torch.randn_like(expected)
+    oracle = torch.autograd.grad(expected, [x, bias, a, b], dy)
+    torch.testing.assert_close(torch.autograd.grad(found, [x, bias, a, b], dy), oracle)
+
+
+@pytest.mark.parametrize("trained", ["a", "b", "bias", "x"])
+def test_each_gradient_comes_alone(trained):
+    x, weight, bias, a, b = drawn((4, 2), (3, 6))
+    one = {"x": x, "bias": bias, "a": a, "b": b}[trained].requires_grad_()
+    dy = torch.randn(2, 5, 12, dtype=torch.float64)
+    (expected,) = torch.autograd.grad(F.linear(x, weight + 0.5 * torch.kron(a, b), bias), [one], dy)
+    (found,) = torch.autograd.grad(MergedKronecker.apply(x, weight, bias, a, b, 0.5), [one], dy)
+    torch.testing.assert_close(found, expected)
+
+
+def test_only_the_input_is_kept():
+    x, weight, bias, a, b = drawn((4, 2), (3, 6))
+    kept = []
+    with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
+        MergedKronecker.apply(x, weight, bias, a.requires_grad_(), b.requires_grad_(), 1.0)
+    own = {t.data_ptr() for t in (x, weight, a, b)}
+    assert {t.data_ptr() for t in kept} == own
+
+
+def placed(matrix=Kronecker, dtype=torch.float32, **kwargs):
+    host = nn.Linear(24, 12, dtype=dtype).requires_grad_(False)
+    delta = Delta(host, 24, 12, matrix, **kwargs)
+    for parameter in delta.matrix.parameters():
+        nn.init.normal_(parameter)
+    return delta
+
+
+def node(y):
+    return type(y.grad_fn).__name__
+
+
+def test_a_delta_takes_it_for_many_tokens_and_changes_nothing():
+    delta = placed(scale=0.5)
+    x = torch.randn(3, 8, 24)
+    y = delta(x)
+    assert node(y) == "MergedKroneckerBackward"
+    torch.testing.assert_close(y, delta.host(x) + 0.5 * F.linear(x, delta.matrix.to_dense()))
+    assert node(delta(x[:1])) != "MergedKroneckerBackward"  # 8 tokens do not repay 12 x 24 numbers
+
+
+def test_a_delta_does_not_where_it_would_be_another_number():
+    x = torch.randn(3, 8, 24)
+    plain = {
+        "dropout": placed(dropout=0.5),
+        "a trained scale": placed(scale="trained"),
+        "another structure": placed(
+            LowRank,
+        ),
+        "a trained weight": placed(),
+        "bfloat16": placed(dtype=torch.bfloat16),
+    }
+    plain["a trained weight"].host.weight.requires_grad_(True)
+    for name, delta in plain.items():
+        y = delta(x.to(delta.host.weight.dtype))
+        assert node(y) != "MergedKroneckerBackward", name
+    assert node(plain["dropout"].eval()(x)) == "MergedKroneckerBackward"
+    with torch.autocast("cpu", torch.bfloat16):
+        assert node(placed()(x)) != "MergedKroneckerBackward"
+
+
+def test_two_steps_of_training_are_those_of_the_plain_way():
+    merged = placed()
+    plain = copy.deepcopy(merged)
+    x, goal = torch.randn(30, 24), torch.randn(30, 12)
+    for delta, pieces in ((merged, [x]), (plain, x.split(5))):  # the plain way is that of few tokens
+        optimizer = torch.optim.SGD(delta.matrix.parameters(), lr=0.1)
+        for _ in range(2):
+            F.mse_loss(torch.cat([delta(piece) for piece in pieces]), goal).backward()
+            optimizer.step()
+            optimizer.zero_grad()
+    torch.testing.assert_close(merged.matrix.to_dense(), plain.matrix.to_dense(), rtol=1e-4, atol=1e-5)
