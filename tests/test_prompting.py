@@ -1,6 +1,7 @@
 """Prompts against LM-BFF's, tokens and scores against worked examples, plain Transformers, scipy and torch."""
 
 import itertools
+import json
 import math
 import sys
 
@@ -653,3 +654,24 @@ def test_test_after_fit_tests_the_protocols_weights(protocol, mlm_roberta, monke
     assert "test/accuracy" in said
     assert (tmp_path / "run/version_0/checkpoints/last.ckpt").exists()
     assert bool(list((tmp_path / "run/version_0/checkpoints").glob("best*"))) == (protocol == "lm_bff")
+
+
+def test_predict_writes_what_the_plain_model_says_of_ones_own_rows(
+    mlm_roberta, request, monkeypatch, capsys, lm_bff, tmp_path
+):
+    mine, out = tmp_path / "mine.csv", tmp_path / "out.jsonl"
+    mine.write_text("text\nThe film was good\nA dog ran\n")
+    words = ["kronlit", "predict", "--model", "PromptClassification", "--model.plm", str(mlm_roberta)]
+    words += ["--model.method", "HeadOnly", "--data", "FewShot", "--data.task", "sst2", "--data.path", str(lm_bff)]
+    words += ["--data.predict_file", str(mine), "--predictions", str(out), "--trainer.accelerator", "cpu"]
+    monkeypatch.setattr(sys, "argv", words)
+    main()
+    assert f"2 predictions in {out}" in capsys.readouterr().out
+    lines = [json.loads(line) for line in out.open()]
+    assert [line["text"] for line in lines] == ["The film was good", "A dog ran"]
+    tokenizer = AutoTokenizer.from_pretrained(mlm_roberta)
+    ids = [tokenizer(f"<s>{line['text']} It was<mask>.</s>")["input_ids"] for line in lines]
+    expected = plain_scores(request, "mlm_roberta", ids, tokenizer.convert_tokens_to_ids(["Ġterrible", "Ġgreat"]))
+    found = torch.tensor([[line["scores"]["negative"], line["scores"]["positive"]] for line in lines])
+    torch.testing.assert_close(found, expected.softmax(-1))
+    assert [line["label"] for line in lines] == [["negative", "positive"][i] for i in expected.argmax(-1)]
