@@ -10,6 +10,7 @@ COMMANDS = {
     "validate": "score a checkpoint on the validation rows",
     "test": "score a checkpoint on the test rows",
     "predict": "write the predictions of a checkpoint for the test rows or a file of one's own",
+    "merge": "write a run as a plain Transformers folder",
     "study": "run tasks x methods x seeds and make one table of them; `study report DIR` writes it up",
 }
 
@@ -45,6 +46,10 @@ def main() -> None:
         from kronlit.studies import main as study
 
         study(arguments[1:])
+    elif arguments[0] == "merge":
+        from kronlit.exchange.command import main as exchange
+
+        exchange(arguments[0], arguments[1:])
     else:
         from kronlit.cli import run
 

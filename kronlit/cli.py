@@ -1,14 +1,10 @@
 """The command line: a LightningCLI whose YAMLs name a model, a method and data."""
 
-import logging
 import sys
 import time
-import warnings
 from pathlib import Path
 from typing import Any, NoReturn
 
-import datasets
-import transformers
 from jsonargparse import set_parsing_settings
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
@@ -22,6 +18,7 @@ from kronlit.errors import explained, fail, mistake
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.predictions import PredictionWriter
+from kronlit.quiet import quieten
 from kronlit.run_directory import found_checkpoint, loggers, new_version
 from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
@@ -165,19 +162,3 @@ def run() -> None:
         if message := mistake(error):
             fail(message)
         raise
-
-
-def quieten() -> None:
-    """Drop what a user can't act on."""
-    transformers.logging.set_verbosity_error()
-    transformers.utils.logging.disable_progress_bar()
-    datasets.logging.set_verbosity_error()
-    logging.getLogger("lightning.pytorch.utilities.rank_zero").addFilter(lambda record: "litlogger" not in record.msg)
-    warnings.filterwarnings("ignore", ".*does not have many workers.*")
-    warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
-    warnings.filterwarnings("ignore", ".*exists and is not empty. Previous log files.*")  # new_version made it
-    warnings.filterwarnings("ignore", ".*custom batch sampler `LengthGroupedBatches`.*")  # it gives out every row
-    warnings.filterwarnings("ignore", ".*LeafSpec.*")
-    # Nothing to validate on, of which after_fit tells
-    warnings.filterwarnings("ignore", ".*Total length of `list` across ranks is zero.*")
-    warnings.filterwarnings("ignore", ".*could not find the monitored key.*")

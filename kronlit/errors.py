@@ -8,7 +8,25 @@ import sys
 from collections.abc import Iterable, Iterator
 from typing import Any, NoReturn
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
+
+
+class Parser(ArgumentParser):
+    """A parser whose errors are one line and exit code 2, and that takes no abbreviations."""
+
+    bases: dict[str, type[Any]] = {}
+    """Option to the class of which it names a subclass."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
+        fail(explained(message, self, self.bases))
+
+    def made(self, values: Namespace) -> Namespace:
+        """The objects that `values` describe."""
+        instantiate = getattr(self, "instantiate", None) or self.instantiate_classes  # its name before 4.49
+        return instantiate(values)
 
 
 def fail(message: str) -> NoReturn:

@@ -39,6 +39,19 @@ ALLOWED = {
     "scored_rows": {"metrics"},
     "errors": set(),
     "metrics_csv": set(),
+    "quiet": set(),
+    "exchange": {
+        "",
+        "adapters",
+        "checkpoint",
+        "data",
+        "data.tasks",
+        "errors",
+        "methods",
+        "modules",
+        "quiet",
+        "structured",
+    },
     "studies": {"errors", "metrics_csv"},
     "cli": {
         "checkpoint",
@@ -48,12 +61,13 @@ ALLOWED = {
         "methods",
         "modules",
         "predictions",
+        "quiet",
         "run_directory",
         "run_summary",
         "scored_rows",
     },
     "__init__": {"adapters", "methods"},
-    "__main__": {"", "cli", "studies"},
+    "__main__": {"", "cli", "exchange", "studies"},
 }
 ONLY_TORCH = {"structured", "adapters", "methods"}
 
@@ -105,7 +119,9 @@ def test_every_argument_of_what_a_yaml_can_name_has_its_help():
                 assert f"    {argument}: " in cls.__doc__, f"{cls.__name__}.{argument}"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["study", "--help"], ["study", "report", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--help"], ["study", "--help"], ["study", "report", "--help"], ["merge", "--help"]], ids=" ".join
+)
 def test_help_needs_no_torch(words):
     code = f"""
 import sys
@@ -126,7 +142,7 @@ finally:
 def test_the_help_lists_the_commands_that_there_are():
     from kronlit.cli import CLI
 
-    assert set(COMMANDS) == {*CLI.subcommands(), "study"}
+    assert set(COMMANDS) == {*CLI.subcommands(), "study", "merge"}
 
 
 def test_no_file_has_outgrown_one_idea():

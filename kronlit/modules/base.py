@@ -271,19 +271,27 @@ class FrozenPLM(LightningModule, ABC):
         checkpoint["router"] = self._router.get_state()
         checkpoint["kronlit"] = self._origin()
 
-    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+    def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        """Put the tensors of `checkpoint` under the names that they have here.
+
+        Raises:
+            ValueError: if they are of another method or another frozen model.
+        """
         checkpoint["state_dict"] = in_names_of(self, checkpoint["state_dict"])
         check_adapter_state(self, checkpoint["state_dict"])
+        for name, ours in self._origin().items():
+            theirs = checkpoint.get("kronlit", {}).get(name, ours)
+            if theirs != ours:
+                raise ValueError(f"the checkpoint was trained with `model.{name}`={theirs}, not {ours}.")
+
+    def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        self.check_checkpoint(checkpoint)
         in_order = list(checkpoint["state_dict"]) == list(adapter_state(self))
         if not in_order and self.trainer.state.fn == "fit":  # the optimizer's state goes by order
             raise ValueError(
                 "the checkpoint was written with a version of transformers whose modules stand in another order: it "
                 "can be evaluated, not trained on; install that version again."
             )
-        for name, ours in self._origin().items():
-            theirs = checkpoint.get("kronlit", {}).get(name, ours)
-            if theirs != ours:
-                raise ValueError(f"the checkpoint was trained with `model.{name}`={theirs}, not {ours}.")
         self._random_states = checkpoint.get("random_states")
         if "router" in checkpoint:
             self._router.set_state(checkpoint["router"].cpu())

@@ -32,7 +32,11 @@ class SequenceClassification(TextModule):
     """
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
-        return load_model(AutoModelForSequenceClassification, self.plm, num_labels=self.task.num_labels)
+        names = dict(enumerate(self.task.labels))
+        labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}} if names else {}
+        return load_model(
+            AutoModelForSequenceClassification, self.plm, **(labels or {"num_labels": self.task.num_labels})
+        )
 
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         columns = self.task.columns

@@ -141,13 +141,17 @@ class Mixture(StructuredLinear):
             yield experts, [index for index in range(len(experts)) if index not in self.drawn[name]]
             self.drawn[name].clear()
 
-    def to_dense(self) -> Tensor:
+    def mean_expert(self) -> StructuredLinear:
+        """An expert with the mean of the experts' parameters; a bias is not in it."""
         expert = self._expert(self.in_features, self.out_features)
         mean = self.mean()
         for name in self.factors:
             delattr(expert, name)
             setattr(expert, name, mean[name])
-        return expert.to_dense()
+        return expert
+
+    def to_dense(self) -> Tensor:
+        return self.mean_expert().to_dense()
 
     @torch.no_grad()
     def reset_parameters(self) -> None:

@@ -5,11 +5,10 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
-from typing import Any, NoReturn
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
-from kronlit.errors import explained, fail, mistake
+from kronlit.errors import Parser, fail, mistake
 from kronlit.studies.execute import execute
 from kronlit.studies.plan import plan
 from kronlit.studies.process import command
@@ -18,16 +17,6 @@ from kronlit.studies.report import report
 from kronlit.studies.sheets import every
 from kronlit.studies.study import Published, Study
 from kronlit.studies.table import table
-
-
-class StudyParser(ArgumentParser):
-    """A parser whose errors are one line and exit code 2, and that takes no abbreviations."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
-
-    def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        fail(explained(message, self, {}))
 
 
 def main(words: list[str]) -> None:
@@ -49,7 +38,7 @@ def study_parser() -> ArgumentParser:
         "Run tasks x methods x a grid x seeds, each a `kronlit fit`. The same command goes on after a kill. "
         "`kronlit study report DIR` writes the report."
     )
-    parser = StudyParser(prog="kronlit study", description=description)
+    parser = Parser(prog="kronlit study", description=description)
     parser.add_argument("--config", action=ActionConfigFile, help="A study, as in configs/studies.")
     parser.add_class_arguments(Study)
     add = parser.add_argument
@@ -98,7 +87,7 @@ def made(config: Namespace) -> Study:
 
 def reported(words: list[str]) -> str:
     """Write the report of the study in the folder that the words name, and give its Markdown."""
-    parser = StudyParser(prog="kronlit study report", description="Write the report of a study to DIR/report.")
+    parser = Parser(prog="kronlit study report", description="Write the report of a study to DIR/report.")
     parser.add_argument("dir", type=str, metavar="DIR", help="The study's folder.")
     parser.add_function_arguments(report, skip={"study", "root"})
     config = parser.parse_args(words)

@@ -1,0 +1,62 @@
+"""`kronlit merge`: a run as a plain Transformers model."""
+
+from transformers import PreTrainedModel
+
+from kronlit.adapters import collapse, merge
+from kronlit.exchange.model_card import model_card
+from kronlit.exchange.new_folder import check_new, new_folder
+from kronlit.exchange.probe import logits
+from kronlit.exchange.saved_run import saved_run
+from kronlit.modules import FrozenPLM, ImageClassification
+from kronlit.modules.text import TextModule
+
+
+def merge_run(ckpt_path: str, output: str) -> None:
+    """Write a folder that Transformers opens by itself, and say how far its logits are from those before merging.
+
+    Everything is in float32, also where the run kept its frozen weights in 16 bits. Mixtures become their mean first.
+
+    Raises:
+        TypeError: if what was added cannot be merged, with the reason.
+        ValueError: if there is no such checkpoint, or `output` exists.
+    """
+    check_new(output)
+    run = saved_run(ckpt_path)
+    module = run.module()
+    model = module.model
+    assert model is not None
+    collapse(model)
+    before = logits(model)
+    try:
+        merge(model)
+    except TypeError as error:
+        raise TypeError(f"{error} `kronlit export` writes it as an adapter.") from error
+    with new_folder(output) as folder:
+        model.save_pretrained(folder)
+        if isinstance(module, TextModule):
+            module.tokenizer.save_pretrained(folder)
+        elif isinstance(module, ImageClassification):
+            module.reader.processor.save_pretrained(folder)
+        name = auto_class(model)
+        opening = f'from transformers import {name}\n\nmodel = {name}.from_pretrained("…")  # this folder'
+        (folder / "README.md").write_text(model_card(run, module, "transformers", opening), encoding="utf-8")
+        # From the files, by Transformers alone: what a user of the folder gets.
+        difference = (logits(type(model).from_pretrained(folder).eval()) - before).abs().max()
+    print(f"{run.checkpoint}: merged {described(module)} in float32 into {output}, a {type(model).__name__}.")
+    print(f"largest difference of a logit on a probe batch: {difference:.2e} (logits reach {before.abs().max():.2e}).")
+
+
+def described(module: FrozenPLM) -> str:
+    """Method, model and task in a few words."""
+    return f"{type(module.method).__name__} on {module.plm} for {module.task.name}"
+
+
+def auto_class(model: PreTrainedModel) -> str:
+    """The class of Transformers that opens models of this kind."""
+    name = type(model).__name__
+    kinds = {"ForSequenceClassification": "", "ForImageClassification": "", "ForMaskedLM": ""}
+    kinds |= {"ForConditionalGeneration": "ForSeq2SeqLM", "LMHeadModel": "ForCausalLM", "ForCausalLM": ""}
+    for end, auto in kinds.items():
+        if name.endswith(end):
+            return f"AutoModel{auto or end}"
+    return name

@@ -1,0 +1,87 @@
+"""The README.md of a folder that is shared: what it is, how it was made, what it scored."""
+
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kronlit import __version__
+from kronlit.data.tasks import Task
+from kronlit.exchange.saved_run import SavedRun
+from kronlit.modules import FrozenPLM, SequenceClassification
+
+KEPT = ("seed_everything", "model", "data", "test_after_fit")
+"""Of a config, beside what the trainer was given."""
+TRAINER = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val")
+
+
+def model_card(run: SavedRun, module: FrozenPLM, library: str, opening: str) -> str:
+    """The card as Markdown, with the front matter that the hub reads.
+
+    Args:
+        run: where the weights come from.
+        module: what it trained.
+        library: that opens the folder: transformers, peft or kronlit.
+        opening: Python lines that do so.
+    """
+    front = {"library_name": library, "tags": ["kronlit", type(module.method).__name__.lower()]}
+    if not Path(module.plm).exists():  # a path on one machine says nothing on another
+        front["base_model"] = module.plm
+    config = {key: run.config[key] for key in KEPT if run.config.get(key) is not None}
+    trainer = run.config.get("trainer") or {}
+    config["trainer"] = {key: trainer[key] for key in TRAINER if trainer.get(key) is not None}
+    return f"""---
+{dumped(front)}---
+
+# {Path(module.plm).name}, {module.task.name}, {type(module.method).__name__}
+
+{module.plm}, fine-tuned on {module.task.name} with kronlit {__version__}: `{module.method!r}`.
+
+```python
+{opening}
+```
+
+{reads(module)}
+## Scores
+
+{scores(run)}
+
+## How it was made
+
+`kronlit fit --config config.yaml`, with this config.yaml:
+
+```yaml
+{dumped(without_none(config))}```
+"""
+
+
+def dumped(content: dict[str, Any]) -> str:
+    """`content` as YAML in its own order."""
+    return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
+
+
+def reads(module: FrozenPLM) -> str:
+    """What the model is given of a row, and the names of its classes."""
+    task: Task = module.task
+    if isinstance(module, SequenceClassification):
+        line = f"Input: {' and '.join(f'`{segment}`' for segment in task.classifier_segments())}."
+    else:
+        line = f"Input: {', '.join(task.columns)}, as kronlit's `{type(module).__name__}` puts them together."
+    classes = f"Classes, from 0: {', '.join(task.labels)}." if task.labels else ""
+    return f"{line} {classes}".strip() + "\n"
+
+
+def scores(run: SavedRun) -> str:
+    """A table of the scores of the run, which is one seed."""
+    values = run.summary.get("scores")
+    if not values:
+        return "None are recorded: the run has no summary.json."
+    rows = [f"| {name} | {value:.4f} |" for name, value in sorted(values.items())]
+    return "\n".join([f"| one run, seed {run.seed} | |", "|---|---|", *rows])
+
+
+def without_none(content: Any) -> Any:
+    """`content` without the keys that say nothing."""
+    if isinstance(content, dict):
+        return {key: without_none(value) for key, value in content.items() if value is not None}
+    return content

@@ -1,0 +1,111 @@
+"""A checkpoint opened again, as the model that it is of."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import set_parsing_settings
+
+from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.data import TaskData
+from kronlit.data.tasks import Task
+from kronlit.errors import Parser
+from kronlit.methods import Method
+from kronlit.modules import FrozenPLM
+
+
+@dataclass(frozen=True)
+class SavedRun:
+    """A checkpoint, with what its run's folder says of it.
+
+    Args:
+        checkpoint: the file.
+        config: what config.yaml says.
+        summary: what summary.json says; nothing where the run did not come to its end.
+    """
+
+    checkpoint: Path
+    config: dict[str, Any]
+    summary: dict[str, Any]
+
+    @property
+    def seed(self) -> int | None:
+        """Of the run."""
+        return self.config.get("seed_everything")
+
+    def module(self) -> FrozenPLM:
+        """The trained model in float32, in evaluation; what was frozen comes from `plm` again.
+
+        Raises:
+            ValueError: if the checkpoint is damaged, or not of the method and the frozen model in the config.
+        """
+        checkpoint = AtomicCheckpoint().load_checkpoint(self.checkpoint)
+        module = configured(self.config)
+        module.check_checkpoint(checkpoint)
+        module.load_state_dict(checkpoint["state_dict"], strict=False)
+        return module.eval()
+
+
+def saved_run(ckpt_path: str) -> SavedRun:
+    """The checkpoint that `ckpt_path` names, or the best one of the folder of a run.
+
+    Raises:
+        ValueError: if there is none, or no config.yaml in its run's folder.
+    """
+    checkpoint = found(Path(ckpt_path))
+    folder = checkpoint.absolute().parent.parent
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(f"`ckpt_path`={ckpt_path!r} is not in a run's folder: {str(folder)!r} has no config.yaml.")
+    summary = folder / "summary.json"
+    return SavedRun(
+        checkpoint, read_yaml(folder / "config.yaml"), json.loads(summary.read_text()) if summary.is_file() else {}
+    )
+
+
+def found(path: Path) -> Path:
+    """`path`, or the best checkpoint of the newest run in it; the last one where nothing was validated."""
+    if path.is_file():
+        return path
+    for name in ("best", "last"):
+        files = [*path.glob(f"checkpoints/{name}*.ckpt"), *path.glob(f"version_*/checkpoints/{name}*.ckpt")]
+        if files:
+            return max(files, key=lambda file: file.stat().st_mtime)
+    raise ValueError(f"`ckpt_path`={str(path)!r} is neither a checkpoint nor the folder of a run that has one.")
+
+
+def read_yaml(path: Path) -> dict[str, Any]:
+    """The keys and values of a YAML file.
+
+    Raises:
+        ValueError: if it holds anything else.
+    """
+    try:
+        content = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"{str(path)!r} cannot be read as YAML: {error}.") from error
+    if not isinstance(content, dict):
+        raise ValueError(f"{str(path)!r} must hold keys and values, as the files in configs/ do.")
+    return content
+
+
+def configured(config: dict[str, Any]) -> FrozenPLM:
+    """The model that the keys `model` and `data` of a config describe, with its method, untrained, in float32.
+
+    Raises:
+        ValueError: if one of them is missing, or what it names can't be made.
+    """
+    for key in ("model", "data"):
+        if key not in config:
+            raise ValueError(f"the config has no `{key}`: it must be that of a run, as the files in configs/ are.")
+    set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
+    parser = Parser(prog="kronlit")
+    parser.bases = {"model": FrozenPLM, "data": TaskData, "method": Method}
+    parser.add_subclass_arguments(FrozenPLM, "model")
+    parser.add_subclass_arguments(TaskData, "data")
+    parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
+    values = parser.parse_object({"model": config["model"], "data": config["data"]})
+    module: FrozenPLM = parser.made(values).model
+    module.configure_model()
+    return module
