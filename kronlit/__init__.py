@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from kronlit.adapters import collapse, merge, trainable_report
+    from kronlit.exchange.load import load
     from kronlit.methods import (
         PA,
         SURM,
@@ -61,6 +62,7 @@ __all__ = [
     "SURMAdapter",
     "collapse",
     "inject",
+    "load",
     "merge",
     "trainable_report",
 ]
@@ -69,6 +71,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # Late, so that `import kronlit` (and with it `kronlit --help`) does not wait for torch.
     if name in __all__:
-        room = "kronlit.adapters" if name in ("collapse", "merge", "trainable_report") else "kronlit.methods"
+        rooms = dict.fromkeys(("collapse", "merge", "trainable_report"), "adapters") | {"load": "exchange.load"}
+        room = f"kronlit.{rooms.get(name, 'methods')}"
         return getattr(importlib.import_module(room), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

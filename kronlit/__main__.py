@@ -11,6 +11,7 @@ COMMANDS = {
     "test": "score a checkpoint on the test rows",
     "predict": "write the predictions of a checkpoint for the test rows or a file of one's own",
     "merge": "write a run as a plain Transformers folder",
+    "export": "write the adapter of a run, without the frozen model, for kronlit or for PEFT",
     "study": "run tasks x methods x seeds and make one table of them; `study report DIR` writes it up",
 }
 
@@ -46,7 +47,7 @@ def main() -> None:
         from kronlit.studies import main as study
 
         study(arguments[1:])
-    elif arguments[0] == "merge":
+    elif arguments[0] in ("merge", "export"):
         from kronlit.exchange.command import main as exchange
 
         exchange(arguments[0], arguments[1:])

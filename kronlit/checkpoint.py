@@ -62,11 +62,8 @@ def in_names_of(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]
     return {own.get(canonical(name), name): tensor for name, tensor in state.items()}
 
 
-def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Raise `ValueError` unless `state` holds exactly what `model` trains, in the same shapes.
-
-    Lightning's `strict_loading=False`, which a checkpoint without the frozen model needs, would pass over all of this.
-    """
+def misfit(model: nn.Module, state: dict[str, Tensor]) -> str:
+    """Where `state` does not hold exactly what `model` trains, in the same shapes; nothing where it does."""
     own = adapter_state(model)
     faults = [f"lacks {name}" for name in own if name not in state]
     faults += [f"has {name}, which this model does not train" for name in state if name not in own]
@@ -75,10 +72,17 @@ def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:
         for name, tensor in own.items()
         if name in state and state[name].shape != tensor.shape
     ]
-    if faults:
-        more = f" (and {len(faults) - 1} more)" if len(faults) > 1 else ""
+    return faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "") if faults else ""
+
+
+def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Raise `ValueError` unless `state` holds exactly what `model` trains, in the same shapes.
+
+    Lightning's `strict_loading=False`, which a checkpoint without the frozen model needs, would pass over all of this.
+    """
+    if fault := misfit(model, state):
         raise ValueError(
-            f"the checkpoint does not fit `model.method` or `model.plm`: it {faults[0]}{more}. "
+            f"the checkpoint does not fit `model.method` or `model.plm`: it {fault}. "
             "Use the config.yaml of its run's folder."
         )
 

@@ -21,7 +21,10 @@ class Parser(ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        fail(explained(message, self, self.bases))
+        line = explained(message, self, self.bases)
+        if self.exit_on_error:
+            fail(line)
+        raise ValueError(line)
 
     def made(self, values: Namespace) -> Namespace:
         """The objects that `values` describe."""

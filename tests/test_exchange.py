@@ -6,11 +6,21 @@ import sys
 import pytest
 import torch
 import yaml
-from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification, AutoTokenizer
+from peft import PeftModel
+from safetensors.torch import load_file, save_file
+from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+)
 
+import kronlit
 from kronlit.__main__ import main
+from kronlit.adapters import collapse
 from kronlit.checkpoint import adapter_state
-from kronlit.exchange.saved_run import configured
+from kronlit.exchange.saved_run import configured, saved_run
+from kronlit.exchange.to_peft import factorization, to_peft
 
 
 @pytest.fixture
@@ -61,7 +71,7 @@ def run_of(tmp_path, glue):
 
 
 def tokens(model):
-    ids = torch.randint(4, 60, (3, 12), generator=torch.Generator().manual_seed(1))
+    ids = torch.randint(4, 24, (3, 12), generator=torch.Generator().manual_seed(1))
     return {"input_ids": ids} | ({"decoder_input_ids": ids} if model.config.is_encoder_decoder else {})
 
 
@@ -127,3 +137,166 @@ def test_what_cannot_be_merged_is_refused_in_one_line(kronlit_, run_of, tiny_ber
     assert "Traceback" not in err
     assert ("kronlit export" in err) == ("activation" in reason)
     assert not (tmp_path / "new").exists()
+
+
+# --- export to PEFT ---
+
+
+@pytest.mark.parametrize(
+    ("plm", "model", "method", "arguments", "kind"),
+    [
+        ("tiny_bert", "SequenceClassification", "KronA", {"a_shape": [4, 4], "scale": 3.0}, "LOKR"),
+        ("wide_bert", "SequenceClassification", "KronA", {"a_shape": [2, 384], "scale": 0.5}, "LORA"),
+        ("tiny_t5", "TextToText", "KronA", {"a_shape": [8, 8], "trains": ["layer_norm"]}, "LOKR"),
+        (
+            "tiny_bert",
+            "SequenceClassification",
+            "LoRA",
+            {"rank": 3, "alpha": 6.0, "sites": ["query", "ffn_input"]},
+            "LORA",
+        ),
+        ("tiny_t5", "TextToText", "AdaMixLoRA", {"rank": 2}, "LORA"),
+        ("tiny_bert", "SequenceClassification", "AdaMixKronA", {"a_shape": [4, 4]}, "LOKR"),
+        ("tiny_bert", "SequenceClassification", "SURM", {"structure": "circulant", "scale": "trained"}, "C3A"),
+        ("tiny_bert", "SequenceClassification", "SURM", {"structure": "kronecker", "a_shape": [24, 24]}, "LOKR"),
+        ("tiny_bert", "SequenceClassification", "LoRA", {"rank": 2, "trains": ["layer_norm", "head"]}, "LORA"),
+    ],
+)
+def test_peft_loads_what_is_exported_for_it(kronlit_, run_of, tmp_path, request, plm, model, method, arguments, kind):
+    folder = request.getfixturevalue(plm)
+    run, _ = run_of(folder, method, model, **arguments)
+    code, out, err = kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "peft", "--format", "peft")
+    assert code == 0, err
+    assert json.loads((tmp_path / "peft/adapter_config.json").read_text())["peft_type"] == kind
+    assert kind in out.upper()
+    auto = AutoModelForSeq2SeqLM if "t5" in plm else AutoModelForSequenceClassification
+    base = auto.from_pretrained(folder)
+    before = logits(base)
+    theirs = PeftModel.from_pretrained(base, tmp_path / "peft")
+    ours = saved_run(str(run)).module().model
+    collapse(ours)
+    torch.testing.assert_close(logits(theirs), logits(ours), atol=1e-5, rtol=1e-5)
+    assert (logits(theirs) - before).abs().max() > 1e-2
+
+
+def test_a_fused_projection_is_exported_as_one_lora(tiny_gpt2, tmp_path):
+    model = kronlit.inject(AutoModelForCausalLM.from_pretrained(tiny_gpt2), kronlit.LoRA(rank=2, alpha=6.0))
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.add_(torch.randn_like(parameter) * parameter.requires_grad)
+    adapter = to_peft(model, str(tiny_gpt2))
+    save_file(adapter.tensors, tmp_path / "adapter_model.safetensors")
+    (tmp_path / "adapter_config.json").write_text(json.dumps(adapter.config))
+    theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_gpt2), tmp_path)
+    torch.testing.assert_close(logits(theirs), logits(model), atol=1e-4, rtol=1e-5)
+    assert adapter.config["r"] == 4
+
+
+def test_factors_are_cut_as_peft_cuts_them():
+    from peft.tuners.lokr.layer import factorization as theirs
+
+    for dimension in (1, 2, 17, 48, 96, 768, 3072):
+        for factor in (-1, *range(1, 100), 768):
+            assert factorization(dimension, factor) == theirs(dimension, factor), (dimension, factor)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments", "reason"),
+    [
+        ("KronA", {}, "no LORA"),
+        ("SURM", {"structure": "toeplitz"}, "no C3A"),
+        ("AdaMix", {"bottleneck_width": 4}, "SequentialAdapter"),
+        ("HeadOnly", {}, "nothing was added"),
+    ],
+)
+def test_what_peft_has_no_form_for_is_refused_and_written_as_ours(
+    kronlit_, run_of, tiny_bert, tmp_path, method, arguments, reason
+):
+    run, _ = run_of(tiny_bert, method, **arguments)
+    code, _, err = kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "new", "--format", "peft")
+    assert code == 2
+    assert reason in err.strip().splitlines()[-1]
+    assert "Traceback" not in err
+    assert not (tmp_path / "new").exists()
+    code, out, _ = kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "new")
+    assert code == 0
+    assert reason in out
+    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+        "README.md",
+        "adapter.safetensors",
+        "adapter_config.json",
+    }
+
+
+# --- kronlit's own folder ---
+
+
+@pytest.mark.parametrize(
+    ("plm", "model", "method", "arguments"),
+    [
+        ("tiny_bert", "SequenceClassification", "KronA", {}),
+        ("tiny_bert", "SequenceClassification", "AdaMix", {"bottleneck_width": 4}),
+        ("tiny_bert", "SequenceClassification", "KronABRes", {}),
+        ("tiny_bert", "SequenceClassification", "IntrinsicSAID", {"intrinsic_dimension": 500}),
+        ("tiny_bert", "SequenceClassification", "BitFit", {}),
+        ("tiny_bert", "SequenceClassification", "SURM", {"structure": "ldr", "scale": "trained"}),
+        ("tiny_t5", "TextToText", "Compacter", {"phm_dim": 4, "reduction_factor": 4}),
+        ("tiny_t5", "TextToText", "PromptTuning", {"num_tokens": 3}),
+        ("tiny_t5", "TextToText", "BitFit", {}),
+    ],
+)
+def test_what_is_exported_loads_as_it_was(kronlit_, run_of, tmp_path, request, plm, model, method, arguments):
+    run, state = run_of(request.getfixturevalue(plm), method, model, **arguments)
+    code, _, err = kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "own", "--format", "kronlit")
+    assert code == 0, err
+    kept = load_file(tmp_path / "own/adapter.safetensors")
+    if method != "AdaMix":  # of which the mean is kept
+        assert kept.keys() == state.keys()
+        assert all(torch.equal(kept[name], state[name]) for name in state)
+    ours = saved_run(str(run)).module().model
+    loaded = kronlit.load(tmp_path / "own")
+    torch.testing.assert_close(logits(loaded), logits(ours))
+    trained = {name for name, parameter in loaded.named_parameters() if parameter.requires_grad}
+    assert trained <= kept.keys()
+
+
+def test_an_adapter_is_not_put_on_another_model(kronlit_, run_of, tiny_bert, tmp_path):
+    run, _ = run_of(tiny_bert, "KronA")
+    kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "own", "--format", "kronlit")
+    other = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    with torch.no_grad():
+        other.bert.embeddings.word_embeddings.weight += 0.1
+    with pytest.raises(ValueError, match="fingerprint"):
+        kronlit.load(tmp_path / "own", other)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        ({"method": {"class_path": "os.system", "init_args": {}}}, "bare name"),
+        ({"method": {"class_path": "Krona", "init_args": {}}}, "Krona"),
+        ({"method": {"class_path": "KronA", "init_args": {"scal": 1.0}}}, "scal"),
+        ({"method": {"class_path": "KronA", "init_args": {"a_shape": [5, 5]}}}, "a_shape"),
+        ({"model_class": "torch"}, "model_class"),
+        ({"plm": 3}, "plm"),
+        ({"method": {"class_path": "KronA", "init_args": {"sites": ["query"]}}}, "has bert.encoder.layer.0"),
+    ],
+)
+def test_a_wrong_config_is_one_line(kronlit_, run_of, tiny_bert, tmp_path, change, message):
+    run, _ = run_of(tiny_bert, "KronA")
+    kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "own", "--format", "kronlit")
+    path = tmp_path / "own/adapter_config.json"
+    path.write_text(json.dumps(json.loads(path.read_text()) | change))
+    with pytest.raises(ValueError, match=message) as caught:
+        kronlit.load(tmp_path / "own")
+    assert "\n" not in str(caught.value)
+
+
+def test_what_is_nowhere_or_damaged_is_one_line(kronlit_, run_of, tiny_bert, tmp_path):
+    with pytest.raises(ValueError, match="nobody/nothing"):
+        kronlit.load("nobody/nothing")
+    run, _ = run_of(tiny_bert, "KronA")
+    kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "own", "--format", "kronlit")
+    (tmp_path / "own/adapter.safetensors").write_bytes(b"nothing")
+    with pytest.raises(ValueError, match="cannot be read"):
+        kronlit.load(tmp_path / "own")

@@ -66,7 +66,7 @@ ALLOWED = {
         "run_summary",
         "scored_rows",
     },
-    "__init__": {"adapters", "methods"},
+    "__init__": {"adapters", "exchange", "methods"},
     "__main__": {"", "cli", "exchange", "studies"},
 }
 ONLY_TORCH = {"structured", "adapters", "methods"}
@@ -120,7 +120,7 @@ def test_every_argument_of_what_a_yaml_can_name_has_its_help():
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["study", "--help"], ["study", "report", "--help"], ["merge", "--help"]], ids=" ".join
+    "words", [["--help"], ["study", "--help"], ["study", "report", "--help"], ["export", "--help"]], ids=" ".join
 )
 def test_help_needs_no_torch(words):
     code = f"""
@@ -142,7 +142,7 @@ finally:
 def test_the_help_lists_the_commands_that_there_are():
     from kronlit.cli import CLI
 
-    assert set(COMMANDS) == {*CLI.subcommands(), "study", "merge"}
+    assert set(COMMANDS) == {*CLI.subcommands(), "study", "merge", "export"}
 
 
 def test_no_file_has_outgrown_one_idea():

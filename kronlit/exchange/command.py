@@ -1,5 +1,7 @@
 """The commands that give away what a run has learned. Their help needs no torch."""
 
+from typing import Literal
+
 from jsonargparse import ArgumentParser
 
 from kronlit.errors import Parser, fail, mistake
@@ -9,9 +11,9 @@ OUTPUT = "The folder to write; it must not exist."
 
 
 def main(command: str, words: list[str]) -> None:
-    """Run the words after `kronlit merge`."""
+    """Run the words after `kronlit merge` and the like."""
     try:
-        merge(words)
+        COMMANDS[command](words)
     except Exception as error:
         if message := mistake(error):
             fail(message)
@@ -35,3 +37,24 @@ def merge(words: list[str]) -> None:
 
     quieten()
     merge_run(config.ckpt_path, config.output)
+
+
+def export(words: list[str]) -> None:
+    """`kronlit export`."""
+    parser = parser_of("export", "Write what was trained, without the frozen model, as a small folder.")
+    parser.add_argument(
+        "--format",
+        type=Literal["kronlit", "peft", "auto"],
+        default="auto",
+        help="peft, LoKr, LoRA or C3A where one is exactly the same map; kronlit, for every method, read by "
+        "`kronlit.load`; auto, the former where it can be.",
+    )
+    config = parser.parse_args(words)
+    from kronlit.exchange.export import export_run
+    from kronlit.quiet import quieten
+
+    quieten()
+    export_run(config.ckpt_path, config.output, config.format)
+
+
+COMMANDS = {"merge": merge, "export": export}
