@@ -15,6 +15,7 @@ from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.errors import explained, fail, mistake
+from kronlit.exchange.init_adapter import InitAdapter
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.predictions import PredictionWriter
@@ -64,6 +65,12 @@ class CLI(LightningCLI):
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
         parser.add_argument(
+            "--init_adapter",
+            type=str | None,
+            help="Start fit from an adapter that `kronlit export` or PEFT (LoRA, LoKr) wrote, a folder or an id of the "
+            "hub; not where a run goes on from a checkpoint.",
+        )
+        parser.add_argument(
             "--scored_rows",
             type=bool,
             default=False,
@@ -101,6 +108,8 @@ class CLI(LightningCLI):
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
             callbacks.append(PredictionWriter(Path(path)))
+        if config.init_adapter and self.subcommand == "fit" and self.ckpt_path is None:
+            callbacks.append(InitAdapter(config.init_adapter))
         if config.scored_rows and self.log_dir is not None:
             callbacks.append(ScoredRows(self.log_dir))
         plugins = trainer.plugins or []

@@ -6,7 +6,7 @@ import sys
 import pytest
 import torch
 import yaml
-from peft import PeftModel
+from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -19,6 +19,7 @@ import kronlit
 from kronlit.__main__ import main
 from kronlit.adapters import collapse
 from kronlit.checkpoint import adapter_state
+from kronlit.exchange.init_adapter import init_adapter
 from kronlit.exchange.saved_run import configured, saved_run
 from kronlit.exchange.to_peft import factorization, to_peft
 
@@ -300,3 +301,105 @@ def test_what_is_nowhere_or_damaged_is_one_line(kronlit_, run_of, tiny_bert, tmp
     (tmp_path / "own/adapter.safetensors").write_bytes(b"nothing")
     with pytest.raises(ValueError, match="cannot be read"):
         kronlit.load(tmp_path / "own")
+
+
+# --- from PEFT ---
+
+
+def peft_folder(plm, folder, config, auto=AutoModelForSequenceClassification, **arguments):
+    """A folder that PEFT wrote, whose adapter and head are random, and PEFT's model."""
+    model = get_peft_model(auto.from_pretrained(plm, **arguments), config)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    model.save_pretrained(folder)
+    return model
+
+
+LORA = {"r": 4, "lora_alpha": 6, "lora_dropout": 0.1, "target_modules": ["query", "dense"]}
+LOKR = {"r": 2, "alpha": 3, "target_modules": ["query", "value"], "decompose_factor": 4}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        LoraConfig(task_type="SEQ_CLS", **LORA),
+        LoraConfig(
+            task_type="SEQ_CLS", use_rslora=True, rank_pattern={"query": 2}, alpha_pattern={"1.*query": 5}, **LORA
+        ),
+        LoKrConfig(task_type="SEQ_CLS", **LOKR),
+        LoKrConfig(task_type="SEQ_CLS", decompose_both=True, **(LOKR | {"r": 1})),
+    ],
+    ids=["lora", "rslora with patterns", "lokr", "lokr of low rank"],
+)
+def test_what_peft_wrote_loads_and_merges_as_it_is_there(tiny_bert, tmp_path, config):
+    theirs = peft_folder(tiny_bert, tmp_path / "peft", config, num_labels=3, ignore_mismatched_sizes=True)
+    ours = kronlit.load(tmp_path / "peft")
+    torch.testing.assert_close(logits(ours), logits(theirs), atol=1e-5, rtol=1e-5)
+    assert (logits(ours) - logits(theirs.unload())).abs().max() > 1e-3
+    trained = sum(parameter.numel() for parameter in ours.parameters() if parameter.requires_grad)
+    assert trained > 0
+    before = logits(ours)
+    kronlit.merge(ours)
+    torch.testing.assert_close(logits(ours), before, atol=1e-5, rtol=1e-5)
+
+
+def test_a_lora_of_gpt2_loads_on_the_fused_projection(tiny_gpt2, tmp_path):
+    config = LoraConfig(task_type="CAUSAL_LM", r=2, target_modules=["c_attn"], fan_in_fan_out=True)
+    theirs = peft_folder(tiny_gpt2, tmp_path / "peft", config, AutoModelForCausalLM)
+    torch.testing.assert_close(logits(kronlit.load(tmp_path / "peft")), logits(theirs), atol=1e-4, rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("config", "message"),
+    [
+        (LoraConfig(task_type="SEQ_CLS", use_dora=True, **LORA), "magnitude"),
+        (LoraConfig(task_type="SEQ_CLS", init_lora_weights="pissa", **LORA), "init_lora_weights"),
+        (LoHaConfig(task_type="SEQ_CLS", target_modules=["query"]), "LOHA"),
+    ],
+)
+def test_what_of_peft_has_no_counterpart_is_one_line(tiny_bert, tmp_path, config, message):
+    peft_folder(tiny_bert, tmp_path / "peft", config)
+    with pytest.raises(ValueError, match=message):
+        kronlit.load(tmp_path / "peft")
+
+
+@pytest.mark.parametrize(
+    ("config", "method"),
+    [
+        (LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=6, target_modules=["query", "value"]), kronlit.LoRA(4, 2.0)),
+        (LoKrConfig(task_type="SEQ_CLS", **(LOKR | {"r": 9})), kronlit.KronA((4, 4), 5.0)),
+    ],
+)
+def test_a_training_starts_from_what_peft_wrote(tiny_bert, tmp_path, config, method):
+    theirs = peft_folder(tiny_bert, tmp_path / "peft", config)
+    ours = kronlit.inject(AutoModelForSequenceClassification.from_pretrained(tiny_bert), method)
+    assert init_adapter(ours, method, str(tmp_path / "peft")) == (10, [])
+    torch.testing.assert_close(logits(ours), logits(theirs), atol=1e-5, rtol=1e-5)
+    other = kronlit.KronA((8, 8))
+    model = kronlit.inject(AutoModelForSequenceClassification.from_pretrained(tiny_bert), other)
+    with pytest.raises(ValueError, match="`init_adapter`"):
+        init_adapter(model, other, str(tmp_path / "peft"))
+
+
+def test_fit_starts_from_an_exported_adapter_with_a_head_of_its_own(kronlit_, run_of, tiny_bert, tmp_path):
+    run, state = run_of(tiny_bert, "KronA")
+    kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "own", "--format", "kronlit")
+    words = [
+        "--config",
+        run / "config.yaml",
+        "--run_dir",
+        "next",
+        "--data.task",
+        "mnli",
+        "--init_adapter",
+        tmp_path / "own",
+    ]
+    words += ["--trainer.max_steps", "1", "--trainer.limit_val_batches", "1", "--model.lr", "0"]
+    code, out, err = kronlit_("fit", *words)
+    assert code == 0, err
+    assert "8 tensors; it leaves out classifier.bias, classifier.weight" in out
+    name = "bert.encoder.layer.0.attention.self.query.matrix.b"
+    kept = torch.load("next/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+    assert torch.equal(kept[f"model.{name}"], state[name])

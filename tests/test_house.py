@@ -58,6 +58,7 @@ ALLOWED = {
         "data",
         "data.tasks",
         "errors",
+        "exchange",
         "methods",
         "modules",
         "predictions",

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from kronlit.checkpoint import fingerprint, in_names_of, misfit
 from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, model_class, read_json, read_tensors
+from kronlit.exchange.from_peft import with_peft
 from kronlit.modules.plm import load_model
 
 
@@ -15,7 +16,8 @@ def load(source: str | Path, model: PreTrainedModel | None = None) -> PreTrained
     """A Transformers model with an adapter in it: predict with it, train it on, or `kronlit.merge` it.
 
     Args:
-        source: folder that `kronlit export` wrote, or the id of such a repository of the hub.
+        source: folder that `kronlit export` wrote, or PEFT for a LoRA or LoKr; or the id of such a repository of the
+            hub.
         model: to put the adapter in, in place; by default the one that the folder names, in float32.
 
     Returns:
@@ -29,7 +31,8 @@ def load(source: str | Path, model: PreTrainedModel | None = None) -> PreTrained
         >>> model(**tokenizer("A cat sat.", "A cat is sitting.", return_tensors="pt")).logits  # doctest: +SKIP
     """
     folder = local(source)
-    return with_adapter(folder, read_json(folder / CONFIG), model)
+    content = read_json(folder / CONFIG)
+    return (with_peft if "peft_type" in content else with_adapter)(folder, content, model)
 
 
 def with_adapter(folder: Path, content: dict[str, Any], model: PreTrainedModel | None) -> PreTrainedModel:

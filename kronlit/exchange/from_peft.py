@@ -1,0 +1,166 @@
+"""PEFT's LoRA and LoKr folders as changes of weights here."""
+
+import math
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from kronlit.adapters import Delta, Insertion, inject, placements
+from kronlit.exchange.adapter_folder import read_tensors
+from kronlit.exchange.to_peft import PREFIX, TENSORS
+from kronlit.modules.plm import load_model
+from kronlit.structured import Kronecker, LowRank, StructuredLinear
+
+AUTO_CLASSES = {
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "CAUSAL_LM": "AutoModelForCausalLM",
+}
+"""PEFT's task types, and what opens their models."""
+
+LORA = re.compile(r"(.+)\.lora_(A|B)\.weight")
+LOKR = re.compile(r"(.+)\.lokr_(w[12](?:_[ab])?)")
+
+
+@dataclass(frozen=True)
+class PeftChange:
+    """A change of one weight, `scale` times `B A` for LoRA and `A ⊗ B` for LoKr.
+
+    Args:
+        kind: `LowRank` or `Kronecker`.
+        a: A.
+        b: B.
+        scale: the fixed factor.
+    """
+
+    kind: type[LowRank] | type[Kronecker]
+    a: Tensor
+    b: Tensor
+    scale: float
+
+    def placement(self, dropout: float) -> partial[Delta]:
+        """What makes its place in a model."""
+        matrix: Callable[[int, int], StructuredLinear]
+        if self.kind is LowRank:
+            matrix = partial(LowRank, rank=len(self.a))
+        else:
+            matrix = partial(Kronecker, a_shape=(self.a.shape[0], self.a.shape[1]))
+        return partial(Delta, matrix=matrix, scale=self.scale, dropout=dropout)
+
+
+def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChange], dict[str, Tensor]]:
+    """The changes of weights in a folder of PEFT's by module, and the parameters of the model's own that it trained.
+
+    Args:
+        folder: with adapter_model.safetensors.
+        content: of its adapter_config.json.
+
+    Raises:
+        ValueError: if it is neither LoRA nor LoKr, or of a variant that has no counterpart here.
+    """
+    kind, start = content.get("peft_type"), content.get("init_lora_weights", True)
+    if kind not in ("LORA", "LOKR"):
+        raise ValueError(f"{str(folder)!r}: `peft_type`={kind!r} cannot be read; LORA and LOKR can.")
+    if isinstance(start, str) and start not in ("gaussian", "eva", "orthogonal"):
+        raise ValueError(
+            f"{str(folder)!r}: `init_lora_weights`={start!r} changes the frozen weights, which is not here."
+        )
+    if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
+        raise ValueError(f"{str(folder)!r} has an adapter_model.bin, which might run code: save it as {TENSORS}.")
+    parts: dict[str, dict[str, Tensor]] = {}
+    own = {}
+    for key, tensor in read_tensors(folder / TENSORS).items():
+        name = key.removeprefix(PREFIX)
+        if found := (LORA if kind == "LORA" else LOKR).fullmatch(name):
+            parts.setdefault(found[1], {})[found[2]] = tensor.float()
+        elif re.search(r"\.(lora|lokr)_", name):
+            raise ValueError(f"{str(folder)!r} has {key}, of a variant of {kind} that is not here.")
+        else:
+            own[name] = tensor.float()
+    try:
+        changes = {name: change(name, tensors, content) for name, tensors in parts.items()}
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{str(folder)!r} is damaged: {error} is missing or of a wrong kind.") from error
+    if not changes:
+        raise ValueError(f"{str(folder)!r} holds no {kind}.")
+    return changes, own
+
+
+def change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> PeftChange:
+    """What the tensors of one module and the config come to."""
+    alpha_name = "lora_alpha" if "A" in tensors else "alpha"
+    rank, alpha = (
+        of_module(name, content.get(pattern), content[default])
+        for pattern, default in (("rank_pattern", "r"), ("alpha_pattern", alpha_name))
+    )
+    if "A" in tensors:
+        scale = alpha / (math.sqrt(rank) if content.get("use_rslora") else rank)
+        return PeftChange(LowRank, tensors["A"], tensors["B"], scale)
+    first, second = (
+        tensors[part] if part in tensors else tensors[f"{part}_a"] @ tensors[f"{part}_b"] for part in ("w1", "w2")
+    )
+    return PeftChange(Kronecker, first, second, alpha / rank)
+
+
+def of_module(name: str, pattern: dict[str, float] | None, default: float) -> float:
+    """The number for a module: of the first pattern that the end of its name matches, as in PEFT, or the default."""
+    found = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", name))
+    return next(found, default)
+
+
+@torch.no_grad()
+def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | None) -> PreTrainedModel:
+    """`model`, or the one that the folder names, with the folder's adapter.
+
+    Raises:
+        ValueError: if the folder can't be read, or does not fit the model.
+    """
+    changes, own = read_peft(folder, content)
+    model = base_model(folder, content, own) if model is None else model
+    if list(placements(model)):
+        raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
+    if others := own.keys() - model.state_dict().keys():
+        raise ValueError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
+    model.requires_grad_(False)
+    dropout = content.get("lora_dropout", 0.0)
+    inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
+    state = own | {f"{name}.matrix.{part}": getattr(one, part) for name, one in changes.items() for part in "ab"}
+    put(model, state, folder)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in state)
+    return model.eval()
+
+
+def put(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    """Copy `state` into `model`.
+
+    Raises:
+        ValueError: if something has another shape there.
+    """
+    there = model.state_dict()
+    for name, tensor in state.items():
+        if name not in there or there[name].shape != tensor.shape:
+            shape = tuple(there[name].shape) if name in there else "nothing"
+            raise ValueError(f"{str(folder)!r} has {name} of shape {tuple(tensor.shape)}, where the model has {shape}.")
+    model.load_state_dict(state, strict=False)
+
+
+def base_model(folder: Path, content: dict[str, Any], own: dict[str, Tensor]) -> PreTrainedModel:
+    """The model that a folder of PEFT's names, in float32, with as many classes as the head that was trained."""
+    name, plm = AUTO_CLASSES.get(str(content.get("task_type"))), content.get("base_model_name_or_path")
+    if name is None or not isinstance(plm, str):
+        raise ValueError(
+            f"{str(folder)!r} does not say what it goes on (`task_type`={content.get('task_type')!r}, "
+            f"`base_model_name_or_path`={plm!r}): give a `model`."
+        )
+    heads = [tensor for key, tensor in own.items() if re.search(r"(classifier|score|out_proj)\.weight$", key)]
+    arguments = {"num_labels": min(map(len, heads))} if name.endswith("SequenceClassification") and heads else {}
+    return load_model(getattr(transformers, name), plm, **arguments)[0]
