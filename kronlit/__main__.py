@@ -12,6 +12,8 @@ COMMANDS = {
     "predict": "write the predictions of a checkpoint for the test rows or a file of one's own",
     "merge": "write a run as a plain Transformers folder",
     "export": "write the adapter of a run, without the frozen model, for kronlit or for PEFT",
+    "info": "say what a checkpoint, an adapter or a config holds: method, shapes, parameters, size",
+    "configs": "list the YAMLs that come with kronlit, copy one, check one",
     "study": "run tasks x methods x seeds and make one table of them; `study report DIR` writes it up",
 }
 
@@ -51,6 +53,14 @@ def main() -> None:
         from kronlit.exchange.command import main as exchange
 
         exchange(arguments[0], arguments[1:])
+    elif arguments[0] == "info":
+        from kronlit.info import main as info
+
+        info(arguments[1:])
+    elif arguments[0] == "configs":
+        from kronlit.configs import main as configs
+
+        configs(arguments[1:])
     else:
         from kronlit.cli import run
 

@@ -20,8 +20,9 @@ from kronlit.__main__ import main
 from kronlit.adapters import collapse
 from kronlit.checkpoint import adapter_state
 from kronlit.exchange.init_adapter import init_adapter
+from kronlit.exchange.peft_forms import factorization
 from kronlit.exchange.saved_run import configured, saved_run
-from kronlit.exchange.to_peft import factorization, to_peft
+from kronlit.exchange.to_peft import to_peft
 
 
 @pytest.fixture
@@ -204,8 +205,9 @@ def test_factors_are_cut_as_peft_cuts_them():
 @pytest.mark.parametrize(
     ("method", "arguments", "reason"),
     [
-        ("KronA", {}, "no LORA"),
-        ("SURM", {"structure": "toeplitz"}, "no C3A"),
+        ("KronA", {}, "no LoKr"),
+        ("SURM", {"structure": "toeplitz"}, "no LoRA: a ToeplitzProduct"),
+        ("SURM", {"structure": "circulant", "sites": ["ffn_input"]}, "square"),
         ("AdaMix", {"bottleneck_width": 4}, "SequentialAdapter"),
         ("HeadOnly", {}, "nothing was added"),
     ],
@@ -403,3 +405,64 @@ def test_fit_starts_from_an_exported_adapter_with_a_head_of_its_own(kronlit_, ru
     name = "bert.encoder.layer.0.attention.self.query.matrix.b"
     kept = torch.load("next/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(kept[f"model.{name}"], state[name])
+
+
+# --- info and configs ---
+
+
+def test_info_says_the_same_of_a_run_its_adapter_and_its_config(kronlit_, run_of, tiny_bert, tmp_path):
+    run, _ = run_of(tiny_bert, "LoRA", rank=2)
+    kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "own", "--format", "kronlit")
+    kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "peft", "--format", "peft")
+    plain = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    trained = 2 * 2 * 2 * (48 + 48) + 2 * 48 + 2  # layers, sites, rank, widths; the head
+    total = plain.num_parameters()
+    for what in (run, tmp_path / "own", run / "config.yaml"):
+        code, out, err = kronlit_("info", what)
+        assert code == 0, err
+        assert "LoRA(rank=2" in out
+        last = out.splitlines()[-1]
+        assert f"over a model of {total:,}" in last
+        assert last.split()[-2:] == [f"{trained:,}", f"{100 * trained / total:.4f}"]
+    code, out, _ = kronlit_("info", tmp_path / "peft")
+    assert code == 0
+    assert "LORA" in out
+    assert out.splitlines()[-1].split()[-1] == f"{trained:,}"
+
+
+def test_the_shipped_configs_are_listed_copied_and_checked(kronlit_, tmp_path):
+    code, out, _ = kronlit_("configs", "list")
+    assert code == 0
+    assert "quickstart.yaml" in out
+    assert "methods/surm_ldr.yaml" in out
+    for name in ("krona_rte.yaml", "methods"):
+        assert kronlit_("configs", "copy", name)[0] == 0
+    code, _, err = kronlit_("configs", "copy", "krona_rte.yaml")
+    assert (code, err.count("\n")) == (2, 1)
+    code, out, err = kronlit_("configs", "check", "krona_rte.yaml", "methods/lora.yaml")
+    assert code == 0, err
+    assert "LoRA on google-t5/t5-base for rte" in out
+    path = tmp_path / "krona_rte.yaml"
+    path.write_text(path.read_text().replace("a_shape", "a_shap"))
+    code, _, err = kronlit_("configs", "check", path)
+    assert code == 2
+    assert err == "kronlit: there is no option 'a_shap'; did you mean 'a_shape'?\n"
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["info", "nowhere"],
+        ["info", "nowhere.yaml"],
+        ["configs", "copy", "nothing.yaml"],
+        ["configs", "copy", "../pyproject.toml"],
+        ["configs", "check", "nowhere.yaml"],
+        ["merge", "--output", "new"],
+        ["export", "--ckpt_path", "x", "--output", "y", "--format", "gguf"],
+    ],
+    ids=" ".join,
+)
+def test_mistakes_end_in_one_line(kronlit_, words):
+    code, out, err = kronlit_(*words)
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith("kronlit: ")

@@ -68,7 +68,9 @@ ALLOWED = {
         "scored_rows",
     },
     "__init__": {"adapters", "exchange", "methods"},
-    "__main__": {"", "cli", "exchange", "studies"},
+    "__main__": {"", "cli", "configs", "exchange", "info", "studies"},
+    "configs": {"cli", "errors", "exchange", "studies"},
+    "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "quiet"},
 }
 ONLY_TORCH = {"structured", "adapters", "methods"}
 
@@ -121,7 +123,16 @@ def test_every_argument_of_what_a_yaml_can_name_has_its_help():
 
 
 @pytest.mark.parametrize(
-    "words", [["--help"], ["study", "--help"], ["study", "report", "--help"], ["export", "--help"]], ids=" ".join
+    "words",
+    [
+        ["--help"],
+        ["study", "--help"],
+        ["study", "report", "--help"],
+        ["export", "--help"],
+        ["info", "--help"],
+        ["configs", "--help"],
+    ],
+    ids=" ".join,
 )
 def test_help_needs_no_torch(words):
     code = f"""
@@ -143,7 +154,7 @@ finally:
 def test_the_help_lists_the_commands_that_there_are():
     from kronlit.cli import CLI
 
-    assert set(COMMANDS) == {*CLI.subcommands(), "study", "merge", "export"}
+    assert set(COMMANDS) == {*CLI.subcommands(), "study", "merge", "export", "info", "configs"}
 
 
 def test_no_file_has_outgrown_one_idea():

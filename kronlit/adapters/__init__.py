@@ -3,7 +3,7 @@
 from kronlit.adapters.bottleneck import Bottleneck
 from kronlit.adapters.inject import Insertion, collapse, inject, merge, placements, tie
 from kronlit.adapters.placement import Bias, Delta, ParallelAdapter, Placement, SequentialAdapter
-from kronlit.adapters.report import parameter_counts, trainable_report
+from kronlit.adapters.report import parameter_counts, shape_table, trainable_report
 from kronlit.adapters.single_layer import SingleLayer
 
 __all__ = [
@@ -20,6 +20,7 @@ __all__ = [
     "merge",
     "parameter_counts",
     "placements",
+    "shape_table",
     "tie",
     "trainable_report",
 ]

@@ -1,6 +1,8 @@
 """What is trained, as a table."""
 
+import math
 import re
+from collections.abc import Iterable, Sequence
 
 from torch import nn
 
@@ -22,20 +24,35 @@ def trainable_report(model: nn.Module) -> str:
 
     Parameters of one shape whose names differ only in numbers (of layers) share a row.
     """
-    trained, total = parameter_counts(model)
+    shapes = [(name, parameter.shape) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    return shape_table(shapes, parameter_counts(model)[1])
+
+
+def shape_table(shapes: Iterable[tuple[str, Sequence[int]]], total: int | None) -> str:
+    """The table of `trainable_report`, from names and shapes.
+
+    Args:
+        shapes: of what is trained.
+        total: parameters of the model as it came; without, there are no per cents.
+    """
     rows: dict[tuple[str, str], list[int]] = {}
-    for name, parameter in model.named_parameters():
-        if parameter.requires_grad:
-            shape = " x ".join(str(n) for n in parameter.shape) or "scalar"
-            rows.setdefault((re.sub(r"\d+", "*", name), shape), []).append(parameter.numel())
-    cells = [("trained", "copies", "shape", "parameters", "per cent")]
+    for name, shape in shapes:
+        sizes = " x ".join(str(n) for n in shape) or "scalar"
+        rows.setdefault((re.sub(r"\d+", "*", name), sizes), []).append(math.prod(shape))
+
+    def per_cent(count: int) -> str:
+        return f"{100 * count / total:.4f}" if total else ""
+
+    cells = [("trained", "copies", "shape", "parameters", "per cent" if total else "")]
     cells += [
-        (name, str(len(counts)), shape, f"{sum(counts):,}", f"{100 * sum(counts) / total:.4f}")
-        for (name, shape), counts in rows.items()
+        (name, str(len(counts)), sizes, f"{sum(counts):,}", per_cent(sum(counts)))
+        for (name, sizes), counts in rows.items()
     ]
-    cells.append((f"all, over a model of {total:,}", "", "", f"{trained:,}", f"{100 * trained / total:.4f}"))
+    trained = sum(map(sum, rows.values()))
+    cells.append((f"all, over a model of {total:,}" if total else "all", "", "", f"{trained:,}", per_cent(trained)))
     widths = [max(map(len, column)) for column in zip(*cells, strict=True)]
-    return "\n".join(
+    lines = (
         row[0].ljust(widths[0]) + "".join(f"  {cell:>{width}}" for cell, width in zip(row[1:], widths[1:], strict=True))
         for row in cells
     )
+    return "\n".join(line.rstrip() for line in lines)

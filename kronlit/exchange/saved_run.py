@@ -96,6 +96,17 @@ def configured(config: dict[str, Any]) -> FrozenPLM:
     Raises:
         ValueError: if one of them is missing, or what it names can't be made.
     """
+    module = described_by(config)
+    module.configure_model()
+    return module
+
+
+def described_by(config: dict[str, Any]) -> FrozenPLM:
+    """The module that the keys `model` and `data` of a config describe, before it has loaded anything.
+
+    Raises:
+        ValueError: if one of them is missing, or what it names can't be made.
+    """
     for key in ("model", "data"):
         if key not in config:
             raise ValueError(f"the config has no `{key}`: it must be that of a run, as the files in configs/ are.")
@@ -107,5 +118,4 @@ def configured(config: dict[str, Any]) -> FrozenPLM:
     parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
     values = parser.parse_object({"model": config["model"], "data": config["data"]})
     module: FrozenPLM = parser.made(values).model
-    module.configure_model()
     return module

@@ -85,6 +85,14 @@ def made(config: Namespace) -> Study:
     return Study(**values)
 
 
+def checked(path: str) -> int:
+    """The number of runs of the study in a YAML, whose files and options are read and none is run."""
+    runs = plan(made(study_parser().parse_args(["--config", path])))
+    for one in runs:
+        one.config_hash()
+    return len(runs)
+
+
 def reported(words: list[str]) -> str:
     """Write the report of the study in the folder that the words name, and give its Markdown."""
     parser = Parser(prog="kronlit study report", description="Write the report of a study to DIR/report.")
