@@ -10,6 +10,7 @@ from transformers import AutoModelForSequenceClassification
 
 import kronlit
 from kronlit.adapters import Delta, Insertion, placements
+from kronlit.exchange.adapter_folder import config_of, write_adapter
 from kronlit.methods import Method
 from kronlit.methods.base import Group
 from kronlit.structured import Kronecker
@@ -27,6 +28,16 @@ def test_the_lines_without_lightning_train_and_merge(tiny_bert, capsys):
     names = {}
     exec(code, names)
     assert "query.matrix.a" in capsys.readouterr().out
+    assert not list(placements(names["model"]))
+
+
+def test_the_lines_that_load_an_adapter_predict_and_merge(tiny_bert, tmp_path, capsys):
+    model = kronlit.inject(AutoModelForSequenceClassification.from_pretrained(tiny_bert), kronlit.KronA())
+    write_adapter(tmp_path, model, config_of(model, kronlit.KronA(), str(tiny_bert), "rte", 0))
+    code = block("from transformers import AutoTokenizer")
+    names = {}
+    exec(code.replace("FacebookAI/roberta-base", str(tiny_bert)).replace("rte-adapter", str(tmp_path)), names)
+    assert "tensor([[" in capsys.readouterr().out
     assert not list(placements(names["model"]))
 
 
