@@ -43,7 +43,7 @@ def main(words: list[str]) -> None:
 def shipped() -> Path:
     """The folder of the YAMLs: in the package where it was installed from a wheel, else beside it."""
     package = Path(__file__).parent
-    inside = package / "configs"
+    inside = package / "shipped_configs"
     return inside if inside.is_dir() else package.parent / "configs"
 
 
