@@ -5,6 +5,7 @@ import sys
 
 import pytest
 import torch
+import transformers
 import yaml
 from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
@@ -46,14 +47,14 @@ def kronlit_(monkeypatch, capsys):
 def run_of(tmp_path, glue):
     """Makes the folder of a run whose trained numbers are random, as `fit` would leave it; gives it and its tensors."""
 
-    def make(plm, method, model="SequenceClassification", name="run", **arguments):
+    def make(plm, method, model="SequenceClassification", data=None, **arguments):
         config = {
             "seed_everything": 42,
             "model": {
                 "class_path": model,
                 "init_args": {"plm": str(plm), "method": {"class_path": method, "init_args": arguments}},
             },
-            "data": {"class_path": "GLUE", "init_args": {"task": "rte", "path": str(glue)}},
+            "data": data or {"class_path": "GLUE", "init_args": {"task": "rte", "path": str(glue)}},
             "trainer": {"precision": "bf16-mixed"},
         }
         module = configured(config)
@@ -61,7 +62,7 @@ def run_of(tmp_path, glue):
             for parameter in module.parameters():
                 if parameter.requires_grad:
                     parameter.add_(torch.randn_like(parameter) * 0.3)
-        folder = tmp_path / name / "version_0"
+        folder = tmp_path / "run/version_0"
         (folder / "checkpoints").mkdir(parents=True)
         state = adapter_state(module)
         torch.save({"state_dict": state, "kronlit": module._origin()}, folder / "checkpoints/best-epoch=0-step=1.ckpt")
@@ -110,6 +111,33 @@ def test_a_merged_run_is_the_pretrained_model_with_changed_weights(kronlit_, run
     card = (tmp_path / "merged/README.md").read_text()
     assert all(word in card for word in ("KronA", "rte", "val/accuracy | 0.5000", "seed 42", "kronlit fit"))
     assert not list(tmp_path.glob(".*.partial"))
+
+
+@pytest.mark.parametrize(
+    ("plm", "model", "method", "data", "auto"),
+    [
+        ("tiny_vit", "ImageClassification", "LoRA", ("Images", "images", {"dataset": "mine"}), "ImageClassification"),
+        ("tiny_gpt2", "CausalLM", "AdaMixLoRA", ("E2E", "e2e", {"task": "e2e"}), "CausalLM"),
+        ("mlm_roberta", "PromptClassification", "LiST", ("FewShot", "lm_bff", {"task": "cr"}), "MaskedLM"),
+        ("mlm_bert", "PromptClassification", "KronA", ("FewShot", "lm_bff", {"task": "cr"}), "MaskedLM"),
+    ],
+)
+def test_every_kind_of_run_is_merged_and_exported(kronlit_, run_of, tmp_path, request, plm, model, method, data, auto):
+    name, folder, arguments = data
+    data = {"class_path": name, "init_args": arguments | {"path": str(request.getfixturevalue(folder))}}
+    more = {"bottleneck_width": 4} if method == "LiST" else {}
+    run, _ = run_of(request.getfixturevalue(plm), method, model, data, **more)
+    ours = saved_run(str(run)).module().model
+    collapse(ours)
+    assert kronlit_("merge", "--ckpt_path", run, "--output", tmp_path / "merged")[0] == 0
+    plain = getattr(transformers, f"AutoModelFor{auto}").from_pretrained(tmp_path / "merged")
+    assert f"AutoModelFor{auto}.from_pretrained" in (tmp_path / "merged/README.md").read_text()
+    inputs = {"pixel_values": torch.randn(2, 3, 16, 16)} if auto == "ImageClassification" else tokens(plain)
+    expected = ours.eval()(**inputs).logits
+    torch.testing.assert_close(plain.eval()(**inputs).logits, expected, atol=1e-4, rtol=1e-4)
+    assert (tmp_path / "merged/preprocessor_config.json").exists() == (auto == "ImageClassification")
+    assert kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "own", "--format", "kronlit")[0] == 0
+    torch.testing.assert_close(kronlit.load(tmp_path / "own")(**inputs).logits, expected, atol=1e-5, rtol=1e-5)
 
 
 def test_a_mixture_is_merged_as_the_mean_of_its_experts(kronlit_, run_of, tiny_t5, tmp_path):
