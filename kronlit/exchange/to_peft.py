@@ -114,8 +114,7 @@ def modules_to_save(model: PreTrainedModel, task_type: str | None) -> tuple[list
         if name.endswith(tuple(ends)) and ends
         for key, tensor in module.state_dict().items()
     }
-    always = [end for end in ALWAYS_SAVED if end in ends and any(key.startswith(f"{end}.") for key in tensors)]
-    return sorted({*names, *always}), tensors
+    return sorted(names), tensors
 
 
 def trained_modules(name: str, module: nn.Module, trained: set[int]) -> Iterator[str]:
