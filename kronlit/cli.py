@@ -67,8 +67,8 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--init_adapter",
             type=str | None,
-            help="Start fit from an adapter that `kronlit export` or PEFT (LoRA, LoKr) wrote, a folder or an id of the "
-            "hub; not where a run goes on from a checkpoint.",
+            help="Start fit from an adapter that `kronlit export` or PEFT (LoRA, LoKr, C3A) wrote, a folder or an id "
+            "of the hub; not where a run goes on from a checkpoint.",
         )
         parser.add_argument(
             "--scored_rows",

@@ -7,7 +7,7 @@ import pytest
 import torch
 import transformers
 import yaml
-from peft import LoHaConfig, LoKrConfig, LoraConfig, PeftModel, get_peft_model
+from peft import C3AConfig, LoHaConfig, LoKrConfig, LoraConfig, PeftModel, get_peft_model
 from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
@@ -327,6 +327,16 @@ def test_a_wrong_config_is_one_line(kronlit_, run_of, tiny_bert, tmp_path, chang
     assert "\n" not in str(caught.value)
 
 
+def test_an_adapter_loads_from_the_hubs_cache(kronlit_, run_of, tiny_bert, tmp_path, monkeypatch):
+    run, _ = run_of(tiny_bert, "KronA")
+    snapshot = tmp_path / "hub/models--me--mine/snapshots/0123456789012345678901234567890123456789"
+    kronlit_("export", "--ckpt_path", run, "--output", snapshot, "--format", "kronlit")
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text(snapshot.name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    torch.testing.assert_close(logits(kronlit.load("me/mine")), logits(kronlit.load(snapshot)))
+
+
 def test_what_is_nowhere_or_damaged_is_one_line(kronlit_, run_of, tiny_bert, tmp_path):
     with pytest.raises(ValueError, match="nobody/nothing"):
         kronlit.load("nobody/nothing")
@@ -344,9 +354,9 @@ def peft_folder(plm, folder, config, auto=AutoModelForSequenceClassification, **
     """A folder that PEFT wrote, whose adapter and head are random, and PEFT's model."""
     model = get_peft_model(auto.from_pretrained(plm, **arguments), config)
     with torch.no_grad():
-        for parameter in model.parameters():
+        for name, parameter in model.named_parameters():
             if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3)
+                parameter.add_(torch.randn_like(parameter) * (20 if "c3a" in name else 0.3))
     model.save_pretrained(folder)
     return model
 
@@ -364,8 +374,9 @@ LOKR = {"r": 2, "alpha": 3, "target_modules": ["query", "value"], "decompose_fac
         ),
         LoKrConfig(task_type="SEQ_CLS", **LOKR),
         LoKrConfig(task_type="SEQ_CLS", decompose_both=True, **(LOKR | {"r": 1})),
+        C3AConfig(task_type="SEQ_CLS", target_modules=["query"], block_size=48),
     ],
-    ids=["lora", "rslora with patterns", "lokr", "lokr of low rank"],
+    ids=["lora", "rslora with patterns", "lokr", "lokr of low rank", "c3a"],
 )
 def test_what_peft_wrote_loads_and_merges_as_it_is_there(tiny_bert, tmp_path, config):
     theirs = peft_folder(tiny_bert, tmp_path / "peft", config, num_labels=3, ignore_mismatched_sizes=True)
@@ -390,6 +401,7 @@ def test_a_lora_of_gpt2_loads_on_the_fused_projection(tiny_gpt2, tmp_path):
     [
         (LoraConfig(task_type="SEQ_CLS", use_dora=True, **LORA), "magnitude"),
         (LoraConfig(task_type="SEQ_CLS", init_lora_weights="pissa", **LORA), "init_lora_weights"),
+        (C3AConfig(task_type="SEQ_CLS", target_modules=["query"], block_size=24), "circulant blocks"),
         (LoHaConfig(task_type="SEQ_CLS", target_modules=["query"]), "LOHA"),
     ],
 )

@@ -36,7 +36,7 @@ def test_the_lines_that_load_an_adapter_predict_and_merge(tiny_bert, tmp_path, c
     write_adapter(tmp_path, model, config_of(model, kronlit.KronA(), str(tiny_bert), "rte", 0))
     code = block("from transformers import AutoTokenizer")
     names = {}
-    exec(code.replace("FacebookAI/roberta-base", str(tiny_bert)).replace("rte-adapter", str(tmp_path)), names)
+    exec(code.replace("FacebookAI/roberta-base", str(tiny_bert)).replace('"adapter"', repr(str(tmp_path))), names)
     assert "tensor([[" in capsys.readouterr().out
     assert not list(placements(names["model"]))
 

@@ -1,4 +1,4 @@
-"""PEFT's LoRA and LoKr folders as changes of weights here."""
+"""PEFT's LoRA, LoKr and C3A folders as changes of weights here."""
 
 import math
 import re
@@ -17,7 +17,7 @@ from kronlit.adapters import Delta, Insertion, inject, placements
 from kronlit.exchange.adapter_folder import read_tensors
 from kronlit.exchange.to_peft import PREFIX, TENSORS
 from kronlit.modules.plm import load_model
-from kronlit.structured import Kronecker, LowRank, StructuredLinear
+from kronlit.structured import Circulant, Kronecker, LowRank, StructuredLinear
 
 AUTO_CLASSES = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
@@ -26,33 +26,36 @@ AUTO_CLASSES = {
 }
 """PEFT's task types, and what opens their models."""
 
-LORA = re.compile(r"(.+)\.lora_(A|B)\.weight")
-LOKR = re.compile(r"(.+)\.lokr_(w[12](?:_[ab])?)")
+NAMES = {
+    "LORA": re.compile(r"(.+)\.lora_(A|B)\.weight"),
+    "LOKR": re.compile(r"(.+)\.lokr_(w[12](?:_[ab])?)"),
+    "C3A": re.compile(r"(.+)\.c3a_(kernel)"),
+}
+"""PEFT's kinds that can be read, and the names of their tensors: the module's, and the part's."""
 
 
 @dataclass(frozen=True)
 class PeftChange:
-    """A change of one weight, `scale` times `B A` for LoRA and `A ⊗ B` for LoKr.
+    """A change of one weight, `scale` times a matrix: `B A` for LoRA, `A ⊗ B` for LoKr, a circulant one for C3A.
 
     Args:
-        kind: `LowRank` or `Kronecker`.
-        a: A.
-        b: B.
+        kind: the matrix's.
+        parts: its parameters by name; a factor on the last one is one on the matrix.
         scale: the fixed factor.
     """
 
-    kind: type[LowRank] | type[Kronecker]
-    a: Tensor
-    b: Tensor
+    kind: type[LowRank] | type[Kronecker] | type[Circulant]
+    parts: dict[str, Tensor]
     scale: float
 
     def placement(self, dropout: float) -> partial[Delta]:
         """What makes its place in a model."""
-        matrix: Callable[[int, int], StructuredLinear]
+        a = self.parts["a"]
+        matrix: Callable[[int, int], StructuredLinear] = Circulant
         if self.kind is LowRank:
-            matrix = partial(LowRank, rank=len(self.a))
-        else:
-            matrix = partial(Kronecker, a_shape=(self.a.shape[0], self.a.shape[1]))
+            matrix = partial(LowRank, rank=len(a))
+        elif self.kind is Kronecker:
+            matrix = partial(Kronecker, a_shape=(a.shape[0], a.shape[1]))
         return partial(Delta, matrix=matrix, scale=self.scale, dropout=dropout)
 
 
@@ -64,11 +67,11 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
         content: of its adapter_config.json.
 
     Raises:
-        ValueError: if it is neither LoRA nor LoKr, or of a variant that has no counterpart here.
+        ValueError: if it is neither LoRA nor LoKr nor C3A, or of a variant that has no counterpart here.
     """
     kind, start = content.get("peft_type"), content.get("init_lora_weights", True)
-    if kind not in ("LORA", "LOKR"):
-        raise ValueError(f"{str(folder)!r}: `peft_type`={kind!r} cannot be read; LORA and LOKR can.")
+    if kind not in NAMES:
+        raise ValueError(f"{str(folder)!r}: `peft_type`={kind!r} cannot be read; {', '.join(NAMES)} can.")
     if isinstance(start, str) and start not in ("gaussian", "eva", "orthogonal"):
         raise ValueError(
             f"{str(folder)!r}: `init_lora_weights`={start!r} changes the frozen weights, which is not here."
@@ -79,9 +82,9 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
     own = {}
     for key, tensor in read_tensors(folder / TENSORS).items():
         name = key.removeprefix(PREFIX)
-        if found := (LORA if kind == "LORA" else LOKR).fullmatch(name):
+        if found := NAMES[kind].fullmatch(name):
             parts.setdefault(found[1], {})[found[2]] = tensor.float()
-        elif re.search(r"\.(lora|lokr)_", name):
+        elif re.search(r"\.(lora|lokr|c3a)_", name):
             raise ValueError(f"{str(folder)!r} has {key}, of a variant of {kind} that is not here.")
         else:
             own[name] = tensor.float()
@@ -96,6 +99,11 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
 
 def change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> PeftChange:
     """What the tensors of one module and the config come to."""
+    if "kernel" in tensors:
+        if tensors["kernel"].shape[:2] != (1, 1):
+            raise ValueError(f"{name} has circulant blocks, {tuple(tensors['kernel'].shape)}; one block can be read.")
+        kernel = tensors["kernel"].flatten()
+        return PeftChange(Circulant, {"a": kernel.flip(0).roll(1) / len(kernel)}, 1.0)
     alpha_name = "lora_alpha" if "A" in tensors else "alpha"
     rank, alpha = (
         of_module(name, content.get(pattern), content[default])
@@ -103,11 +111,11 @@ def change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> Pe
     )
     if "A" in tensors:
         scale = alpha / (math.sqrt(rank) if content.get("use_rslora") else rank)
-        return PeftChange(LowRank, tensors["A"], tensors["B"], scale)
+        return PeftChange(LowRank, {"a": tensors["A"], "b": tensors["B"]}, scale)
     first, second = (
         tensors[part] if part in tensors else tensors[f"{part}_a"] @ tensors[f"{part}_b"] for part in ("w1", "w2")
     )
-    return PeftChange(Kronecker, first, second, alpha / rank)
+    return PeftChange(Kronecker, {"a": first, "b": second}, alpha / rank)
 
 
 def of_module(name: str, pattern: dict[str, float] | None, default: float) -> float:
@@ -132,7 +140,7 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
     model.requires_grad_(False)
     dropout = content.get("lora_dropout", 0.0)
     inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
-    state = own | {f"{name}.matrix.{part}": getattr(one, part) for name, one in changes.items() for part in "ab"}
+    state = own | {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
     put(model, state, folder)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in state)

@@ -67,7 +67,7 @@ def init_adapter(model: nn.Module, method: Method, source: str) -> tuple[int, li
 
 
 def of_peft(model: nn.Module, folder: Path, content: dict[str, object]) -> dict[str, Tensor]:
-    """A PEFT folder's tensors under their names here; another scale than the one here goes into B."""
+    """A PEFT folder's tensors under their names here; another scale than the one here goes into the last part."""
     changes, state = read_peft(folder, content)
     places = dict(placements(model))
     for name, change in changes.items():
@@ -77,5 +77,7 @@ def of_peft(model: nn.Module, folder: Path, content: dict[str, object]) -> dict[
             raise ValueError(
                 f"`init_adapter`={str(folder)!r} has a {change.kind.__name__} at {name}, and `model.method` {has}."
             )
-        state |= {f"{name}.matrix.a": change.a, f"{name}.matrix.b": change.b * (change.scale / place.scale)}
+        *_, last = change.parts
+        parts = change.parts | {last: change.parts[last] * (change.scale / place.scale)}
+        state |= {f"{name}.matrix.{part}": tensor for part, tensor in parts.items()}
     return state

@@ -16,8 +16,8 @@ def load(source: str | Path, model: PreTrainedModel | None = None) -> PreTrained
     """A Transformers model with an adapter in it: predict with it, train it on, or `kronlit.merge` it.
 
     Args:
-        source: folder that `kronlit export` wrote, or PEFT for a LoRA or LoKr; or the id of such a repository of the
-            hub.
+        source: folder that `kronlit export` wrote, or PEFT for LoRA, LoKr or C3A; or the id of such a repository
+            of the hub.
         model: to put the adapter in, in place; by default the one that the folder names, in float32.
 
     Returns:
