@@ -34,6 +34,7 @@ ALLOWED = {
         "data.prompts",
     },
     "predictions": {"data.tasks"},
+    "submission": {"data.tasks"},
     "run_directory": {"checkpoint"},
     "run_summary": {"", "adapters", "checkpoint", "metrics_csv"},
     "scored_rows": {"metrics"},
