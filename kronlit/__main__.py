@@ -12,6 +12,7 @@ COMMANDS = {
     "predict": "write the predictions of a checkpoint for the test rows or a file of one's own",
     "merge": "write a run as a plain Transformers folder",
     "export": "write the adapter of a run, without the frozen model, for kronlit or for PEFT",
+    "submission": "put predictions for all test sets of GLUE into the zip that its site scores",
     "info": "say what a checkpoint, an adapter or a config holds: method, shapes, parameters, size",
     "configs": "list the YAMLs that come with kronlit, copy one, check one",
     "study": "run tasks x methods x seeds and make one table of them; `study report DIR` writes it up",
@@ -22,7 +23,7 @@ HELP = f"""usage: kronlit COMMAND --config FILE.yaml [--config MORE.yaml ...] [-
 Parameter-efficient fine-tuning of Transformers with structured adapters, version {__version__}.
 
 commands:
-{chr(10).join(f"  {name:10}{text}" for name, text in COMMANDS.items())}
+{chr(10).join(f"  {name:12}{text}" for name, text in COMMANDS.items())}
 
 start with
   kronlit fit --config configs/quickstart.yaml
@@ -49,7 +50,7 @@ def main() -> None:
         from kronlit.studies import main as study
 
         study(arguments[1:])
-    elif arguments[0] in ("merge", "export"):
+    elif arguments[0] in ("merge", "export", "submission"):
         from kronlit.exchange.command import main as exchange
 
         exchange(arguments[0], arguments[1:])

@@ -34,7 +34,6 @@ ALLOWED = {
         "data.prompts",
     },
     "predictions": {"data.tasks"},
-    "submission": {"data.tasks"},
     "run_directory": {"checkpoint"},
     "run_summary": {"", "adapters", "checkpoint", "metrics_csv"},
     "scored_rows": {"metrics"},
@@ -155,7 +154,7 @@ finally:
 def test_the_help_lists_the_commands_that_there_are():
     from kronlit.cli import CLI
 
-    assert set(COMMANDS) == {*CLI.subcommands(), "study", "merge", "export", "info", "configs"}
+    assert set(COMMANDS) == {*CLI.subcommands(), "study", "merge", "export", "submission", "info", "configs"}
 
 
 def test_no_file_has_outgrown_one_idea():

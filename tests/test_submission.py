@@ -2,12 +2,14 @@
 
 import json
 import re
+import sys
 import zipfile
 
 import pytest
 
+from kronlit.__main__ import main
 from kronlit.data.tasks import GLUE_TASKS
-from kronlit.submission import write_submission
+from kronlit.exchange.submission import write_submission
 
 # gluebenchmark.com, "Submission instructions": names, number of rows of each test set, and what a prediction may be.
 BINARY, WORDS, NLI = "0|1", "entailment|not_entailment", "entailment|neutral|contradiction"
@@ -56,8 +58,11 @@ def predictions(tmp_path):
     return tmp_path
 
 
-def test_the_site_takes_it(predictions):
-    write_submission(predictions, predictions / "out/glue.zip")
+def test_the_site_takes_it(predictions, monkeypatch, capsys):
+    words = ["--predictions", str(predictions), "--output", str(predictions / "out/glue.zip")]
+    monkeypatch.setattr(sys, "argv", ["kronlit", "submission", *words])
+    main()
+    assert "ready" in capsys.readouterr().out
     found = read(predictions / "out/glue.zip")
     # The integers of the data set, nyu-mll/glue: 0 unacceptable, 1 acceptable; WNLI 0 not_entailment.
     assert found["CoLA.tsv"][:3] == ["0", "1", "0"]

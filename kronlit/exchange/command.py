@@ -1,5 +1,6 @@
 """The commands that give away what a run has learned. Their help needs no torch."""
 
+from pathlib import Path
 from typing import Literal
 
 from jsonargparse import ArgumentParser
@@ -57,4 +58,22 @@ def export(words: list[str]) -> None:
     export_run(config.ckpt_path, config.output, config.format)
 
 
-COMMANDS = {"merge": merge, "export": export}
+def submission(words: list[str]) -> None:
+    """`kronlit submission`."""
+    description = "Put predictions for all test sets of GLUE into the zip that gluebenchmark.com scores."
+    parser = Parser(prog="kronlit submission", description=description)
+    parser.add_argument(
+        "--predictions",
+        type=str,
+        required=True,
+        help="A folder with cola.jsonl and so on for every task, and ax.jsonl, as `kronlit predict` writes them.",
+    )
+    parser.add_argument("--output", type=str, required=True, help="The zip to write; it must not exist.")
+    config = parser.parse_args(words)
+    from kronlit.exchange.submission import write_submission
+
+    write_submission(Path(config.predictions), Path(config.output))
+    print(f"{config.output}: ready for gluebenchmark.com.")
+
+
+COMMANDS = {"merge": merge, "export": export, "submission": submission}
