@@ -5,11 +5,12 @@ import sys
 import time
 import warnings
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 import datasets
 import transformers
 from jsonargparse import set_parsing_settings
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -22,9 +23,11 @@ from kronlit.errors import explained, fail, mistake
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.predictions import PredictionWriter
+from kronlit.preemption import StopBetweenBatches
 from kronlit.run_directory import found_checkpoint, loggers, new_version
 from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
+from kronlit.slurm.job import Job
 
 TRAINER_DEFAULTS = {
     "enable_model_summary": False,  # the table of what is trained stands in its place
@@ -78,6 +81,7 @@ class CLI(LightningCLI):
             type=str | None,
             help="Where predict writes, .jsonl or .csv; by default in the run's folder.",
         )
+        parser.add_argument("--slurm", type=Job | None, help="Read by `kronlit submit` alone.")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: the command line and the configs say what runs, never what a checkpoint remembers."""
@@ -108,8 +112,14 @@ class CLI(LightningCLI):
             callbacks.append(ScoredRows(self.log_dir))
         plugins = trainer.plugins or []
         trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
+        if SLURMEnvironment.detect():
+            trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does that, and exactly
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
-        return super().instantiate_trainer(**kwargs)
+        made = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "fit" and self.log_dir is not None:
+            stop = StopBetweenBatches(str(self.log_dir / "checkpoints" / "last.ckpt"))
+            cast(Any, made).callbacks.append(stop)  # after those whose state it saves
+        return made
 
     def _run_folder(self, trainer: Any) -> Path:
         """The run's own folder, with the loggers that write there."""

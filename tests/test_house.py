@@ -39,7 +39,10 @@ ALLOWED = {
     "scored_rows": {"metrics"},
     "errors": set(),
     "metrics_csv": set(),
-    "studies": {"errors", "metrics_csv"},
+    "signals": set(),
+    "preemption": {"signals"},
+    "slurm": {"errors", "signals", "studies"},
+    "studies": {"errors", "metrics_csv", "signals", "slurm.job"},
     "cli": {
         "checkpoint",
         "data",
@@ -48,12 +51,14 @@ ALLOWED = {
         "methods",
         "modules",
         "predictions",
+        "preemption",
         "run_directory",
         "run_summary",
         "scored_rows",
+        "slurm.job",
     },
     "__init__": {"adapters", "methods"},
-    "__main__": {"", "cli", "studies"},
+    "__main__": {"", "cli", "signals", "slurm", "studies"},
 }
 ONLY_TORCH = {"structured", "adapters", "methods"}
 
@@ -105,7 +110,9 @@ def test_every_argument_of_what_a_yaml_can_name_has_its_help():
                 assert f"    {argument}: " in cls.__doc__, f"{cls.__name__}.{argument}"
 
 
-@pytest.mark.parametrize("words", [["--help"], ["study", "--help"], ["study", "report", "--help"]], ids=" ".join)
+@pytest.mark.parametrize(
+    "words", [["--help"], ["study", "--help"], ["study", "report", "--help"], ["submit", "--help"]], ids=" ".join
+)
 def test_help_needs_no_torch(words):
     code = f"""
 import sys
@@ -126,7 +133,7 @@ finally:
 def test_the_help_lists_the_commands_that_there_are():
     from kronlit.cli import CLI
 
-    assert set(COMMANDS) == {*CLI.subcommands(), "study"}
+    assert set(COMMANDS) == {*CLI.subcommands(), "study", "submit"}
 
 
 def test_no_file_has_outgrown_one_idea():
