@@ -2,8 +2,10 @@
 
 import logging
 import sys
+import threading
 import time
 import warnings
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
@@ -19,12 +21,12 @@ from lightning.pytorch.utilities import rank_zero_only
 from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
-from kronlit.errors import explained, fail, mistake
+from kronlit.errors import explained, fail, full_disk, mistake
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
-from kronlit.run_directory import found_checkpoint, loggers, new_version
+from kronlit.run_directory import found_checkpoint, held, loggers, new_version
 from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
 from kronlit.slurm.job import Job
@@ -135,6 +137,10 @@ class CLI(LightningCLI):
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path}
 
+    def _run_subcommand(self, subcommand: str) -> None:
+        with held(self.log_dir if subcommand == "fit" else None):
+            super()._run_subcommand(subcommand)
+
     def before_fit(self) -> None:
         self.started = time.perf_counter()
         if self.config_init.fit.test_after_fit:
@@ -158,6 +164,7 @@ def run() -> None:
     """Run the command line in `sys.argv`; the user's mistakes end in one line and exit code 2."""
     quieten()
     set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
+    hook, threading.excepthook = threading.excepthook, quiet_on_a_full_disk(threading.excepthook)
     try:
         CLI(
             FrozenPLM,
@@ -175,6 +182,15 @@ def run() -> None:
         if message := mistake(error):
             fail(message)
         raise
+    finally:
+        threading.excepthook = hook
+
+
+def quiet_on_a_full_disk(
+    hook: Callable[[threading.ExceptHookArgs], Any],
+) -> Callable[[threading.ExceptHookArgs], Any]:
+    """A hook for errors in threads that is silent where the disk is full: TensorBoard's thread hands that error on."""
+    return lambda found: None if full_disk(found.exc_value) else hook(found)
 
 
 def quieten() -> None:
