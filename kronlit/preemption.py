@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
 
-from kronlit.signals import exit_code, heard, listen
+from kronlit.signals import STOPPED, heard, listen
 
 
 class StopBetweenBatches(Checkpoint):
@@ -37,12 +37,12 @@ class StopBetweenBatches(Checkpoint):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.saved:  # here, not where it was saved: by now the metrics of that step are written, too
             rank_zero_only(print)(f"asked to stop: saved {self.path} after step {trainer.global_step}.", flush=True)
-            raise SystemExit(exit_code())
+            raise SystemExit(STOPPED)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.asked = trainer.strategy.reduce_boolean_decision(heard() is not None, all=False)
+        self.asked = trainer.strategy.reduce_boolean_decision(heard(), all=False)
         done = batch_idx + 1, trainer.fit_loop.total_batch_idx + 1
         validates = trainer.is_last_batch or any(number % (trainer.val_check_batch or 1) == 0 for number in done)
         if not validates and done[0] % trainer.accumulate_grad_batches == 0:

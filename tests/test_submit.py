@@ -56,15 +56,19 @@ def test_a_study_is_one_array_that_knows_its_runs(kronlit, program, tmp_path):
     assert yaml.safe_load((tmp_path / "there/study.yaml").read_text())["seeds"] == [1, 2, 3]
 
 
-@pytest.mark.parametrize(("code", "again"), [(75, True), (0, False), (1, False), (143, False)])
+@pytest.mark.parametrize(
+    ("code", "state", "again"),
+    [(75, "RUNNING", True), (75, "COMPLETING", False), (0, "RUNNING", False), (1, "RUNNING", False)],
+)
 @pytest.mark.parametrize(("command", "job"), [("fit", "7"), ("study", "5_3")])
 def test_a_job_is_queued_again_under_its_own_id_when_it_was_asked_to_stop(
-    kronlit, program, tmp_path, config, code, again, command, job
+    kronlit, program, tmp_path, config, code, state, again, command, job
 ):
     (tmp_path / "many.yaml").write_text("{tasks: [a], methods: [x]}")
     words = ["--config", config] if command == "fit" else ["study", "--config", "many.yaml"]
     text = kronlit("submit", *words, "--dry_run")[1]
     program("srun", f"exit {code}")
+    program("squeue", f"[[ $* = *' {job} '* ]] && echo {state}")
     program("scontrol", 'echo "$@" > asked')
     ids = {"SLURM_JOB_ID": "7", "SLURM_ARRAY_JOB_ID": "5", "SLURM_ARRAY_TASK_ID": "3"}
     assert subprocess.run(["bash"], input=text, text=True, env=os.environ | ids).returncode == code

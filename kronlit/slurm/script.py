@@ -28,6 +28,7 @@ def script(job: Job, name: str, log: str, words: list[str], array: int | None = 
     Raises:
         ValueError: if an option has more than one line, of which the shell would run the second.
     """
+    own = EACH if array else ONE
     options = [
         f"--job-name={name}",
         f"--nodes={job.nodes}",
@@ -56,7 +57,10 @@ def script(job: Job, name: str, log: str, words: list[str], array: int | None = 
         f'srun --cpus-per-task={job.cpus_per_task} --wait=60 bash -c \'trap "" USR1 TERM; exec "$@"\' bash \\',
         f"  {shlex.quote(sys.executable)} -m kronlit {' '.join(words)}",
         "code=$?",
-        f'if [ $code -eq {STOPPED} ]; then scontrol requeue "{EACH if array else ONE}"; fi',
+        # A job that is pre-empted runs until it ends; one that is cancelled does not, and is to stay so
+        f'if [ $code -eq {STOPPED} ] && [ "$(squeue --noheader --job "{own}" --format %T)" = RUNNING ]; then',
+        f'  scontrol requeue "{own}"',
+        "fi",
         "exit $code",
     ]
     return "\n".join(lines) + "\n"

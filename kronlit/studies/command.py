@@ -10,7 +10,7 @@ from typing import Any, NoReturn
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from kronlit.errors import explained, fail, mistake
-from kronlit.signals import exit_code, heard
+from kronlit.signals import STOPPED, heard
 from kronlit.slurm.job import Job
 from kronlit.studies.execute import execute
 from kronlit.studies.plan import plan
@@ -85,7 +85,7 @@ def run(words: list[str]) -> None:
         sys.exit(130)
     if heard() or any(result.status == "running" for result in results):
         print("kronlit: asked to stop; the same command goes on from here.", file=sys.stderr)
-        sys.exit(exit_code())
+        sys.exit(STOPPED)
     print(markdown(root.name, every(study, table(study, root), [], None, "sample", None, str(root))))
     print(f"kronlit study report {shlex.quote(str(root))}  # the same with tests of significance and plots")
     if bad := sum(result.status == "failed" for result in results):

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import yaml
 
-from kronlit.signals import heard
+from kronlit.signals import heard, in_job
 from kronlit.studies.lock import locked
 from kronlit.studies.plan import Run, plan
 from kronlit.studies.process import Started, environment, revision
@@ -135,7 +135,10 @@ def run_all(
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Take SIGTERM, as a scheduler sends it, for Ctrl-C."""
+    """Take SIGTERM for Ctrl-C; a job of Slurm has time to let its runs save, as it does when it is asked to stop."""
+    if in_job():
+        yield
+        return
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

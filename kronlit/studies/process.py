@@ -74,7 +74,7 @@ class Started:
         code = self.process.poll()
         if code is None:
             return None
-        if code in (STOPPED, 128 + signal.SIGTERM, -signal.SIGUSR1):  # asked to, or before it could listen
+        if code in (STOPPED, -signal.SIGUSR1):  # asked to, or before it could listen
             return self.result
         result = replace(self.result, exit_code=code, ended=now())
         result = failed(result, why(code, self.folder / LOG)) if code else with_summary(result, self.folder)

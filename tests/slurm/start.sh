@@ -32,6 +32,8 @@ SelectTypeParameters=CR_Core
 SchedulerParameters=batch_sched_delay=0,sched_interval=2
 SlurmdParameters=config_overrides
 ReturnToService=2
+PreemptType=preempt/partition_prio
+PreemptMode=REQUEUE
 StateSaveLocation=$folder/state
 SlurmdSpoolDir=$folder/spool
 SlurmctldPidFile=$folder/slurmctld.pid
@@ -41,7 +43,8 @@ SlurmdLogFile=$folder/log/slurmd.log
 SlurmctldPort=16827
 SlurmdPort=16828
 NodeName=$host NodeAddr=127.0.0.1 CPUs=4 State=UNKNOWN
-PartitionName=test Nodes=$host Default=YES MaxTime=INFINITE State=UP
+PartitionName=test Nodes=$host Default=YES MaxTime=INFINITE State=UP PriorityTier=1 GraceTime=300
+PartitionName=urgent Nodes=$host MaxTime=INFINITE State=UP PriorityTier=9
 CONF
 export SLURM_CONF="$folder/slurm.conf"
 if ! munge -n >/dev/null 2>&1; then

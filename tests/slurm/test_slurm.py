@@ -5,6 +5,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import subprocess
 import time
 from pathlib import Path
@@ -30,6 +31,9 @@ def _slurm(tmp_path_factory):
         patch.setenv("SLURM_CONF", str(folder / "slurm.conf"))
         patch.setenv("PYTHONPATH", str(HERE.parents[1]))
         patch.setenv("OMP_NUM_THREADS", "1")
+        with socket.socket() as free:  # Lightning's own choice, by the job's number, may be taken on this machine
+            free.bind(("127.0.0.1", 0))
+            patch.setenv("MASTER_PORT", str(free.getsockname()[1]))
         yield
         subprocess.run(["bash", HERE / "stop.sh", folder], check=True)
 
@@ -40,8 +44,11 @@ def slurm(*words):
 
 def queued(job):
     """State and reason of a job, or of each task of an array, that has not ended."""
-    lines = slurm("squeue", "--noheader", "--array", "--jobs", job, "--format", "%i|%T|%r").splitlines()
-    return {number: (state, reason) for number, state, reason in (line.split("|") for line in lines)}
+    words = ["squeue", "--noheader", "--array", "--jobs", job, "--format", "%i|%T|%r"]
+    while (done := subprocess.run(words, capture_output=True, text=True)).returncode < 0:
+        time.sleep(0.2)  # a controller that is busy may hang up
+    lines = [line.split("|") for line in done.stdout.splitlines()]
+    return {number: (state, reason) for number, state, reason in lines}
 
 
 def wait(job, until=lambda: False):
@@ -93,6 +100,19 @@ def test_a_job_of_two_processes_that_is_queued_again_ends_as_an_undisturbed_one(
     assert rows(again / "metrics.csv") == rows(whole / "metrics.csv")
     ours, theirs = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (again, whole))
     assert all(torch.equal(ours["state_dict"][name], value) for name, value in theirs["state_dict"].items())
+
+
+def test_a_job_that_is_pre_empted_saves_and_comes_back(kronlit, config):
+    job, run, log = fit(kronlit, config)
+    wait(job, lambda: steps(run / "metrics.csv") >= 20)
+    other = slurm(
+        "sbatch", "--parsable", "--partition=urgent", "--exclusive", "--output=/dev/null", "--wrap=true"
+    ).strip()
+    wait(other)
+    wait(job)
+    assert "Restarts=1" in slurm("scontrol", "show", "job", job)
+    assert log.read_text().count("asked to stop: saved") == 1
+    assert steps(run / "metrics.csv") == 40 * 6
 
 
 def test_a_job_that_is_cancelled_stays_so(kronlit, config):
