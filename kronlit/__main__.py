@@ -4,6 +4,7 @@ import difflib
 import sys
 
 from kronlit import __version__
+from kronlit.signals import listen
 
 COMMANDS = {
     "fit": "train, validating as it goes; with --test_after_fit true, then test the best checkpoint",
@@ -16,6 +17,7 @@ COMMANDS = {
     "info": "say what a checkpoint, an adapter or a config holds: method, shapes, parameters, size",
     "configs": "list the YAMLs that come with kronlit, copy one, check one",
     "study": "run tasks x methods x seeds and make one table of them; `study report DIR` writes it up",
+    "submit": "a fit as a job of Slurm; `submit study` a study as a job array",
 }
 
 HELP = f"""usage: kronlit COMMAND --config FILE.yaml [--config MORE.yaml ...] [--KEY VALUE ...]
@@ -28,6 +30,7 @@ commands:
 start with
   kronlit fit --config configs/quickstart.yaml
   kronlit study --config configs/studies/quickstart.yaml
+  kronlit submit --config configs/quickstart.yaml --time 1:00:00 --dry_run
 everything that can be set, and every method with its options
   kronlit fit --help
   kronlit fit --model.help SequenceClassification
@@ -46,7 +49,12 @@ def main() -> None:
         hint = f"; did you mean {near[0]!r}?" if near else "."
         print(f"kronlit: {arguments[0]!r} is no command; there are {', '.join(COMMANDS)}{hint}", file=sys.stderr)
         sys.exit(2)
+    elif arguments[0] == "submit":
+        from kronlit.slurm.submit import main as submit
+
+        submit(arguments[1:])
     elif arguments[0] == "study":
+        listen()
         from kronlit.studies import main as study
 
         study(arguments[1:])
@@ -63,6 +71,8 @@ def main() -> None:
 
         configs(arguments[1:])
     else:
+        if arguments[0] == "fit":
+            listen()
         from kronlit.cli import run
 
         run()

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import re
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +88,15 @@ def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:
         )
 
 
+def write_error(error: BaseException | None) -> str | None:
+    """What the system said that made `error`, if it did."""
+    while error is not None:
+        if isinstance(error, OSError):
+            return error.strerror
+        error = error.__cause__ or error.__context__
+    return None
+
+
 class AtomicCheckpoint(TorchCheckpointIO):
     """Writes beside the target, then renames, so that whatever happens the target is the old file or the new one."""
 
@@ -94,11 +104,20 @@ class AtomicCheckpoint(TorchCheckpointIO):
         path = Path(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         partial = path.with_name(f".{path.name}.partial")
-        with partial.open("wb") as file:
-            torch.save(checkpoint, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        try:
+            with partial.open("wb") as file:
+                torch.save(checkpoint, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except (OSError, RuntimeError) as error:  # torch makes the latter of what the system says
+            partial.unlink(missing_ok=True)
+            if (reason := write_error(error)) is None:
+                raise
+            raise ValueError(
+                f"{str(path)!r} cannot be written: {reason}. The checkpoint of before is whole: `ckpt_path` last goes "
+                "on from it."
+            ) from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The checkpoint in `path`, of tensors and plain values alone: no code in it is run.
@@ -107,6 +126,9 @@ class AtomicCheckpoint(TorchCheckpointIO):
             ValueError: if it is damaged, no checkpoint, or holds anything else.
         """
         try:
+            with zipfile.ZipFile(path) as archive:
+                if archive.testzip() is not None:  # torch writes checksums, but does not read them
+                    raise zipfile.BadZipFile
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
             if isinstance(checkpoint, dict) and "state_dict" in checkpoint:
                 return checkpoint

@@ -1,11 +1,14 @@
 """The command line: a LightningCLI whose YAMLs name a model, a method and data."""
 
 import sys
+import threading
 import time
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, cast
 
 from jsonargparse import set_parsing_settings
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
@@ -14,15 +17,17 @@ from lightning.pytorch.utilities import rank_zero_only
 from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
-from kronlit.errors import explained, fail, mistake
+from kronlit.errors import explained, fail, full_disk, mistake
 from kronlit.exchange.init_adapter import InitAdapter
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.predictions import PredictionWriter
+from kronlit.preemption import StopBetweenBatches
 from kronlit.quiet import quieten
-from kronlit.run_directory import found_checkpoint, loggers, new_version
+from kronlit.run_directory import found_checkpoint, held, loggers, new_version
 from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
+from kronlit.slurm.job import Job
 
 TRAINER_DEFAULTS = {
     "enable_model_summary": False,  # the table of what is trained stands in its place
@@ -82,6 +87,7 @@ class CLI(LightningCLI):
             type=str | None,
             help="Where predict writes, .jsonl or .csv; by default in the run's folder.",
         )
+        parser.add_argument("--slurm", type=Job | None, help="Read by `kronlit submit` alone.")
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: the command line and the configs say what runs, never what a checkpoint remembers."""
@@ -114,8 +120,14 @@ class CLI(LightningCLI):
             callbacks.append(ScoredRows(self.log_dir))
         plugins = trainer.plugins or []
         trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
+        if SLURMEnvironment.detect():
+            trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does that, and exactly
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
-        return super().instantiate_trainer(**kwargs)
+        made = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "fit" and self.log_dir is not None:
+            stop = StopBetweenBatches(str(self.log_dir / "checkpoints" / "last.ckpt"))
+            cast(Any, made).callbacks.append(stop)  # after those whose state it saves
+        return made
 
     def _run_folder(self, trainer: Any) -> Path:
         """The run's own folder, with the loggers that write there."""
@@ -130,6 +142,10 @@ class CLI(LightningCLI):
 
     def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
         return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path}
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        with held(self.log_dir if subcommand == "fit" else None):
+            super()._run_subcommand(subcommand)
 
     def before_fit(self) -> None:
         self.started = time.perf_counter()
@@ -154,6 +170,7 @@ def run() -> None:
     """Run the command line in `sys.argv`; the user's mistakes end in one line and exit code 2."""
     quieten()
     set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
+    hook, threading.excepthook = threading.excepthook, quiet_on_a_full_disk(threading.excepthook)
     try:
         CLI(
             FrozenPLM,
@@ -171,3 +188,12 @@ def run() -> None:
         if message := mistake(error):
             fail(message)
         raise
+    finally:
+        threading.excepthook = hook
+
+
+def quiet_on_a_full_disk(
+    hook: Callable[[threading.ExceptHookArgs], Any],
+) -> Callable[[threading.ExceptHookArgs], Any]:
+    """A hook for errors in threads that is silent where the disk is full: TensorBoard's thread hands that error on."""
+    return lambda found: None if full_disk(found.exc_value) else hook(found)

@@ -2,6 +2,7 @@
 
 import difflib
 import dis
+import errno
 import inspect
 import re
 import sys
@@ -56,10 +57,17 @@ def mistake(error: BaseException) -> str | None:
             return found[1]
         if module.startswith(("lightning.pytorch", "lightning.fabric")) and checks_arguments(chain):
             return f"`trainer`: {chain}"
+        if isinstance(chain, OSError) and full_disk(chain):
+            return f"{chain.filename or 'a file'} cannot be written: {chain.strerror}."
         if isinstance(chain, UnicodeDecodeError) and config_files():
             return f"`config`={', '.join(config_files())} is not UTF-8 text: {chain}."
         chain = chain.__cause__ or chain.__context__
     return None
+
+
+def full_disk(error: BaseException | None) -> bool:
+    """Whether `error` says that the disk, or the user's share of it, is full."""
+    return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
 
 
 def checks_arguments(error: BaseException) -> bool:

@@ -1,6 +1,10 @@
 """Where a run writes: a folder of its own, in which `fit --ckpt_path last` goes on."""
 
 import csv
+import fcntl
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 from typing import Any
@@ -67,11 +71,56 @@ def found_checkpoint(path: str | None, run_dir: Path, command: str) -> str | Non
         return path
     files = sorted(run_dir.glob(f"version_*/checkpoints/{path}*.ckpt"), key=lambda file: file.stat().st_mtime)
     if files:
-        return str(files[-1])
+        return str(last_whole(files[-1]) if (path, command) == ("last", "fit") else files[-1])
     if path == "last" and command == "fit":
         rank_zero_only(print)(f"{run_dir} has no checkpoint yet: starting afresh.")
         return None
     raise ValueError(f"`ckpt_path`={path!r}: no run below {str(run_dir)!r} has one; name a file, or another `run_dir`.")
+
+
+def last_whole(last: Path) -> Path:
+    """`last`, or where that is damaged, the newest of the best checkpoints of its run.
+
+    Raises:
+        ValueError: if there is none that can be read.
+    """
+    best = sorted(last.parent.glob("best*.ckpt"), key=lambda file: file.stat().st_mtime, reverse=True)
+    faults = []
+    for file in (last, *best):
+        try:
+            AtomicCheckpoint().load_checkpoint(file)
+        except ValueError as error:
+            faults.append(str(error))
+            continue
+        if faults:
+            rank_zero_only(print)(f"{' '.join(faults)} Going on from {file}.", file=sys.stderr)
+        return file
+    raise ValueError(
+        f"{' '.join(faults)} Its run has no other: delete {str(last.parent.parent)!r}, or give another `run_dir`."
+    )
+
+
+@contextmanager
+def held(folder: Path | None) -> Iterator[None]:
+    """Keep other runs out of a run's folder; the system frees it when the process is gone.
+
+    Raises:
+        ValueError: if another run writes there.
+    """
+    rank = getattr(rank_zero_only, "rank", 0)
+    if folder is None or rank:
+        yield
+        return
+    with (folder / "lock").open("a") as file:
+        try:
+            # Not `flock`, whose lock the processes that make batches would inherit, and outlive the run with it
+            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError as error:
+            raise ValueError(
+                f"`ckpt_path`='last': the run in {str(folder)!r} is going on in another process; wait for it, end it, "
+                "or leave `ckpt_path` out for a run of its own."
+            ) from error
+        yield
 
 
 def new_version(run_dir: Path) -> int:

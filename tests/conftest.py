@@ -2,6 +2,7 @@
 
 import csv
 import os
+import sys
 from pathlib import Path
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,6 +12,7 @@ import numpy as np
 import PIL.Image
 import pytest
 import torch
+import yaml
 from datasets import ClassLabel, Dataset, Features, Image
 from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
 from transformers import (
@@ -30,6 +32,7 @@ from transformers import (
 )
 
 import kronlit.data.tasks as tasks
+from kronlit.__main__ import main
 from kronlit.data.lm_bff import LAYOUTS
 
 WORDS = [
@@ -208,6 +211,39 @@ def vit(folder: Path, width: int, layers: int) -> Path:
     ViTForImageClassification(config).save_pretrained(folder)
     ViTImageProcessorPil(size={"height": 16, "width": 16}).save_pretrained(folder)
     return folder
+
+
+@pytest.fixture
+def kronlit(monkeypatch, capsys):
+    """Runs a command line in this process; gives its exit code and what it printed on either stream."""
+
+    def run(*arguments):
+        monkeypatch.setattr(sys, "argv", ["kronlit", *map(str, arguments)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        captured = capsys.readouterr()
+        return code, captured.out, captured.err
+
+    return run
+
+
+@pytest.fixture
+def config(tmp_path, tiny_bert, glue):
+    """A small run, as a YAML."""
+    content = {
+        "model": {
+            "class_path": "SequenceClassification",
+            "init_args": {"plm": str(tiny_bert), "method": {"class_path": "KronA"}},
+        },
+        "data": {"class_path": "GLUE", "init_args": {"task": "rte", "path": str(glue), "splits": "mahabadi"}},
+        "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1},
+    }
+    path = tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(content))
+    return path
 
 
 CLASSES = ("cat", "dog", "tree")

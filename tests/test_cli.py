@@ -11,44 +11,10 @@ import pytest
 import torch
 import yaml
 
-from kronlit.__main__ import main
 from kronlit.data.tasks import GLUE_TASKS
 from kronlit.modules import SequenceClassification
 
 ROOT = Path(__file__).parents[1]
-
-
-@pytest.fixture
-def kronlit(monkeypatch, capsys):
-    """Runs a command line in this process; gives its exit code and what it printed on either stream."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["kronlit", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
-
-
-@pytest.fixture
-def config(tmp_path, tiny_bert, glue):
-    """A small run, as a YAML."""
-    content = {
-        "model": {
-            "class_path": "SequenceClassification",
-            "init_args": {"plm": str(tiny_bert), "method": {"class_path": "KronA"}},
-        },
-        "data": {"class_path": "GLUE", "init_args": {"task": "rte", "path": str(glue), "splits": "mahabadi"}},
-        "trainer": {"max_epochs": 2, "accelerator": "cpu", "devices": 1},
-    }
-    path = tmp_path / "small.yaml"
-    path.write_text(yaml.safe_dump(content))
-    return path
 
 
 def last_values(run_dir):
@@ -369,7 +335,7 @@ def test_a_fault_of_ours_keeps_its_traceback(kronlit, config, monkeypatch):
 def test_a_command_that_there_is_not_is_named(kronlit):
     code, _, err = kronlit("fti")
     assert code == 2
-    there = "fit, validate, test, predict, merge, export, submission, info, configs, study"
+    there = "fit, validate, test, predict, merge, export, submission, info, configs, study, submit"
     assert err.strip() == f"kronlit: 'fti' is no command; there are {there}; did you mean 'fit'?"
 
 

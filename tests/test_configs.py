@@ -15,7 +15,9 @@ from kronlit import KronA
 from kronlit.__main__ import main
 
 ROOT = Path(__file__).parents[1]
-CONFIGS = [path for path in sorted((ROOT / "configs").glob("**/*.yaml")) if path.parent.name != "studies"]
+CONFIGS = [
+    path for path in sorted((ROOT / "configs").glob("**/*.yaml")) if path.parent.name not in ("studies", "slurm")
+]
 every = pytest.mark.parametrize("path", CONFIGS, ids=lambda path: str(path.relative_to(ROOT / "configs")))
 
 GLUE = ["cola", "rte", "mrpc", "sst2", "stsb", "mnli", "qnli", "qqp"]

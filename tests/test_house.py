@@ -40,6 +40,9 @@ ALLOWED = {
     "errors": set(),
     "metrics_csv": set(),
     "quiet": set(),
+    "signals": set(),
+    "preemption": {"signals"},
+    "slurm": {"errors", "signals", "studies"},
     "exchange": {
         "",
         "adapters",
@@ -63,12 +66,14 @@ ALLOWED = {
         "modules",
         "predictions",
         "quiet",
+        "preemption",
         "run_directory",
         "run_summary",
         "scored_rows",
+        "slurm.job",
     },
     "__init__": {"adapters", "exchange", "methods"},
-    "__main__": {"", "cli", "configs", "exchange", "info", "studies"},
+    "__main__": {"", "cli", "configs", "exchange", "info", "signals", "slurm", "studies"},
     "configs": {"cli", "errors", "exchange", "studies"},
     "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "quiet"},
 }
@@ -131,6 +136,7 @@ def test_every_argument_of_what_a_yaml_can_name_has_its_help():
         ["export", "--help"],
         ["info", "--help"],
         ["configs", "--help"],
+        ["submit", "--help"],
     ],
     ids=" ".join,
 )
@@ -154,7 +160,8 @@ finally:
 def test_the_help_lists_the_commands_that_there_are():
     from kronlit.cli import CLI
 
-    assert set(COMMANDS) == {*CLI.subcommands(), "study", "merge", "export", "submission", "info", "configs"}
+    own = {"study", "merge", "export", "submission", "info", "configs", "submit"}
+    assert set(COMMANDS) == {*CLI.subcommands(), *own}
 
 
 def test_no_file_has_outgrown_one_idea():

@@ -20,6 +20,7 @@ from kronlit.metrics import TaskMetrics
 from kronlit.modules.backbone import AUTOCAST, store_frozen
 from kronlit.modules.consistency import doubled, symmetric_divergence
 from kronlit.modules.decay import decay_groups
+from kronlit.modules.finite import check_loss, check_weights
 from kronlit.modules.idle_experts import IdleExperts
 from kronlit.modules.plm import load_config
 from kronlit.modules.random_state import random_state, redrawn, restore_random_state
@@ -195,6 +196,7 @@ class FrozenPLM(LightningModule, ABC):
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
         loss = self.train_loss(batch)
+        check_loss(loss, batch["row"], self.trainer)
         self.log("train/loss", loss, prog_bar=True, batch_size=len(batch["row"]))
         self.log("train/lr", self.trainer.optimizers[0].param_groups[0]["lr"], batch_size=len(batch["row"]))
         return loss
@@ -263,6 +265,7 @@ class FrozenPLM(LightningModule, ABC):
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = adapter_state(self)
+        check_weights(checkpoint["state_dict"], self.trainer.global_step)
         states = [random_state()]
         if self.trainer.world_size > 1:
             states = [{} for _ in range(self.trainer.world_size)]

@@ -9,6 +9,8 @@ from pathlib import Path
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from kronlit.errors import Parser, fail, mistake
+from kronlit.signals import STOPPED, heard
+from kronlit.slurm.job import Job
 from kronlit.studies.execute import execute
 from kronlit.studies.plan import plan
 from kronlit.studies.process import command
@@ -47,6 +49,8 @@ def study_parser() -> ArgumentParser:
     add("--gpus", type=list[int] | None, help="Devices to share out, one a run; by default the trainer takes its own.")
     add("--retry_failed", type=bool, default=False, help="Run what failed before again, from its last checkpoint.")
     add("--dry_run", type=bool, default=False, help="Print the commands and run none.")
+    add("--run", type=int | None, help="Run this one alone, in the order of --dry_run from 0; others may go on beside.")
+    add("--slurm", type=Job | None, help="Read by `kronlit submit study` alone.")
     return parser
 
 
@@ -55,9 +59,7 @@ def run(words: list[str]) -> None:
     parser = study_parser()
     config = parser.parse_args(words)
     study = made(config)
-    root = Path(
-        config.dir or Path("runs", "studies", "-".join(Path(str(c)).stem for c in config.config or ["unnamed"]))
-    )
+    root = study_folder(config)
     if config.processes < 1:
         raise ValueError(f"`processes`={config.processes} must be at least 1.")
     if config.dry_run:
@@ -66,15 +68,24 @@ def run(words: list[str]) -> None:
             print(shlex.join(command(one, root)))
         return
     try:
-        results = execute(study, root, config.processes, config.gpus, config.retry_failed)
+        results = execute(study, root, config.processes, config.gpus, config.retry_failed, config.run)
     except KeyboardInterrupt:
         print("kronlit: stopped; the same command goes on from here.", file=sys.stderr)
         sys.exit(130)
+    if heard() or any(result.status == "running" for result in results):
+        print("kronlit: asked to stop; the same command goes on from here.", file=sys.stderr)
+        sys.exit(STOPPED)
     print(markdown(root.name, every(study, table(study, root), [], None, "sample", None, str(root))))
     print(f"kronlit study report {shlex.quote(str(root))}  # the same with tests of significance and plots")
     if bad := sum(result.status == "failed" for result in results):
         print(f"kronlit: {bad} runs failed; --retry_failed true runs them again.", file=sys.stderr)
         sys.exit(1)
+
+
+def study_folder(config: Namespace) -> Path:
+    """The folder of the study that a parsed command line describes."""
+    names = [Path(str(path)).stem for path in config.config or ["unnamed"]]
+    return Path(config.dir or Path("runs", "studies", "-".join(names)))
 
 
 def made(config: Namespace) -> Study:

@@ -4,12 +4,13 @@ import json
 import signal
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
 
 import yaml
 
+from kronlit.signals import heard, in_job
 from kronlit.studies.lock import locked
 from kronlit.studies.plan import Run, plan
 from kronlit.studies.process import Started, environment, revision
@@ -25,25 +26,42 @@ PATIENCE = 15.0
 
 
 def execute(
-    study: Study, root: Path, processes: int = 1, gpus: list[int] | None = None, retry_failed: bool = False
+    study: Study,
+    root: Path,
+    processes: int = 1,
+    gpus: list[int] | None = None,
+    retry_failed: bool = False,
+    only: int | None = None,
 ) -> list[Result]:
-    """Run all of a study that is not done, and give all results.
+    """Run all of a study that is not done, or of its run number `only`, and give all results.
 
     Raises:
         ValueError: if another study holds the folder, or a config file cannot be read.
         KeyboardInterrupt: after SIGINT or SIGTERM, when all processes have ended.
     """
     runs = plan(study)
-    with locked(root) as lock, stopped_by_sigterm():
-        write_whole(root / "study.yaml", yaml.safe_dump(json.loads(json.dumps(asdict(study))), sort_keys=False))
+    if only is not None and not 0 <= only < len(runs):
+        raise ValueError(f"`run`={only} must be from 0 to {len(runs) - 1}: the study has {len(runs)} runs.")
+    with ExitStack() as held, stopped_by_sigterm():
+        locks = [held.enter_context(locked(root, shared=only is not None))]
+        if only is None:
+            write_study(study, root)
+        else:
+            runs = [runs[only]]
+            locks.append(held.enter_context(locked(root / runs[0].folder)))
         results = [settled(root / run.folder, run.config_hash()) for run in runs]
         again = ("running", "failed") if retry_failed else ("running",)
         waiting = [run for run, result in zip(runs, results, strict=True) if not result or result.status in again]
         done = [result for result in results if result and result.status not in again]
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before; {root}", flush=True)
         with StudyProgress(len(runs), processes) as progress:
-            run_all(study, root, waiting, done, progress, Slots(processes, gpus, lock))
+            run_all(study, root, waiting, done, progress, Slots(processes, gpus, tuple(locks)))
     return done
+
+
+def write_study(study: Study, root: Path) -> None:
+    """Write `study.yaml`, which is all that a report, or another process, needs to know of the study."""
+    write_whole(root / "study.yaml", yaml.safe_dump(json.loads(json.dumps(asdict(study))), sort_keys=False))
 
 
 class Slots:
@@ -52,19 +70,19 @@ class Slots:
     Args:
         processes: how many.
         gpus: devices to share out among them.
-        lock: an open file for the processes to inherit.
+        locks: open files for the processes to inherit.
     """
 
-    def __init__(self, processes: int, gpus: list[int] | None, lock: int) -> None:
+    def __init__(self, processes: int, gpus: list[int] | None, locks: tuple[int, ...]) -> None:
         self.environments = [environment(processes, gpus, slot) for slot in range(processes)]
-        self.lock = lock
+        self.locks = locks
         self.revision = revision()
         self.taken: dict[int, tuple[Started, float]] = {}
 
     def start(self, run: Run, root: Path) -> None:
         """Start a run in the first free place."""
         slot = next(slot for slot in range(len(self.environments)) if slot not in self.taken)
-        started = Started(run, root, self.environments[slot], self.lock, self.revision)
+        started = Started(run, root, self.environments[slot], self.locks, self.revision)
         self.taken[slot] = (started, time.monotonic())
 
     @property
@@ -79,6 +97,11 @@ class Slots:
                 del self.taken[slot]
                 yield started.run, result
 
+    def ask_to_stop(self) -> None:
+        """Have all processes save and end, when it suits them."""
+        for started, _ in self.taken.values():
+            started.process.send_signal(signal.SIGUSR1)
+
     def stop(self) -> None:
         """End all processes."""
         for started, _ in self.taken.values():
@@ -92,9 +115,12 @@ def run_all(
     study: Study, root: Path, waiting: list[Run], done: list[Result], progress: StudyProgress, slots: Slots
 ) -> None:
     """Run what waits; `done` grows as runs end, well or not."""
-    waiting = list(waiting)
+    waiting, asked = list(waiting), False
     try:
         while waiting or slots.taken:
+            if heard() and not asked:
+                waiting, asked = [], True
+                slots.ask_to_stop()
             while waiting and not slots.full:
                 slots.start(waiting.pop(0), root)
             for run, result in slots.ended():
@@ -109,7 +135,10 @@ def run_all(
 
 @contextmanager
 def stopped_by_sigterm() -> Iterator[None]:
-    """Take SIGTERM, as a scheduler sends it, for Ctrl-C."""
+    """Take SIGTERM for Ctrl-C; a job of Slurm has time to let its runs save, as it does when it is asked to stop."""
+    if in_job():
+        yield
+        return
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

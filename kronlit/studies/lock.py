@@ -9,8 +9,10 @@ from pathlib import Path
 
 
 @contextmanager
-def locked(folder: Path) -> Iterator[int]:
-    """Hold the lock of a study's folder; gives the open file, for the runs to inherit.
+def locked(folder: Path, shared: bool = False) -> Iterator[int]:
+    """Hold the lock of a folder of a study or of one of its runs; gives the open file, for the runs to inherit.
+
+    Those who share it keep out one who would have it alone.
 
     The system frees it when the last process that has the file open is gone: runs that outlive a killed study hold it
     on, so that no other study writes among them.
@@ -25,15 +27,16 @@ def locked(folder: Path) -> Iterator[int]:
         raise ValueError(f"`dir`={str(folder)!r} cannot be written: {error.strerror}.") from error
     try:
         try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(file, 200).decode(errors="replace").strip()
             raise ValueError(
                 f"`dir`={str(folder)!r} is in use by the study of {holder or 'another process'}, or by runs that it "
                 "left: wait for them, end them, or give another `dir`."
             ) from error
-        os.truncate(file, 0)
-        os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
+        if not shared:
+            os.truncate(file, 0)
+            os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield file
     finally:
         os.close(file)

@@ -9,6 +9,7 @@ import sys
 from dataclasses import replace
 from pathlib import Path
 
+from kronlit.signals import STOPPED
 from kronlit.studies.plan import Run
 from kronlit.studies.result import LOG, Result, failed, with_summary
 from kronlit.studies.settle import settled
@@ -27,11 +28,13 @@ class Started:
         run: what runs.
         root: the study's folder.
         environment: the process's.
-        lock: an open file that the process holds on to.
+        locks: open files that the process holds on to.
         revision: of the source, for the record.
     """
 
-    def __init__(self, run: Run, root: Path, environment: dict[str, str], lock: int, revision: str | None) -> None:
+    def __init__(
+        self, run: Run, root: Path, environment: dict[str, str], locks: tuple[int, ...], revision: str | None
+    ) -> None:
         self.run = run
         self.folder = root / run.folder
         self.folder.mkdir(parents=True, exist_ok=True)
@@ -61,16 +64,18 @@ class Started:
                 stdout=log,
                 stderr=subprocess.STDOUT,
                 env=environment,
-                pass_fds=(lock,),
+                pass_fds=locks,
             )
         self.result = replace(self.result, pid=self.process.pid)
         self.result.write(self.folder)
 
     def ended(self) -> Result | None:
-        """The result, recorded, if the process has ended; it never waits."""
+        """The result, recorded, if the process has ended; one that was asked to stop can go on. It never waits."""
         code = self.process.poll()
         if code is None:
             return None
+        if code in (STOPPED, -signal.SIGUSR1):  # asked to, or before it could listen
+            return self.result
         result = replace(self.result, exit_code=code, ended=now())
         result = failed(result, why(code, self.folder / LOG)) if code else with_summary(result, self.folder)
         result.write(self.folder)

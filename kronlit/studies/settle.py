@@ -28,5 +28,5 @@ def move(source: Path, target: Path) -> None:
     """Move what a run left, its result last, so that a move that is cut short is taken up again."""
     target.mkdir(exist_ok=True)
     for path in sorted(source.iterdir(), key=lambda path: path.name == FILE):
-        if not path.name.startswith("old-"):
+        if not path.name.startswith("old-") and path.name != "lock":
             path.rename(target / path.name)

@@ -1,0 +1,55 @@
+"""What is asked of Slurm, as the section `slurm` of a YAML or the options of `kronlit submit` say it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Job:
+    """What a run asks of Slurm; a study asks it for each of its runs.
+
+    Args:
+        nodes: machines.
+        gpus_per_node: GPUs on each; one process for each of them.
+        tasks_per_node: processes on each; by default `gpus_per_node`, or 1 without GPUs.
+        cpus_per_task: cores of each process.
+        time: limit, as Slurm reads it, such as '24:00:00'; in a YAML in quotes. By default the partition's.
+        partition: where it runs; by default Slurm's default.
+        stop_seconds: how long before the time limit the run is asked to save and start again; longer than a validation.
+        at_once: runs of a study at the same time; by default as many as Slurm allows.
+        sbatch: other options of sbatch, such as '--account=me'.
+        setup: lines of shell before the run, such as 'module load cuda'.
+    """
+
+    nodes: int = 1
+    gpus_per_node: int = 0
+    tasks_per_node: int | None = None
+    cpus_per_task: int = 1
+    time: str | None = None
+    partition: str | None = None
+    stop_seconds: int = 180
+    at_once: int | None = None
+    sbatch: list[str] = field(default_factory=list)
+    setup: list[str] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        least = {"nodes": 1, "gpus_per_node": 0, "tasks_per_node": 1, "cpus_per_task": 1, "stop_seconds": 1}
+        for name, number in (least | {"at_once": 1}).items():
+            value = getattr(self, name)
+            if value is not None and value < number:
+                raise ValueError(f"`{name}`={value} must be at least {number}.")
+        if self.gpus_per_node and self.tasks != self.gpus_per_node:
+            raise ValueError(
+                f"`tasks_per_node`={self.tasks} must be `gpus_per_node`={self.gpus_per_node}, or be left out: "
+                "each process has one GPU."
+            )
+        for name, word in (("time", self.time), ("partition", self.partition)):
+            if word is not None and len(word.split()) != 1:
+                raise ValueError(f"`{name}`={word!r} must be one word.")
+        for option in self.sbatch:
+            if not option.startswith("--"):
+                raise ValueError(f"`sbatch`={option!r} must be an option of sbatch, such as '--account=me'.")
+
+    @property
+    def tasks(self) -> int:
+        """Processes on each node."""
+        return self.tasks_per_node or self.gpus_per_node or 1
