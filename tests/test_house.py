@@ -55,7 +55,7 @@ ALLOWED = {
         "quiet",
         "structured",
     },
-    "studies": {"errors", "metrics_csv"},
+    "studies": {"errors", "metrics_csv", "signals", "slurm.job"},
     "cli": {
         "checkpoint",
         "data",
