@@ -96,7 +96,12 @@ def started(path, *arguments):
     """A study as a process group of its own."""
     words = [sys.executable, "-c", RUN, "study", "--config", path, "--processes", "2", *arguments]
     return subprocess.Popen(
-        [*map(str, words)], start_new_session=True, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        [*map(str, words)],
+        start_new_session=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # a shell's background jobs ignore it
     )
 
 
