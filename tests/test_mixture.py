@@ -105,13 +105,13 @@ def test_a_mixture_of_one_is_the_plain_method(mixed, plain):
     for method in (mixed(num_experts=1), plain()):
         torch.manual_seed(0)
         model = BertModel(BertConfig(num_hidden_layers=2, hidden_size=12, num_attention_heads=2, vocab_size=9))
-        kronlit.inject(model, method).train()
+        kronlit.inject(model, method).train().double()  # KronA alone is one product with the weight, which rounds once
         torch.manual_seed(1)
         for name, parameter in model.named_parameters():
             if ".matrix." in name:
                 torch.nn.init.normal_(parameter)
         outputs.append(model(torch.arange(8).view(2, 4)).last_hidden_state)
-    assert torch.equal(*outputs)
+    torch.testing.assert_close(*outputs, rtol=1e-12, atol=1e-12)
 
 
 @pytest.mark.parametrize("method", [ADAMIX, AdaMix(4, share_up=False), AdaMixLoRA(), AdaMixKronA()], ids=repr)
