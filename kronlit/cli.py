@@ -17,7 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
-from kronlit.errors import explained, fail, full_disk, mistake
+from kronlit.errors import explained, fail, full_disk, one_line
 from kronlit.exchange.init_adapter import InitAdapter
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
@@ -172,22 +172,19 @@ def run() -> None:
     set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
     hook, threading.excepthook = threading.excepthook, quiet_on_a_full_disk(threading.excepthook)
     try:
-        CLI(
-            FrozenPLM,
-            TaskData,
-            parser_class=OneLineParser,
-            subclass_mode_model=True,
-            subclass_mode_data=True,
-            auto_configure_optimizers=False,
-            load_from_checkpoint_support=False,
-            seed_everything_default=42,
-            trainer_defaults=TRAINER_DEFAULTS,
-            save_config_kwargs={"overwrite": True},
-        )
-    except Exception as error:
-        if message := mistake(error):
-            fail(message)
-        raise
+        with one_line():
+            CLI(
+                FrozenPLM,
+                TaskData,
+                parser_class=OneLineParser,
+                subclass_mode_model=True,
+                subclass_mode_data=True,
+                auto_configure_optimizers=False,
+                load_from_checkpoint_support=False,
+                seed_everything_default=42,
+                trainer_defaults=TRAINER_DEFAULTS,
+                save_config_kwargs={"overwrite": True},
+            )
     finally:
         threading.excepthook = hook
 

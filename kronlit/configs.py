@@ -9,7 +9,7 @@ from typing import Any
 
 import yaml
 
-from kronlit.errors import Parser, fail, mistake
+from kronlit.errors import Parser, one_line
 
 
 def main(words: list[str]) -> None:
@@ -26,7 +26,7 @@ def main(words: list[str]) -> None:
     check = Parser(description="Check YAMLs without running anything or loading a model.")
     check.add_argument("files", type=str, nargs="+", help="As `kronlit fit` would put them together; or one study.")
     commands.add_subcommand("check", check, help="check without running")
-    try:
+    with one_line():
         config = parser.parse_args(words)
         if config.command == "list":
             print(listed())
@@ -34,10 +34,6 @@ def main(words: list[str]) -> None:
             print(f"wrote {copied(config.copy.name, config.copy.output)}")
         else:
             print(checked(config.check.files))
-    except Exception as error:
-        if message := mistake(error):
-            fail(message)
-        raise
 
 
 def shipped() -> Path:

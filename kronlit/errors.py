@@ -7,6 +7,7 @@ import inspect
 import re
 import sys
 from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
@@ -37,6 +38,17 @@ def fail(message: str) -> NoReturn:
     """End with one line and exit code 2."""
     print("kronlit: " + " ".join(message.split()), file=sys.stderr)
     sys.exit(2)
+
+
+@contextmanager
+def one_line() -> Iterator[None]:
+    """Make one line and exit code 2 of what the user got wrong; a fault of the code keeps its traceback."""
+    try:
+        yield
+    except Exception as error:
+        if message := mistake(error):
+            fail(message)
+        raise
 
 
 def mistake(error: BaseException) -> str | None:

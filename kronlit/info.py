@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from kronlit.errors import Parser, fail, mistake
+from kronlit.errors import Parser, one_line
 
 
 def main(words: list[str]) -> None:
@@ -12,13 +12,9 @@ def main(words: list[str]) -> None:
     parser.add_argument(
         "what", type=str, help="A checkpoint, the folder of a run, an adapter (kronlit's or PEFT's), or a run's YAML."
     )
-    try:
+    with one_line():
         path = Path(parser.parse_args(words).what)
         print(about(path))
-    except Exception as error:
-        if message := mistake(error):
-            fail(message)
-        raise
 
 
 def about(path: Path) -> str:

@@ -1,7 +1,6 @@
 """Merged, exported and loaded: what a run gives away, against Transformers and PEFT by themselves."""
 
 import json
-import sys
 
 import pytest
 import torch
@@ -17,7 +16,6 @@ from transformers import (
 )
 
 import kronlit
-from kronlit.__main__ import main
 from kronlit.adapters import collapse
 from kronlit.checkpoint import adapter_state
 from kronlit.exchange.init_adapter import init_adapter
@@ -27,20 +25,9 @@ from kronlit.exchange.to_peft import to_peft
 
 
 @pytest.fixture
-def kronlit_(monkeypatch, capsys):
-    """Runs a command line in this process; gives its exit code and what it printed on either stream."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["kronlit", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
+def kronlit_(kronlit):
+    """The command line, beside the package of that name."""
+    return kronlit
 
 
 @pytest.fixture

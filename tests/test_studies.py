@@ -14,7 +14,6 @@ from pathlib import Path
 import pytest
 import yaml
 
-from kronlit.__main__ import main
 from kronlit.studies.plan import plan, points
 from kronlit.studies.process import environment
 from kronlit.studies.progress import seconds_left
@@ -67,23 +66,6 @@ def stand_in(tmp_path, monkeypatch):
     (package / "__init__.py").touch()
     (package / "__main__.py").write_text(FIT)
     monkeypatch.setenv("PYTHONPATH", str(package.parent))
-
-
-@pytest.fixture
-def kronlit(monkeypatch, capsys):
-    """Runs a command line in this process; gives its exit code and what it printed on either stream."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["kronlit", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 def study_file(tmp_path, **content):

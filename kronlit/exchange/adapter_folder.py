@@ -1,7 +1,7 @@
 """kronlit's own folder of an adapter: adapter.safetensors, and adapter_config.json that says what it goes on."""
 
 import json
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -48,7 +48,7 @@ def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -
     """Write what was added to `model` and trained, and `config`."""
     state = {name: tensor.detach().contiguous().clone() for name, tensor in adapter_state(model).items()}
     save_file(state, folder / TENSORS)
-    method = {"class_path": type(config.method).__name__, "init_args": asdict(config.method)}  # type: ignore[call-overload]
+    method = {"class_path": type(config.method).__name__, "init_args": vars(config.method)}
     content = {"format": "kronlit"} | vars(config) | {"method": method}
     (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 

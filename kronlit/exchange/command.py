@@ -5,7 +5,7 @@ from typing import Literal
 
 from jsonargparse import ArgumentParser
 
-from kronlit.errors import Parser, fail, mistake
+from kronlit.errors import Parser, one_line
 
 CKPT_PATH = "A checkpoint of a run, in its folder; or the folder, for its best one."
 OUTPUT = "The folder to write; it must not exist."
@@ -13,12 +13,8 @@ OUTPUT = "The folder to write; it must not exist."
 
 def main(command: str, words: list[str]) -> None:
     """Run the words after `kronlit merge` and the like."""
-    try:
+    with one_line():
         COMMANDS[command](words)
-    except Exception as error:
-        if message := mistake(error):
-            fail(message)
-        raise
 
 
 def parser_of(command: str, description: str) -> ArgumentParser:

@@ -11,7 +11,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
-from kronlit.errors import Parser, fail, mistake
+from kronlit.errors import Parser, one_line
 from kronlit.slurm.job import Job
 from kronlit.slurm.script import script
 from kronlit.studies.command import made, study_folder, study_parser
@@ -24,7 +24,7 @@ SET_HERE = ("--trainer.devices", "--trainer.num_nodes", "--ckpt_path", "--proces
 
 def main(words: list[str]) -> None:
     """Run the words after `kronlit submit`."""
-    try:
+    with one_line():
         study = words[:1] == ["study"]
         own, rest = shared_out(words[1:] if study else words)
         given = job_parser().parse_args([*sections(named(rest, "config")), *own])
@@ -32,10 +32,6 @@ def main(words: list[str]) -> None:
         if taken := [word for word in rest if word.split("=")[0] in SET_HERE]:
             raise ValueError(f"`{taken[0].removeprefix('--')}` is what `kronlit submit` sets: leave it out.")
         (submit_study if study else submit_fit)(job, rest, given.dry_run)
-    except Exception as error:
-        if message := mistake(error):
-            fail(message)
-        raise
 
 
 def job_parser() -> ArgumentParser:

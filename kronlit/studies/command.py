@@ -8,7 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
-from kronlit.errors import Parser, fail, mistake
+from kronlit.errors import Parser, one_line
 from kronlit.signals import STOPPED, heard
 from kronlit.slurm.job import Job
 from kronlit.studies.execute import execute
@@ -23,15 +23,11 @@ from kronlit.studies.table import table
 
 def main(words: list[str]) -> None:
     """Run the words after `kronlit study`."""
-    try:
+    with one_line():
         if words[:1] == ["report"]:
             print(reported(words[1:]), end="")
         else:
             run(words)
-    except Exception as error:
-        if message := mistake(error):
-            fail(message)
-        raise
 
 
 def study_parser() -> ArgumentParser:
