@@ -7,5 +7,6 @@ from kronlit.data.glue import GLUE
 from kronlit.data.images import Images
 from kronlit.data.movie_reviews import MovieReviews
 from kronlit.data.super_glue import SuperGLUE
+from kronlit.data.text_files import TextFiles
 
-__all__ = ["E2E", "GLUE", "FewShot", "Images", "MovieReviews", "SuperGLUE", "TaskData"]
+__all__ = ["E2E", "GLUE", "FewShot", "Images", "MovieReviews", "SuperGLUE", "TaskData", "TextFiles"]

@@ -11,16 +11,26 @@ from kronlit.data.tasks import Task
 
 
 def read_rows(path: str | Path, task: Task) -> Dataset:
-    """The rows of a CSV or JSONL file that has the columns of `task`, all text; a `label` column may be there.
+    """The text columns of `task` from a CSV or JSONL file.
 
     Raises:
         ValueError: if the file is missing, of another kind, empty, or lacks a column.
     """
+    rows = read_lines(path, columns(task))
+    return Dataset.from_dict({column: texts(rows, column, path) for column in task.columns})
+
+
+def read_lines(path: str | Path, needed: str) -> list[dict[str, Any]]:
+    """The rows of a CSV or JSONL file, which must have `needed`.
+
+    Raises:
+        ValueError: if the file is missing, of another kind, or empty.
+    """
     path = Path(path)
     if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}; give a .csv or .jsonl file with {columns(task)}.")
+        raise ValueError(f"there is no file {str(path)!r}; give a .csv or .jsonl file with {needed}.")
     if path.suffix not in (".csv", ".jsonl"):
-        raise ValueError(f"{str(path)!r} must be a .csv or .jsonl file with {columns(task)}.")
+        raise ValueError(f"{str(path)!r} must be a .csv or .jsonl file with {needed}.")
     try:
         with path.open(encoding="utf-8-sig", newline="") as file:  # Excel begins a CSV with a byte-order mark
             rows: list[dict[str, Any]] = (
@@ -31,13 +41,21 @@ def read_rows(path: str | Path, task: Task) -> Dataset:
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}: {error}.") from error
     if not rows:
-        raise ValueError(f"{str(path)!r} has no rows; it needs at least one, with {columns(task)}.")
+        raise ValueError(f"{str(path)!r} has no rows; it needs at least one, with {needed}.")
+    return rows
+
+
+def texts(rows: list[dict[str, Any]], column: str, path: str | Path) -> list[str]:
+    """A column of the rows of a file.
+
+    Raises:
+        ValueError: if a row has no text there.
+    """
     for number, row in enumerate(rows, 1):
-        for column in task.columns:
-            if not isinstance(row, dict) or not isinstance(row.get(column), str):
-                has = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
-                raise ValueError(f"{str(path)!r}, row {number}: no text in column {column!r}; it has {has}.")
-    return Dataset.from_dict({column: [row[column] for row in rows] for column in task.columns})
+        if not isinstance(row, dict) or not isinstance(row.get(column), str):
+            has = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
+            raise ValueError(f"{str(path)!r}, row {number}: no text in column {column!r}; it has {has}.")
+    return [row[column] for row in rows]
 
 
 def columns(task: Task) -> str:
