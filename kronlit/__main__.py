@@ -13,7 +13,7 @@ COMMANDS = {
     "predict": "write the predictions of a checkpoint for the test rows or a file of one's own",
     "merge": "write a run as a plain Transformers folder",
     "export": "write the adapter of a run, without the frozen model, for kronlit or for PEFT",
-    "submission": "put predictions for all test sets of GLUE into the zip that its site scores",
+    "submission": "put predictions for all test sets of GLUE or SuperGLUE into the zip that its site scores",
     "info": "say what a checkpoint, an adapter or a config holds: method, shapes, parameters, size",
     "configs": "list the YAMLs that come with kronlit, copy one, check one",
     "study": "run tasks x methods x seeds and make one table of them; `study report DIR` writes it up",

@@ -348,6 +348,7 @@ ROWS = {
             "entities": ["penguin", "potato", "pigeon"],
             "passage": "Birds!\n@highlight\nThey fly\n@highlight\nSome do",
             "answers": ["penguin", "pigeon"],
+            "idx": {"passage": 0, "query": 0},
         },
         "record query: A @placeholder is a bird. entities: penguin, potato, pigeon passage: Birds! They fly. Some do",
     ),

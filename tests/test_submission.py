@@ -78,7 +78,11 @@ def edited(file, edit):
 
 
 FAULTS = {
-    "1,062 rows": ("cola", lambda lines: lines[:-1], "has 1062 rows of the split 'test', and GLUE's has 1063"),
+    "1,062 rows": (
+        "cola",
+        lambda lines: lines[:-1],
+        "has 1062 rows of the split 'test', and the official test set has 1063",
+    ),
     "another split": ("rte", lambda lines: [line.replace("test", "validation") for line in lines], "has 0 rows"),
     "a matched row for a mismatched": (
         "mnli",

@@ -175,7 +175,27 @@ def test_a_test_set_is_predicted(super_glue, tiny_t5, monkeypatch, tmp_path, tas
     split = SuperGLUE(task, path=str(super_glue), splits="mahabadi").rows("test")
     column = SUPER_GLUE_TASKS[task].columns[0]
     assert [line[column] for line in lines] == list(split[column])
+    assert [line["idx"] for line in lines] == list(split["idx"])
     assert all(isinstance(line["answer"], str) if task == "record" else line["label"] in "FalseTrue" for line in lines)
+
+
+@pytest.mark.parametrize("task", ["axb", "axg"])
+def test_the_diagnostics_are_read_as_rtes_rows_by_its_run(tmp_path, tiny_t5, monkeypatch, task):
+    texts = ("sentence1", "sentence2") if task == "axb" else ("premise", "hypothesis")  # as the hub has them
+    (tmp_path / task).mkdir()
+    row = dict(zip(texts, ("A b", "c"), strict=True)) | {"idx": 0, "label": 1}
+    Dataset.from_list([row]).to_parquet(tmp_path / task / "test.parquet")
+    data = SuperGLUE(task, path=str(tmp_path))
+    assert data.task.source_text(data.rows("test")[0]) == ROWS["rte"][1]
+    words = arguments(tmp_path, tiny_t5, task, "TextToText", "predict")
+    words[words.index("mahabadi")] = "official"
+    monkeypatch.setattr(sys, "argv", [*words, "--predictions", str(tmp_path / "out.jsonl")])
+    main()
+    (line,) = map(json.loads, (tmp_path / "out.jsonl").read_text().splitlines())
+    assert line["idx"] == 0
+    assert line["label"] in ("entailment", "not_entailment")
+    with pytest.raises(ValueError, match=f"has no {task}: it is a test set alone"):
+        SuperGLUE(task, splits="mahabadi")
 
 
 def test_answers_that_are_hidden_cannot_be_scored(super_glue, tiny_t5):

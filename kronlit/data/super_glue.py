@@ -9,10 +9,11 @@ from typing import Any, Literal
 from datasets import Dataset
 
 from kronlit.data import benchmark
-from kronlit.data.tasks import SUPER_GLUE_TASKS, named
+from kronlit.data.tasks import SUPER_GLUE_DIAGNOSTICS, SUPER_GLUE_TASKS, named
 from kronlit.data.text import TextData
 
 HUB_ID = "aps/super_glue"
+TASKS = SUPER_GLUE_TASKS | SUPER_GLUE_DIAGNOSTICS
 
 Row = dict[str, Any]
 
@@ -25,7 +26,8 @@ class SuperGLUE(TextData):
     COPA and ReCoRD are for `TextToText`; the others are for `SequenceClassification` too.
 
     Args:
-        task: boolq, cb, copa, multirc, record, rte, wic or wsc (the hub's wsc.fixed).
+        task: boolq, cb, copa, multirc, record, rte, wic or wsc (the hub's wsc.fixed); or axb or axg, diagnostics to be
+            predicted by rte's model.
         path: a folder with `<task>/<split>.parquet` as the hub has it; by default the hub's aps/super_glue.
         splits: `official`, or `mahabadi`, those of Mahabadi et al. (Compacter): development sets halved into
             validation and test; for record, 1,000 training rows as validation and the development set as test.
@@ -54,9 +56,11 @@ class SuperGLUE(TextData):
         predict_file: str | None = None,
         num_workers: int = 0,
     ) -> None:
-        if task not in SUPER_GLUE_TASKS:
-            raise ValueError(f"`data.task`={task!r} is no SuperGLUE task; there are {', '.join(SUPER_GLUE_TASKS)}.")
-        described = SUPER_GLUE_TASKS[task]
+        if task not in TASKS:
+            raise ValueError(f"`data.task`={task!r} is no SuperGLUE task; there are {', '.join(TASKS)}.")
+        if task in SUPER_GLUE_DIAGNOSTICS and splits == "mahabadi":
+            raise ValueError(f"`data.splits`='mahabadi' has no {task}: it is a test set alone; use `official`.")
+        described = TASKS[task]
         if task == "copa" and not copa_question:
             columns = described.columns[:-1]
             described = replace(described, columns=columns, source=named(*columns))
@@ -73,6 +77,11 @@ class SuperGLUE(TextData):
         if task == "record":
             return record(rows, one_row_an_answer=split == "train")
         return rows.map(PREPARED[task]) if task in PREPARED else rows
+
+    def identified(self, split: str) -> dict[str, list[Any]]:
+        """The texts of the rows, and `idx`, by which the benchmark's site knows them."""
+        rows = self.rows(split)
+        return super().identified(split) | ({"idx": list(rows["idx"])} if "idx" in rows.column_names else {})
 
     def _mahabadi(self, split: str) -> Dataset:
         if self.task.name == "record":
@@ -117,14 +126,14 @@ def record(rows: Dataset, one_row_an_answer: bool) -> Dataset:
     """ReCoRD's rows with their entities as one text and `answers`, all or each in a row of its own."""
 
     def prepared(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        columns: dict[str, list[Any]] = {"query": [], "entities": [], "passage": [], "answers": []}
-        for query, entities, passage, answers in zip(
-            batch["query"], batch["entities"], batch["passage"], batch["answers"], strict=True
+        columns: dict[str, list[Any]] = {"query": [], "entities": [], "passage": [], "answers": [], "idx": []}
+        for query, entities, passage, answers, idx in zip(
+            batch["query"], batch["entities"], batch["passage"], batch["answers"], batch["idx"], strict=True
         ):
             passage = re.sub(r"(\.|\?|\!|\"|\')\n@highlight\n", r"\1 ", passage)
             passage = re.sub(r"\n@highlight\n", ". ", passage)
             for some in [[answer] for answer in answers] if one_row_an_answer else [answers]:
-                for name, value in zip(columns, (query, ", ".join(entities), passage, some), strict=True):
+                for name, value in zip(columns, (query, ", ".join(entities), passage, some, idx), strict=True):
                     columns[name].append(value)
         return columns
 

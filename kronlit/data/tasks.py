@@ -188,6 +188,26 @@ SUPER_GLUE_TASKS = {
     )
 }
 
+# What SuperGLUE's site scores beside its tasks, predicted by RTE's model and so read as its rows.
+SUPER_GLUE_DIAGNOSTICS = {
+    task.name: task
+    for task in (
+        Task(
+            "axb",
+            ("sentence1", "sentence2"),
+            ("entailment", "not_entailment"),
+            ("matthews",),
+            "premise: {sentence1} hypothesis: {sentence2}",
+        ),
+        Task(
+            "axg",
+            ("premise", "hypothesis"),
+            ("entailment", "not_entailment"),
+            source=named("premise", "hypothesis"),
+        ),
+    )
+}
+
 # Texts from data: Novikova et al., 2017, arXiv:1706.09254; Gardent et al., 2017; Nan et al., 2021, arXiv:2007.02871.
 GENERATION_TASKS = {
     task.name: task

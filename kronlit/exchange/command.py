@@ -56,20 +56,22 @@ def export(words: list[str]) -> None:
 
 def submission(words: list[str]) -> None:
     """`kronlit submission`."""
-    description = "Put predictions for all test sets of GLUE into the zip that gluebenchmark.com scores."
+    description = "Put predictions for all test sets of GLUE or SuperGLUE into the zip that its site scores."
     parser = Parser(prog="kronlit submission", description=description)
     parser.add_argument(
         "--predictions",
         type=str,
         required=True,
-        help="A folder with cola.jsonl and so on for every task, and ax.jsonl, as `kronlit predict` writes them.",
+        help="A folder with cola.jsonl and so on for every task, and ax.jsonl (SuperGLUE: axb.jsonl and axg.jsonl), as "
+        "`kronlit predict` writes them.",
     )
+    parser.add_argument("--benchmark", type=Literal["glue", "super_glue"], default="glue", help="Whose zip.")
     parser.add_argument("--output", type=str, required=True, help="The zip to write; it must not exist.")
     config = parser.parse_args(words)
-    from kronlit.exchange.submission import write_submission
+    from kronlit.exchange.submission import SITES, write_submission
 
-    write_submission(Path(config.predictions), Path(config.output))
-    print(f"{config.output}: ready for gluebenchmark.com.")
+    write_submission(Path(config.predictions), Path(config.output), config.benchmark)
+    print(f"{config.output}: ready for {SITES[config.benchmark]}.")
 
 
 COMMANDS = {"merge": merge, "export": export, "submission": submission}
