@@ -1,6 +1,7 @@
 """Tiny models and data, built here: no test reaches a network."""
 
 import csv
+import json
 import os
 import sys
 from pathlib import Path
@@ -33,7 +34,9 @@ from transformers import (
 
 import kronlit.data.tasks as tasks
 from kronlit.__main__ import main
+from kronlit.checkpoint import adapter_state
 from kronlit.data.lm_bff import LAYOUTS
+from kronlit.exchange.saved_run import configured
 
 WORDS = [
     "the",
@@ -247,6 +250,37 @@ def config(tmp_path, tiny_bert, glue):
 
 
 CLASSES = ("cat", "dog", "tree")
+
+
+@pytest.fixture
+def run_of(tmp_path, glue):
+    """Makes the folder of a run whose trained numbers are random, as `fit` would leave it; gives it and its tensors."""
+
+    def make(plm, method, model="SequenceClassification", data=None, **arguments):
+        room = {"max_length": 40, "max_new_tokens": 16} if model == "CausalLM" else {}  # of the tiny one's 64 positions
+        config = {
+            "seed_everything": 42,
+            "model": {
+                "class_path": model,
+                "init_args": room | {"plm": str(plm), "method": {"class_path": method, "init_args": arguments}},
+            },
+            "data": data or {"class_path": "GLUE", "init_args": {"task": "rte", "path": str(glue)}},
+            "trainer": {"precision": "bf16-mixed"},
+        }
+        module = configured(config)
+        with torch.no_grad():
+            for parameter in module.parameters():
+                if parameter.requires_grad:
+                    parameter.add_(torch.randn_like(parameter) * 0.3)
+        folder = tmp_path / "run/version_0"
+        (folder / "checkpoints").mkdir(parents=True)
+        state = adapter_state(module)
+        torch.save({"state_dict": state, "kronlit": module._origin()}, folder / "checkpoints/best-epoch=0-step=1.ckpt")
+        (folder / "config.yaml").write_text(yaml.safe_dump(config))
+        (folder / "summary.json").write_text(json.dumps({"scores": {"val/accuracy": 0.5}, "parameters": 47906}))
+        return folder, {name.removeprefix("model."): tensor for name, tensor in state.items()}
+
+    return make
 
 
 @pytest.fixture(scope="session")

@@ -62,7 +62,7 @@ def written(tmp_path_factory):
         task: [{"idx": row, "label": labels[row % len(labels)]} for row in range(RULES[FILES[task]][0])]
         for task, labels in LABELS.items()
     }
-    # Here ReCoRD's queries are not numbered in a row; MultiRC's questions have one to three answers, its paragraphs three.
+    # ReCoRD's queries are not numbered in a row; MultiRC's questions have one to three answers, a paragraph three.
     lines["record"] = [{"idx": {"passage": row // 4, "query": 7 * row}, "answer": f"An {row}"} for row in range(10_000)]
     lines["multirc"] = []
     question = 0

@@ -1,9 +1,10 @@
 """The commands that give away what a run has learned. Their help needs no torch."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Literal
 
-from jsonargparse import ArgumentParser
+from jsonargparse import ArgumentParser, Namespace
 
 from kronlit.errors import Parser, one_line
 
@@ -22,7 +23,23 @@ def parser_of(command: str, description: str) -> ArgumentParser:
     parser = Parser(prog=f"kronlit {command}", description=description)
     parser.add_argument("--ckpt_path", type=str, required=True, help=CKPT_PATH)
     parser.add_argument("--output", type=str, required=True, help=OUTPUT)
+    parser.add_argument("--push_to_hub", type=str | None, help="Upload the folder to this repository of the hub, too.")
+    parser.add_argument("--private", type=bool, default=False, help="Whether others cannot see that repository.")
     return parser
+
+
+def written(config: Namespace, write: Callable[[], None]) -> None:
+    """Write the folder, and upload it where that is asked for."""
+    from kronlit.quiet import quieten
+
+    quieten()
+    if config.push_to_hub is not None:
+        from kronlit.exchange.hub import check_hub, push
+
+        check_hub(config.push_to_hub)
+    write()
+    if config.push_to_hub is not None:
+        print(f"uploaded to {push(Path(config.output), config.push_to_hub, config.private)}")
 
 
 def merge(words: list[str]) -> None:
@@ -30,10 +47,8 @@ def merge(words: list[str]) -> None:
     parser = parser_of("merge", "Fold what was trained into the model, and write it as a plain Transformers folder.")
     config = parser.parse_args(words)
     from kronlit.exchange.merge import merge_run
-    from kronlit.quiet import quieten
 
-    quieten()
-    merge_run(config.ckpt_path, config.output)
+    written(config, lambda: merge_run(config.ckpt_path, config.output))
 
 
 def export(words: list[str]) -> None:
@@ -48,10 +63,8 @@ def export(words: list[str]) -> None:
     )
     config = parser.parse_args(words)
     from kronlit.exchange.export import export_run
-    from kronlit.quiet import quieten
 
-    quieten()
-    export_run(config.ckpt_path, config.output, config.format)
+    written(config, lambda: export_run(config.ckpt_path, config.output, config.format))
 
 
 def submission(words: list[str]) -> None:

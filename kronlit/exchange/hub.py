@@ -1,0 +1,48 @@
+"""Sharing a folder on the Hugging Face hub."""
+
+from pathlib import Path
+
+from huggingface_hub import HfApi
+from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
+
+from kronlit import __version__
+
+
+def check_hub(repo_id: str) -> None:
+    """Raise `ValueError` unless the hub can be written to; before the work, not after it."""
+    try:
+        HfApi().repo_exists(repo_id)
+        HfApi().whoami()
+    except HFValidationError as error:
+        raise ValueError(
+            f"`push_to_hub`={repo_id!r} is no name of a repository, such as me/rte-krona: {error}"
+        ) from error
+    except LocalTokenNotFoundError as error:
+        raise ValueError("`push_to_hub` needs a login: `hf auth login`, or a token as HF_TOKEN.") from error
+    except Exception as error:  # of the HTTP library, which is another one in other versions
+        raise ValueError(unreachable(repo_id, error)) from error
+
+
+def push(folder: Path, repo_id: str, private: bool) -> str:
+    """Make a repository of the files of a folder, or a commit to one that is there, and return its address.
+
+    Args:
+        folder: what is shared.
+        repo_id: name of the repository, under one's own name if it has no other.
+        private: whether others cannot see it, where it is made.
+
+    Raises:
+        ValueError: if the hub does not take it.
+    """
+    api = HfApi()
+    try:
+        url = api.create_repo(repo_id, private=private, exist_ok=True)
+        api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message=f"Upload by kronlit {__version__}")
+    except Exception as error:
+        raise ValueError(f"{unreachable(repo_id, error)} The folder {str(folder)!r} is whole.") from error
+    return str(url)
+
+
+def unreachable(repo_id: str, error: Exception) -> str:
+    """The hub's answer as a message."""
+    return f"`push_to_hub`={repo_id!r}: the hub does not take it: {' '.join(str(error).split())[:200]}"
