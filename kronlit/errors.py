@@ -119,6 +119,11 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
         key, name = found[1].split(".")[-1], found[2]
         names = [subclass.__name__ for subclass in subclasses(bases[key])] if key in bases else []
         return f"{found[1]}={name!r} names no class that is known{nearest(name, names, everything=True)}"
+    if found := re.search(r'key "([\w.]+)".*Given value: NestedArg\(key=\'([\w.]+)\'', message, re.DOTALL):
+        option = found[1].split(".")[-1]
+        names = [subclass.__name__ for subclass in subclasses(bases[option])] if option in bases else []
+        there = nearest("", names, everything=True)
+        return f"`--{found[1]}.{found[2]}` comes before `--{found[1]}`, the class it is of{there}"
     if found := re.search(r'key "([\w.]+)".*is abstract.*Given value: (\S+)', message, re.DOTALL):
         names = [subclass.__name__ for subclass in subclasses(bases[found[1].split(".")[-1]])]
         return f"{found[1]}={found[2]!r} is what such classes share{nearest(found[2], names, everything=True)}"

@@ -293,6 +293,13 @@ def test_a_mistake_gets_one_line_and_exit_code_2(kronlit, config, arguments, wor
     assert all(word in line for word in words), line
 
 
+def test_an_option_before_its_class_is_told(kronlit):
+    words = ["--model", "SequenceClassification", "--model.plm", "x", "--data.task", "rte", "--data", "GLUE"]
+    code, _, err = kronlit("fit", *words)
+    assert code == 2
+    assert "`--data.task` comes before `--data`, the class it is of; there are E2E, FewShot, GLUE" in err
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
