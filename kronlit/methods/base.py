@@ -53,7 +53,8 @@ def inject(model: Model, method: Method) -> Model:
 
     Example:
         >>> from transformers import BertConfig, BertModel
-        >>> model = BertModel(BertConfig(num_hidden_layers=2, hidden_size=64, intermediate_size=128, vocab_size=99))
+        >>> from kronlit import KronA
+        >>> model = BertModel(BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4))
         >>> model = inject(model, KronA())
         >>> sum(p.numel() for p in model.parameters() if p.requires_grad)  # 2 layers x 2 sites x 2 x (8 x 8)
         512

@@ -25,6 +25,13 @@ class Circulant(StructuredLinear):
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
+
+    Example:
+        >>> matrix = Circulant(3, 3)
+        >>> matrix.load_state_dict({"a": torch.tensor([1.0, 2.0, 3.0])})
+        <All keys matched successfully>
+        >>> matrix.to_dense().tolist()
+        [[1.0, 3.0, 2.0], [2.0, 1.0, 3.0], [3.0, 2.0, 1.0]]
     """
 
     dense_below = 160

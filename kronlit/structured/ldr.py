@@ -27,6 +27,13 @@ class LDR(StructuredLinear):
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
+
+    Example:
+        >>> matrix = LDR(2, 2)
+        >>> matrix.load_state_dict({"g": torch.tensor([[0.0, 1.0]]), "h": torch.tensor([[1.0, 2.0]])})
+        <All keys matched successfully>
+        >>> matrix.to_dense().tolist()  # [[0, 1], [1, 0]] @ [[1, -2], [2, 1]]
+        [[2.0, 1.0], [1.0, -2.0]]
     """
 
     dense_below = 192

@@ -31,6 +31,10 @@ class PHM(StructuredLinear):
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
+
+    Example:
+        >>> PHM(768, 24, phm_dim=4).b.shape, PHM(768, 24, phm_dim=4, rank=1).s.shape
+        (torch.Size([4, 6, 192]), torch.Size([4, 6, 1]))
     """
 
     def __init__(

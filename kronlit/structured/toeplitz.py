@@ -23,6 +23,13 @@ class Toeplitz(StructuredLinear):
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
+
+    Example:
+        >>> matrix = Toeplitz(3, 2)
+        >>> matrix.load_state_dict({"column": torch.tensor([1.0, 2.0]), "row": torch.tensor([8.0, 9.0])})
+        <All keys matched successfully>
+        >>> matrix.to_dense().tolist()
+        [[1.0, 8.0, 9.0], [2.0, 1.0, 8.0]]
     """
 
     dense_below = 256
