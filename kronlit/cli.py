@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.utilities import rank_zero_only
 
+from kronlit.aliases import check_configs
 from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
@@ -109,6 +110,8 @@ class CLI(LightningCLI):
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]
         trainer = config.trainer
+        if trainer.accumulate_grad_batches < 1:  # Lightning divides by it
+            raise ValueError(f"`trainer.accumulate_grad_batches`={trainer.accumulate_grad_batches} must be at least 1.")
         self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
         callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
         if self.subcommand == "predict":
@@ -173,6 +176,7 @@ def run() -> None:
     hook, threading.excepthook = threading.excepthook, quiet_on_a_full_disk(threading.excepthook)
     try:
         with one_line():
+            check_configs()
             CLI(
                 FrozenPLM,
                 TaskData,

@@ -74,6 +74,8 @@ def mistake(error: BaseException) -> str | None:
         if isinstance(chain, UnicodeDecodeError) and config_files():
             return f"`config`={', '.join(config_files())} is not UTF-8 text: {chain}."
         chain = chain.__cause__ or chain.__context__
+    if "lightning.pytorch.trainer.connectors.checkpoint_connector" in modules(error):
+        return f"`ckpt_path`: the checkpoint is not as kronlit writes them, and cannot be restored: {error!r}"
     return None
 
 
@@ -103,6 +105,15 @@ def raised_in(error: BaseException) -> str:
     if traceback is None or traceback.tb_frame.f_code.co_code[traceback.tb_lasti] != dis.opmap["RAISE_VARARGS"]:
         return ""
     return str(traceback.tb_frame.f_globals.get("__name__"))
+
+
+def modules(error: BaseException) -> set[str]:
+    """The modules that `error` came through."""
+    found, traceback = set(), error.__traceback__
+    while traceback is not None:
+        found.add(str(traceback.tb_frame.f_globals.get("__name__")))
+        traceback = traceback.tb_next
+    return found
 
 
 def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:

@@ -33,9 +33,11 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
     """Wrap every host that an insertion names, and tie what is shared.
 
     Raises:
-        ValueError: if a site matches nothing in `model`, or its width does not suit the placement.
+        ValueError: if there are no sites, one matches nothing in `model`, or its width does not suit the placement.
     """
     for insertion in insertions:
+        if not insertion.sites:
+            raise ValueError("`sites`=[] must name one or more; to add nothing, use the method `HeadOnly`.")
         # All names first: a wrapped host is found under another name.
         found: dict[str, list[str]] = {}
         for site in insertion.sites:

@@ -172,7 +172,7 @@ class FrozenPLM(LightningModule, ABC):
     def on_train_start(self) -> None:
         self._epoch_start = self._last_step = time.perf_counter()
         if self._random_states is not None:
-            restore_random_state(self._random_states[self.global_rank % len(self._random_states)])
+            restore_random_state(self._random_states, self.global_rank)
             self._random_states = None
             return
         self._router.manual_seed(torch.initial_seed())

@@ -12,11 +12,19 @@ def random_state() -> dict[str, Any]:
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
 
 
-def restore_random_state(state: dict[str, Any]) -> None:
-    """Set torch's generators on this process to `state`."""
-    torch.set_rng_state(state["cpu"].cpu())
-    if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
-        torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+def restore_random_state(states: list[dict[str, Any]], rank: int) -> None:
+    """Set torch's generators on the process `rank` to what a checkpoint has of it.
+
+    Raises:
+        ValueError: if that is no such state.
+    """
+    try:
+        state = states[rank % len(states)]
+        torch.set_rng_state(state["cpu"].cpu())
+        if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
+            torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
+    except Exception as error:  # whatever stands in their place
+        raise ValueError(f"`ckpt_path`: the checkpoint's `random_states` are none ({error!r}).") from error
 
 
 def redrawn(

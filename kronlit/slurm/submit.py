@@ -11,6 +11,7 @@ from typing import Any
 import yaml
 from jsonargparse import ArgumentParser
 
+from kronlit.aliases import check_configs
 from kronlit.errors import Parser, one_line
 from kronlit.slurm.job import Job
 from kronlit.slurm.script import script
@@ -25,6 +26,7 @@ SET_HERE = ("--trainer.devices", "--trainer.num_nodes", "--ckpt_path", "--proces
 def main(words: list[str]) -> None:
     """Run the words after `kronlit submit`."""
     with one_line():
+        check_configs()
         study = words[:1] == ["study"]
         own, rest = shared_out(words[1:] if study else words)
         given = job_parser().parse_args([*sections(named(rest, "config")), *own])

@@ -8,6 +8,7 @@ from pathlib import Path
 
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
+from kronlit.aliases import check_aliases, check_configs
 from kronlit.errors import Parser, one_line
 from kronlit.signals import STOPPED, heard
 from kronlit.slurm.job import Job
@@ -24,6 +25,7 @@ from kronlit.studies.table import table
 def main(words: list[str]) -> None:
     """Run the words after `kronlit study`."""
     with one_line():
+        check_configs()
         if words[:1] == ["report"]:
             print(reported(words[1:]), end="")
         else:
@@ -94,6 +96,7 @@ def made(config: Namespace) -> Study:
 
 def checked(path: str) -> int:
     """The number of runs of the study in a YAML, whose files and options are read and none is run."""
+    check_aliases(path)
     runs = plan(made(study_parser().parse_args(["--config", path])))
     for one in runs:
         one.config_hash()

@@ -11,6 +11,7 @@ from typing import Any
 
 import yaml
 
+from kronlit.aliases import check_aliases
 from kronlit.studies.study import Options, Setting, Study
 
 
@@ -54,6 +55,7 @@ class Run:
 
 def config_content(path: str) -> Any:
     """What a config file says; its comments do not count."""
+    check_aliases(path)
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:

@@ -1,0 +1,283 @@
+"""Whatever a YAML, a data file or a checkpoint holds: a result or one line, never a traceback, never code."""
+
+import copy
+import os
+import sys
+from pathlib import Path
+
+import pandas
+import pytest
+import torch
+import yaml
+from datasets import Dataset
+from hypothesis import HealthCheck, Phase, assume, given, settings
+from hypothesis import strategies as st
+
+from kronlit.__main__ import main
+from kronlit.checkpoint import AtomicCheckpoint
+
+FEW, MANY = 4, 250
+"""Cases of each property in the default suite, always the same, and with `-m fuzz`, drawn anew."""
+
+
+def cases(test):
+    """Runs a property, a function of what is drawn, on few cases, or with `-m fuzz` on many."""
+
+    def run(request, kronlit_line, files, count):
+        settled = settings(
+            max_examples=count,
+            derandomize=count == FEW,
+            deadline=None,
+            database=None,
+            phases=(Phase.generate,),  # a smaller case of a failure would cost minutes
+            suppress_health_check=list(HealthCheck),
+        )
+        settled(test(request, kronlit_line, files))()
+
+    return pytest.mark.parametrize("count", [FEW, pytest.param(MANY, marks=pytest.mark.fuzz)])(run)
+
+
+@pytest.fixture
+def files(tmp_path, tiny_bert, glue, config):
+    """The folder of a test, the settings of a small run, and a checkpoint of it."""
+    return tmp_path, yaml.safe_load(config.read_text()), glue
+
+
+@pytest.fixture
+def kronlit_line(monkeypatch, capsys, tmp_path):
+    """Runs a command; its exit code is 0, or 2 with one line."""
+
+    def run(*words):
+        for path in tmp_path.glob("runs/**/*.csv"):
+            path.unlink()
+        monkeypatch.setattr(sys, "argv", ["kronlit", *map(str, words)])
+        code = 0
+        try:
+            main()
+        except SystemExit as stop:
+            code = stop.code
+        err = capsys.readouterr().err
+        assert "Traceback" not in err
+        lines = [line for line in err.splitlines() if line.startswith("kronlit: ")]
+        assert (code, len(lines)) in ((0, 0), (2, 1)), err
+        return code, "".join(lines)
+
+    return run
+
+
+# --- YAMLs ---
+
+NUMBERS = [0, -1, 3, 10**30, -(10**30), 1e308, float("inf"), float("nan"), 0.5, -0.0]
+WORDS = [
+    "",
+    " ",
+    "x",
+    "null",
+    "[",
+    "{",
+    "\0",
+    "é",
+    "💥",
+    "../..",
+    "$(touch x)",
+    "KronA",
+    "torch.nn.Linear",
+    "os.system",
+]
+scalars = st.sampled_from([*NUMBERS, *WORDS, None, True, False]) | st.text(max_size=8)
+values = st.recursive(
+    scalars,
+    lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=5), inner, max_size=3),
+    max_leaves=4,
+)
+PLACES = [
+    "model",
+    "model.class_path",
+    "model.init_args.plm",
+    "model.init_args.lr",
+    "model.init_args.max_length",
+    "model.init_args.weight_decay",
+    "model.init_args.warmup",
+    "model.init_args.consistency",
+    "model.init_args.typo",
+    "model.init_args.method",
+    "model.init_args.method.init_args.a_shape",
+    "model.init_args.method.init_args.scale",
+    "model.init_args.method.init_args.sites",
+    "data",
+    "data.class_path",
+    "data.init_args.task",
+    "data.init_args.path",
+    "data.init_args.batch_size",
+    "data.init_args.max_train_samples",
+    "data.init_args.splits",
+    "trainer",
+    "trainer.precision",
+    "trainer.gradient_clip_val",
+    "trainer.accumulate_grad_batches",
+    "trainer.plugins",
+    "seed_everything",
+    "run_dir",
+    "predictions",
+    "test_after_fit",
+    "best_checkpoint.monitor",
+    "slurm",
+    "slurm.nodes",
+    "typo",
+]
+
+
+@cases
+def test_no_yaml_gives_a_traceback(request, kronlit_line, files):
+    folder, small, _ = files
+
+    @given(changes=st.lists(st.tuples(st.sampled_from(PLACES), values), min_size=1, max_size=2))
+    def check(changes):
+        config = copy.deepcopy(small)
+        for path, value in changes:
+            place = config
+            *parents, last = path.split(".")
+            for name in parents:
+                place = place.setdefault(name, {}) if isinstance(place, dict) else {}
+            if isinstance(place, dict):
+                place[last] = value
+        (folder / "fuzz.yaml").write_text(yaml.safe_dump(config, allow_unicode=True), encoding="utf-8")
+        one_batch = ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu"]
+        kronlit_line("fit", "--config", folder / "fuzz.yaml", *one_batch)
+
+    return check
+
+
+BOMB = "a: &a [x,x,x,x,x,x,x,x,x]\n" + "".join(
+    f"{b}: &{b} [{','.join([f'*{a}'] * 9)}]\n" for a, b in zip("abcdefgh", "bcdefghi", strict=True)
+)
+
+
+@pytest.mark.parametrize(
+    "content",
+    [
+        b"\xff\xfe\x00",
+        b"model: \xe9",
+        b"a: b: c",
+        b"- 1",
+        b"!!python/object/apply:os.system ['true']",
+        b"\x00",
+        b"? {",
+        BOMB.encode(),
+    ],
+)
+def test_no_text_that_is_no_config_gives_a_traceback(kronlit_line, files, content):
+    (files[0] / "fuzz.yaml").write_bytes(content)
+    assert kronlit_line("fit", "--config", files[0] / "fuzz.yaml")[0] == 2
+
+
+# --- data ---
+
+CELLS = ["", " ", "a cat", "x" * 20_000, "a\0b", "\ud7ff", "💥", "NaN", None]
+cells = st.sampled_from(CELLS) | st.text(max_size=10)
+LABELS = st.sampled_from([0, 1, -1, 2, 7, -5, 10**15, None, 0.5, float("nan"), "1", "entailment"])
+COLUMNS = {"sentence1": cells, "sentence2": cells, "label": LABELS, "idx": st.integers(), "other": LABELS}
+
+
+@cases
+def test_no_data_file_gives_a_traceback(request, kronlit_line, files):
+    folder, small, glue = files
+    (folder / "mine/rte").mkdir(parents=True)
+    for split in ("validation", "test"):
+        (folder / f"mine/rte/{split}.parquet").write_bytes((glue / f"rte/{split}.parquet").read_bytes())
+    (folder / "small.yaml").write_text(yaml.safe_dump(small))
+    words = ["--data.path", folder / "mine", "--data.splits", "official", "--trainer.fast_dev_run", "true"]
+
+    @given(data=st.data())
+    def check(data):
+        needed = st.just({"sentence1", "sentence2", "label"})
+        names = data.draw(st.sets(st.sampled_from(sorted(COLUMNS)), min_size=1) | needed)
+        size = data.draw(st.integers(0, 6))
+        table = {name: data.draw(st.lists(COLUMNS[name], min_size=size, max_size=size)) for name in sorted(names)}
+        assume(written(table, folder / "mine/rte/train.parquet"))
+        kronlit_line("fit", "--config", folder / "small.yaml", *words)
+
+    return check
+
+
+def written(table, path):
+    """Whether a table, which may mix types, is one that such a file can hold."""
+    try:
+        Dataset.from_pandas(pandas.DataFrame(table)).to_parquet(path)
+    except Exception:
+        return False
+    return True
+
+
+texts = st.lists(cells.filter(bool), max_size=8).map(lambda cells: ",".join(cells).encode())
+
+
+@cases
+def test_no_file_to_predict_gives_a_traceback(request, kronlit_line, files):
+    folder, small, _ = files
+    (folder / "small.yaml").write_text(yaml.safe_dump(small))
+    words = ["predict", "--config", folder / "small.yaml", "--data.predict_file", folder / "mine.csv"]
+
+    @given(content=st.binary(max_size=60) | texts)
+    def check(content):
+        (folder / "mine.csv").write_bytes(b"sentence1,sentence2\n" + content)
+        kronlit_line(*words, "--trainer.logger", "false")
+
+    return check
+
+
+# --- checkpoints ---
+
+
+class Harm:
+    def __reduce__(self):
+        return (os.mkdir, ("harm",))
+
+
+KEYS = ["state_dict", "global_step", "epoch", "optimizer_states", "lr_schedulers", "loops", "callbacks", "kronlit"]
+KEYS += ["random_states", "router", "pytorch-lightning_version", "ResumableLoader", "state_dict.first"]
+tensors = st.sampled_from(
+    [torch.zeros(0), torch.zeros(3, 3), torch.full((2,), float("nan")), torch.zeros(1, dtype=torch.int8)]
+)
+
+
+@pytest.fixture
+def trained(files, kronlit_line):
+    folder, small, _ = files
+    (folder / "small.yaml").write_text(yaml.safe_dump(small))
+    assert kronlit_line("fit", "--config", folder / "small.yaml", "--run_dir", folder / "run")[0] == 0
+    return folder / "run/version_0/checkpoints/last.ckpt"
+
+
+@pytest.mark.parametrize("harm", [Harm(), {"state_dict": Harm()}, {"state_dict": {}, "epoch": Harm()}], ids=range(3))
+def test_no_code_in_a_checkpoint_is_run(kronlit_line, files, harm, trained):
+    path = files[0] / "harm.ckpt"
+    torch.save(harm, path)
+    for command in ("fit", "validate", "test", "predict"):  # in a folder of its own
+        code, line = kronlit_line(command, "--config", files[0] / "small.yaml", "--ckpt_path", path)
+        assert code == 2
+        assert "harm.ckpt' cannot be read: it is damaged, no checkpoint, or holds more than tensors" in line
+    assert not Path("harm").exists()
+
+
+@cases
+def test_no_checkpoint_gives_a_traceback(request, kronlit_line, files):
+    folder, trained = files[0], request.getfixturevalue("trained")
+    whole = torch.load(trained, weights_only=True)
+    path = folder / "fuzz.ckpt"
+
+    @given(
+        key=st.sampled_from(KEYS), value=st.just(KeyError) | tensors | values, command=st.sampled_from(["fit", "test"])
+    )
+    def check(key, value, command):
+        content = copy.deepcopy(whole)
+        place = content
+        if key == "state_dict.first":
+            place, key = content["state_dict"], next(iter(content["state_dict"]))
+        place.pop(key, None)
+        if value is not KeyError:
+            place[key] = value
+        AtomicCheckpoint().save_checkpoint(content, path)
+        kronlit_line(command, "--config", folder / "small.yaml", "--ckpt_path", path, "--trainer.max_epochs", "3")
+
+    return check
