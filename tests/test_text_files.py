@@ -84,7 +84,7 @@ def test_a_number_is_regressed_within_its_span(tmp_path):
         ("text,label\na,x\nb,y\n", {"columns": ("label",)}, "which `data.label` says is the label"),
         ("text,label\na,x\nb,y\n", {"columns": ("a.b",)}, "rename the column"),
         ("text,label\na,x\nb,y\n", {"columns": ("txt",)}, "row 1: no text in column 'txt'; it has text, label"),
-        ("text,label\na,x\nb,y\n", {"label": "lable"}, "row 1: no label in column 'lable'"),
+        ("text,label\na,x\nb,y\n", {"label": "lable"}, "row 1: no label in column 'lable'; it has text, label"),
         ("text,label\na,x\nb,\n", {}, "row 2: no label in column 'label'"),
         ("text,label\na,x\nb\n", {}, "row 2: no label in column 'label'"),
         ("text,label\na,x\nb,x\n", {}, r"`data.labels`=\['x'\] must be two or more classes"),
@@ -99,7 +99,7 @@ def test_a_number_is_regressed_within_its_span(tmp_path):
         ("text,label\na,x\nb,y\n", {"metrics": ("pearson",)}, "pearson is not for 2 classes"),
         ("text,label\na,1\n", {"span": (0.0, 1.0), "metrics": ("accuracy",)}, "accuracy is not for numbers"),
         ("text,label\n", {}, "has no rows"),
-        ("text,label\n" + "".join(f"a,{n}\n" for n in range(1001)), {}, "1001 different labels.*`data.span`"),
+        ("text,label\n" + "".join(f"a,{n}\n" for n in range(1001)), {}, "1001 different labels in 1001 rows.*`data.span`"),
     ],
 )  # fmt: skip
 def test_a_slip_is_told_in_one_line(tmp_path, content, arguments, words):

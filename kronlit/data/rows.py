@@ -39,7 +39,9 @@ def read_lines(path: str | Path, needed: str) -> list[dict[str, Any]]:
                 else [json.loads(line) for line in file if line.strip()]
             )
     except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}: {error}.") from error
+        raise ValueError(
+            f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}: {error}; save it as UTF-8."
+        ) from error
     if not rows:
         raise ValueError(f"{str(path)!r} has no rows; it needs at least one, with {needed}.")
     return rows

@@ -14,8 +14,8 @@ from kronlit.data.text import TextData
 Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"]
 
 OF_NUMBERS: tuple[Metric, ...] = ("pearson", "spearman")
-MANY = 1000
-"""More classes than this are taken for a slip: a number, a text or an id as label."""
+FEW, MANY = 20, 1000
+"""More classes than many, or than few and half the rows, are taken for a slip: a number, a text or an id as label."""
 
 
 class TextFiles(TextData):
@@ -136,9 +136,11 @@ def label_texts(rows: list[dict[str, Any]], label: str, path: str) -> list[str]:
     found = [row.get(label) if isinstance(row, dict) else None for row in rows]
     for number, value in enumerate(found, 1):
         if not isinstance(value, str | int | float) or not str(value).strip():
+            there = rows[number - 1]
+            has = ", ".join(map(str, there)) if isinstance(there, dict) else repr(there)
             raise ValueError(
-                f"{path!r}, row {number}: no label in column {label!r}; `data.label` names the column, and what is to "
-                "be predicted without one is `data.predict_file`."
+                f"{path!r}, row {number}: no label in column {label!r}; it has {has}. `data.label` names the column; a "
+                "CSV is separated by commas; rows without labels are for `data.predict_file`."
             )
     return [str(value).strip() for value in found]
 
@@ -146,9 +148,9 @@ def label_texts(rows: list[dict[str, Any]], label: str, path: str) -> list[str]:
 def classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
     """The different labels, sorted, as numbers where all are whole ones."""
     found = set(labels)
-    if len(found) > MANY:
+    if len(found) > min(MANY, max(FEW, len(labels) // 2)):
         raise ValueError(
-            f"{path!r} has {len(found)} different labels in column {label!r}: give `data.span` if they are numbers, or "
+            f"{path!r} has {len(found)} different labels in {len(labels)} rows of column {label!r}: give `data.span` if they are numbers, or "
             "`data.labels` if they are classes indeed."
         )
     whole = all(one.removeprefix("-").isdecimal() for one in found)

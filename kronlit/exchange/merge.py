@@ -31,6 +31,8 @@ def merge_run(ckpt_path: str, output: str) -> None:
         merge(model)
     except TypeError as error:
         raise TypeError(f"{error} `kronlit export` writes it as an adapter.") from error
+    if module.task.is_regression:
+        model.config.problem_type = "regression"  # a pipeline then gives the number, not its sigmoid
     with new_folder(output) as folder:
         model.save_pretrained(folder)
         if isinstance(module, TextModule):
