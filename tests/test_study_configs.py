@@ -41,8 +41,9 @@ SIZES = {
     "surm_glue": (9, GLUE, 3),
     "lm_bff_16_shot": (3 * 9, LM_BFF, 5),
     "adamix_few_shot": (7, LIST, 5),
+    "sixteen_shot": (9, ["mr", "rte"], 5),
 }
-FIRST_SEED = {"adamix_glue": 0, "lm_bff_16_shot": 13}
+FIRST_SEED = {"adamix_glue": 0, "lm_bff_16_shot": 13, "sixteen_shot": 13}
 
 DEVELOPMENT_SETS = ("adamix_glue", "surm_glue")  # are what these tables are of
 every = pytest.mark.parametrize("name", SIZES)

@@ -150,8 +150,8 @@ def classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
     found = set(labels)
     if len(found) > min(MANY, max(FEW, len(labels) // 2)):
         raise ValueError(
-            f"{path!r} has {len(found)} different labels in {len(labels)} rows of column {label!r}: give `data.span` if they are numbers, or "
-            "`data.labels` if they are classes indeed."
+            f"{path!r} has {len(found)} different labels in {len(labels)} rows of column {label!r}: give `data.span` "
+            "if they are numbers, or `data.labels` if they are classes indeed."
         )
     whole = all(one.removeprefix("-").isdecimal() for one in found)
     return tuple(sorted(found, key=lambda one: (int(one), one)) if whole else sorted(found))
