@@ -192,7 +192,10 @@ def test_predict_covers_the_tasks_test_sets(kronlit, config, tmp_path, glue):
 
 
 # The second has a parameter that is tied, the third draws experts.
-@pytest.mark.parametrize("method", ["KronA", "Compacter", "AdaMix"])
+SLOWLY = [pytest.param(method, marks=pytest.mark.slow) for method in ("Compacter", "AdaMix")]
+
+
+@pytest.mark.parametrize("method", ["KronA", *SLOWLY])
 def test_two_processes_score_and_train_as_one(config, tmp_path, glue, method):
     # 23 rows of validation, 5 a batch: uneven over two processes. The batches of 8 are 4 and 4.
     def fit(name, *arguments):

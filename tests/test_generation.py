@@ -352,6 +352,7 @@ def test_predict_writes_the_texts_in_the_rows_order(request, tmp_path, monkeypat
     assert all(isinstance(line["answer"], str) and line["answer"] for line in lines)
 
 
+@pytest.mark.slow
 def test_two_processes_score_as_one(request, tmp_path):
     # 7 rows of 17 references, 2 a batch: uneven over two processes
     def tested(name, *more):

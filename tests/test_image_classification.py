@@ -493,6 +493,7 @@ def test_text_is_not_for_image_classification(make, words, tiny_vit, glue):
         make(str(tiny_vit), str(glue))
 
 
+@pytest.mark.slow
 def test_two_processes_score_and_train_as_one(run, config, tiny_vit, tmp_path):
     quiet = shutil.copytree(tiny_vit, tmp_path / "quiet")  # no dropout: its masks differ from one process to two
     settings = json.loads((quiet / "config.json").read_text())

@@ -159,6 +159,7 @@ def test_a_run_is_set_as_its_row_of_the_paper_has_it(commands, printed, cell):
         assert (model["method"]["init_args"]["num_experts"], model["consistency"]) == (1, 0)
 
 
+@pytest.mark.slow
 def test_lm_bff_tries_its_grid_on_each_split(commands, printed):
     found = commands("lm_bff_16_shot")
     assert {seed for _, _, seed in found} == {13, 21, 42, 87, 100}
