@@ -10,17 +10,22 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kronlit.data.tasks import Task
 
+OWN_COLUMNS = ("split", "label", "scores", "answer")
+"""What is written of a row beside what it was read with, which gives way."""
+
 
 class PredictionWriter(Callback):
     """Writes what tells a predicted row from others, such as its text, and its label and scores.
 
     Args:
-        path: a .jsonl or .csv file.
+        path: a .jsonl or .csv file that is not there yet.
     """
 
     def __init__(self, path: Path) -> None:
         if path.suffix not in (".csv", ".jsonl"):
             raise ValueError(f"`predictions`={str(path)!r} must end in .jsonl or .csv.")
+        if path.exists():
+            raise ValueError(f"`predictions`={str(path)!r} exists already and is not overwritten: name a new file.")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
             path.with_name(f".{path.name}.partial").touch()  # before the work, not after it
@@ -54,7 +59,7 @@ class PredictionWriter(Callback):
         known = [data.identified(split) for split in data.predicted()]
         lines = [
             {"split": data.predicted()[index]}
-            | {column: values[row] for column, values in known[index].items()}
+            | {column: values[row] for column, values in known[index].items() if column not in OWN_COLUMNS}
             | labelled(data.task, scores[index, row])
             for index, row in sorted(scores)
         ]

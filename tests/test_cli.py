@@ -164,7 +164,8 @@ def test_a_method_is_named_and_set_on_the_command_line(kronlit, config, tmp_path
 def test_predict_writes_text_label_and_scores_in_the_rows_order(kronlit, config, tmp_path, task, suffix):
     mine = tmp_path / "mine.csv"
     mine.write_text(
-        "sentence1,sentence2\n" + "".join(f"the {w},a dog ran\n" for w in ["cat sat", "dog", "red house was good"])
+        "id,sentence1,sentence2,label\n"
+        + "".join(f"{n},the {w},a dog ran,mine\n" for n, w in enumerate(["cat sat", "dog", "red house was good"]))
     )
     out = tmp_path / f"out.{suffix}"
     code, said, _ = kronlit(
@@ -174,6 +175,8 @@ def test_predict_writes_text_label_and_scores_in_the_rows_order(kronlit, config,
     assert f"3 predictions in {out}" in said
     lines = list(csv.DictReader(out.open())) if suffix == "csv" else [json.loads(line) for line in out.open()]
     assert [line["sentence1"] for line in lines] == ["the cat sat", "the dog", "the red house was good"]
+    assert [line["id"] for line in lines] == ["0", "1", "2"]
+    assert not any(line["label"] == "mine" for line in lines)
     for line in lines:
         if task == "stsb":
             float(line["label"])
@@ -182,6 +185,16 @@ def test_predict_writes_text_label_and_scores_in_the_rows_order(kronlit, config,
         scores = {n: float(line[f"score_{n}"]) for n in names} if suffix == "csv" else line["scores"]
         assert sum(scores.values()) == pytest.approx(1)
         assert line["label"] == max(scores, key=scores.get)
+
+
+def test_predictions_are_not_written_over_a_file(kronlit, config, tmp_path):
+    mine = tmp_path / "mine.csv"
+    mine.write_text("sentence1,sentence2\nthe cat,a dog\n")
+    before = mine.read_text()
+    code, _, err = kronlit("predict", "--config", config, "--data.predict_file", mine, "--predictions", mine)
+    assert code == 2
+    assert err.endswith(f"`predictions`={str(mine)!r} exists already and is not overwritten: name a new file.\n")
+    assert mine.read_text() == before
 
 
 def test_predict_covers_the_tasks_test_sets(kronlit, config, tmp_path, glue):

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from kronlit.data.base import TaskData
 from kronlit.data.demonstrations import Demonstrated
-from kronlit.data.rows import check_rows, read_rows
+from kronlit.data.rows import check_rows, columns, read_lines, read_rows
 from kronlit.data.tasks import Task
 
 
@@ -53,6 +53,15 @@ class TextData(TaskData):
             assert self.predict_file is not None
             return read_rows(self.predict_file, self.task)
         return super().rows(split)
+
+    def identified(self, split: str) -> dict[str, list[Any]]:
+        """What tells a predicted row from others: of `predict_file`, all that it says of the row."""
+        if split != "predict":
+            return super().identified(split)
+        assert self.predict_file is not None
+        rows = read_lines(self.predict_file, columns(self.task))
+        names = dict.fromkeys(name for row in rows for name in row if name is not None)  # None: beyond a CSV's header
+        return {name: [row.get(name) for row in rows] for name in names}
 
     def predicted(self) -> tuple[str, ...]:
         return ("predict",) if self.predict_file else self.prediction_splits()

@@ -7,7 +7,7 @@ from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.probe import logits
 from kronlit.exchange.saved_run import saved_run
-from kronlit.modules import FrozenPLM, ImageClassification
+from kronlit.modules import CausalLM, FrozenPLM, ImageClassification
 from kronlit.modules.text import TextModule
 
 
@@ -36,6 +36,8 @@ def merge_run(ckpt_path: str, output: str) -> None:
     with new_folder(output) as folder:
         model.save_pretrained(folder)
         if isinstance(module, TextModule):
+            if not isinstance(module, CausalLM):  # which writes on beyond what it has read
+                module.tokenizer.model_max_length = module.max_length  # cuts texts where training did
             module.tokenizer.save_pretrained(folder)
         elif isinstance(module, ImageClassification):
             module.reader.processor.save_pretrained(folder)

@@ -9,6 +9,7 @@ from kronlit import __version__
 from kronlit.data.tasks import Task
 from kronlit.exchange.saved_run import SavedRun
 from kronlit.modules import FrozenPLM, SequenceClassification
+from kronlit.modules.text import TextModule
 
 KEPT = ("seed_everything", "model", "data", "test_after_fit")
 """Of a config, beside what the trainer was given."""
@@ -67,6 +68,8 @@ def reads(module: FrozenPLM) -> str:
         line = f"Input: {' and '.join(f'`{segment}`' for segment in task.classifier_segments())}."
     else:
         line = f"Input: {', '.join(task.columns)}, as kronlit's `{type(module).__name__}` puts them together."
+    if isinstance(module, TextModule):
+        line += f" Texts were cut at {module.max_length} tokens."
     classes = f"Classes, from 0: {', '.join(task.labels)}." if task.labels else ""
     return f"{line} {classes}".strip() + "\n"
 

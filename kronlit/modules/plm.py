@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import transformers
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -57,7 +58,12 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
             be missing: many models are released without one).
     """
     kwargs |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
-    model, info = from_pretrained(auto_class, plm, **kwargs)
+    verbosity = transformers.logging.get_verbosity()
+    transformers.logging.set_verbosity_error()  # its report of a head that is new alarms, and is checked here
+    try:
+        model, info = from_pretrained(auto_class, plm, **kwargs)
+    finally:
+        transformers.logging.set_verbosity(verbosity)
     fresh = [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]
     inside = {id(parameter) for parameter in body(model).parameters()}
     for name in fresh:
