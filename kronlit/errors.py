@@ -146,12 +146,34 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
         return f"{found[1]}={value!r} must be one of its choices{nearest(value, names, everything=True)}"
     pattern = r'key "([\w.]+)":\s+Does not validate against any of.*Subtypes: \[(.*)\]\s+Errors:.*Given value: (.*)'
     if found := re.search(pattern, message, re.DOTALL):
-        return f"{found[1]}={found[3].strip()!r} must be of one of the types {found[2]}."
+        rule = f"of one of the types {found[2]}"
+        return mistyped(found[1], found[3].strip(), rule, bases, "tuple[" in found[2] or "list[" in found[2])
     if found := re.search(r'key "([\w.]+)":\s+Expected an? (.*)\. Got value: (.*)', message, re.DOTALL):
-        return f"{found[1]}={found[3].strip()!r} must be of type {found[2]}."
+        a_list = found[2].startswith(("tuple", "list"))
+        rule = "a list" if a_list else f"of type {found[2]}"
+        return mistyped(found[1], found[3].strip(), rule, bases, a_list)
+    if found := re.search(r"arguments are required: (\w[\w, ]*)$", message):
+        missing = (argument_of(name, bases) for name in found[1].split(", "))
+        return f"{', '.join(f'`--{name}`' for name in missing)} must be given."
     if message.startswith("Unexpected config"):
         return f"{', '.join(config_files())} must hold keys and values, as the files in configs/ do. {message}"
     return re.sub(r"\b(fit|validate|test|predict)\.(?=data|model)", "", message)
+
+
+def mistyped(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_list: bool) -> str:
+    """The sentence on a value of another type than its option takes."""
+    cure = f"; one is written '[{', '.join(part.strip() for part in value.split(','))}]'" if a_list else ""
+    return f"{argument_of(key, bases)}={value!r} must be {rule}{cure}."
+
+
+def argument_of(key: str, bases: dict[str, type[Any]]) -> str:
+    """`key` after the option whose classes take it as an argument; data comes first, as it gives the model its task."""
+    options = [
+        option
+        for option, base in bases.items()
+        if any(key in inspect.signature(s).parameters for s in subclasses(base))
+    ]
+    return f"{min(options)}.{key}" if options else key
 
 
 def nearest_option(name: str, message: str, parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:

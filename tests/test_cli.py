@@ -267,7 +267,7 @@ def yaml_file(tmp_path, text):
 MISTAKES = [
     (["--trainer.max_epoch", "3"], ["'trainer.max_epoch'", "did you mean 'max_epochs'?"]),
     (["--trainer.max_epochs", "many"], ["trainer.max_epochs='many'", "int"]),
-    (["--model.lr", "fast"], ["lr='fast'", "float"]),
+    (["--model.lr", "fast"], ["model.lr='fast'", "float"]),
     (["--model.lr", "-1"], ["`model.lr`=-1.0", "from 0 up"]),
     (["--model.methd", "KronA"], ["'methd'", "did you mean 'method'?"]),
     (["--model.method", "krona"], ["'krona'", "KronA", "LoRA", "did you mean 'KronA'?"]),
@@ -275,6 +275,9 @@ MISTAKES = [
     (["--model.method.scale", "big"], ["scale='big'", "float"]),
     (["--model.method.trains", "[heads]"], ["trains='heads'", "layer_norm"]),
     (["--model.method.a_shape", "[5,7]"], ["`a_shape`=(7, 5)", "(48, 48)", "query"]),
+    (["--model.method.sites", "query, key"], ["method.sites='query, key' must be a list", "'[query, key]'"]),
+    (["--data", "TextFiles"], ["`--data.train` must be given"]),
+    (["--data", "TextFiles", "--data.train", "x.csv", "--data.span", "1,5"], ["data.span='1,5'", "null", "'[1, 5]'"]),
     (["--model.method.sites", "[]"], ["`sites`=[] must name one or more", "HeadOnly"]),
     (["--model.method.sites", "[qury]"], ["no site 'qury'", "query, key, value"]),
     (["--model", "TextModule"], ["model='TextModule' is what such classes share", "SequenceClassification"]),
