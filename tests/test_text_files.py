@@ -49,6 +49,12 @@ def test_a_jsonl_file_has_labels_of_any_kind(tmp_path):
     assert data.task.source_text({"q": "a", "p": "b"}) == "q: a p: b"
 
 
+def test_classes_that_differ_in_case_are_taken_when_they_are_named(tmp_path):
+    (tmp_path / "my.csv").write_text("text,label\na,US\nb,us\n")
+    data = TextFiles(str(tmp_path / "my.csv"), validation=str(tmp_path / "my.csv"), labels=("us", "US"))
+    assert list(data.rows("train")["label"]) == [1, 0]
+
+
 def test_shares_are_held_out_of_the_training_rows_by_a_seed(tmp_path):
     path = tmp_path / "my.csv"
     path.write_text("text,label\n" + "".join(f"{n},{n % 2}\n" for n in range(40)))
@@ -87,7 +93,9 @@ def test_a_number_is_regressed_within_its_span(tmp_path):
         ("text,label\na,x\nb,y\n", {"label": "lable"}, "row 1: no label in column 'lable'; it has text, label"),
         ("text,label\na,x\nb,\n", {}, "row 2: no label in column 'label'"),
         ("text,label\na,x\nb\n", {}, "row 2: no label in column 'label'"),
-        ("text,label\na,x\nb,x\n", {}, r"`data.labels`=\['x'\] must be two or more classes"),
+        ("text,label\na,x\nb,x\n", {}, r"my.csv' has one label alone, 'x', in column 'label': give rows of two"),
+        ("text,label\na,Pos\nb,neg\nc,pos\n", {}, "'label' that differ in their case alone, Pos and pos: write"),
+        ("text,label\na,x\nb,x\n", {"labels": ("x",)}, r"`data.labels`=\['x'\] must be two or more classes"),
         ("text,label\na,x\nb,y\n", {"labels": ("x", "x")}, "must be two or more classes, each once"),
         ("text,label\na,x\nb,y\n", {"labels": ("x", "z")}, "row 2: the label 'y' is none of x, z"),
         ("text,label\na,1\nb,y\n", {"span": (0.0, 2.0)}, "row 2: the label 'y' is no number"),

@@ -1,5 +1,6 @@
 """One's own rows of text, from CSV or JSONL files."""
 
+import itertools
 import re
 from pathlib import Path
 from typing import Any, Literal
@@ -146,8 +147,18 @@ def label_texts(rows: list[dict[str, Any]], label: str, path: str) -> list[str]:
 
 
 def classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
-    """The different labels, sorted, as numbers where all are whole ones."""
+    """The different labels, sorted, as numbers where all are whole ones; `ValueError` where they look like a slip."""
     found = set(labels)
+    if len(found) == 1:
+        raise ValueError(
+            f"{path!r} has one label alone, {labels[0]!r}, in column {label!r}: give rows of two or more classes, or "
+            "all classes as `data.labels`."
+        )
+    if alike := [two for two in itertools.combinations(sorted(found), 2) if two[0].casefold() == two[1].casefold()]:
+        raise ValueError(
+            f"{path!r} has labels in column {label!r} that differ in their case alone, {' and '.join(alike[0])}: write "
+            "them alike, or give `data.labels` if they are classes of their own."
+        )
     if len(found) > min(MANY, max(FEW, len(labels) // 2)):
         raise ValueError(
             f"{path!r} has {len(found)} different labels in {len(labels)} rows of column {label!r}: give `data.span` "
