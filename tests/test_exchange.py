@@ -1,6 +1,7 @@
 """Merged, exported and loaded: what a run gives away, against Transformers and PEFT by themselves."""
 
 import json
+import os
 
 import pytest
 import torch
@@ -43,7 +44,9 @@ def logits(model):
 
 def test_a_merged_run_is_the_pretrained_model_with_changed_weights(kronlit_, run_of, wide_bert, tmp_path):
     run, state = run_of(wide_bert, "KronA", a_shape=[2, 384], scale=2.0)
+    umask = os.umask(0o027)
     code, out, err = kronlit_("merge", "--ckpt_path", run, "--output", tmp_path / "merged")
+    os.umask(umask)
     assert code == 0, err
     difference = float(out.split("probe batch: ")[1].split()[0])
     assert difference < 1e-5
@@ -62,6 +65,8 @@ def test_a_merged_run_is_the_pretrained_model_with_changed_weights(kronlit_, run
     assert merged.dtype == torch.float32
     assert merged.config.id2label == {0: "entailment", 1: "not_entailment"}
     torch.testing.assert_close(logits(merged), logits(plain), atol=1e-5, rtol=1e-5)
+    modes = {file.stat().st_mode & 0o777 for file in (tmp_path / "merged").iterdir()}
+    assert modes == {0o640}  # others of the group read it, as the umask says
     tokenizer = AutoTokenizer.from_pretrained(tmp_path / "merged")
     assert tokenizer("the cat")["input_ids"][0] == 1
     assert len(tokenizer("the cat " * 999, truncation=True)["input_ids"]) == 128  # what training cut to

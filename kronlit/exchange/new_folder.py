@@ -34,6 +34,8 @@ def new_folder(output: str | Path) -> Iterator[Path]:
         raise ValueError(f"`output`={str(output)!r} cannot be written: {error.strerror}.") from error
     try:
         yield partial
+        for file in partial.rglob("*"):  # safetensors leaves its own to their owner alone
+            file.chmod(partial.stat().st_mode & (0o777 if file.is_dir() else 0o666))
         check_new(path)  # a rename would replace an empty folder
         partial.rename(path)
     finally:
