@@ -10,7 +10,9 @@ def main(words: list[str]) -> None:
     """Run the words after `kronlit info`."""
     parser = Parser(prog="kronlit info", description="Say what was, or would be, trained where, and how large it is.")
     parser.add_argument(
-        "what", type=str, help="A checkpoint, the folder of a run, an adapter (kronlit's or PEFT's), or a run's YAML."
+        "what",
+        type=str,
+        help="A checkpoint, the folder of a run, an adapter (kronlit's or PEFT's), a merged model, or a run's YAML.",
     )
     with one_line():
         path = Path(parser.parse_args(words).what)
@@ -26,6 +28,8 @@ def about(path: Path) -> str:
         return config(path)
     if (path / "adapter_config.json").is_file():
         return adapter(path)
+    if (path / "config.json").is_file():
+        return plain(path)
     return run(path)
 
 
@@ -62,6 +66,24 @@ def adapter(path: Path) -> str:
         lines = {"adapter": path, "method": said.method, "model": model, "task": said.task, "kronlit": said.kronlit}
     lines |= {"size": f"{sum(tensor.nbytes for tensor in tensors.values()):,} bytes"}
     return titled(lines) + "\n\n" + shape_table([(name, tensor.shape) for name, tensor in tensors.items()], total)
+
+
+def plain(path: Path) -> str:
+    """On a model as Transformers writes it, such as a merged one."""
+    from kronlit.exchange.adapter_folder import read_json, read_tensors
+
+    content = read_json(path / "config.json")
+    tensors = [tensor for file in sorted(path.glob("*.safetensors")) for tensor in read_tensors(file).values()]
+    if not tensors:
+        raise ValueError(f"`what`={str(path)!r} has a config.json but no .safetensors file: it is no whole model.")
+    names = content.get("id2label") or {}
+    lines = {
+        "model": f"{path}, a plain {', '.join(content.get('architectures') or ['Transformers model'])}",
+        "classes": ", ".join(map(str, names.values())),
+        "parameters": f"{sum(tensor.numel() for tensor in tensors):,}",
+        "size": f"{sum(tensor.nbytes for tensor in tensors):,} bytes",
+    }
+    return titled(lines)
 
 
 def run(path: Path) -> str:

@@ -441,6 +441,22 @@ def test_info_says_the_same_of_a_run_its_adapter_and_its_config(kronlit_, run_of
     assert out.splitlines()[-1].split()[-1] == f"{trained:,}"
 
 
+def test_info_says_what_a_merged_model_is(kronlit_, run_of, tiny_bert, tmp_path):
+    run, _ = run_of(tiny_bert, "LoRA", rank=2)
+    kronlit_("merge", "--ckpt_path", run, "--output", tmp_path / "merged")
+    code, out, err = kronlit_("info", tmp_path / "merged")
+    assert code == 0, err
+    plain = AutoModelForSequenceClassification.from_pretrained(tmp_path / "merged")
+    assert "a plain BertForSequenceClassification" in out
+    assert "classes     entailment, not_entailment" in out
+    assert f"parameters  {plain.num_parameters():,}" in out
+    assert f"size        {4 * plain.num_parameters():,} bytes" in out
+    (tmp_path / "merged/model.safetensors").unlink()
+    code, _, err = kronlit_("info", tmp_path / "merged")
+    assert (code, err.count("\n")) == (2, 1)
+    assert "no whole model" in err
+
+
 def test_the_shipped_configs_are_listed_copied_and_checked(kronlit_, tmp_path):
     code, out, _ = kronlit_("configs", "list")
     assert code == 0
