@@ -97,6 +97,7 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         names = [Path(str(path)).stem for path in config.config or []]
         self.run_dir = Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
+        config.run_dir = str(self.run_dir)  # so that the saved config, whose name is another, finds its run
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
         self.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, str(self.subcommand))

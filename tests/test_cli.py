@@ -187,6 +187,16 @@ def test_predict_writes_text_label_and_scores_in_the_rows_order(kronlit, config,
         assert line["label"] == max(scores, key=scores.get)
 
 
+def test_the_saved_config_finds_its_run(kronlit, config, tmp_path):
+    assert kronlit("fit", "--config", config, "--trainer.max_steps", "1")[0] == 0
+    saved = tmp_path / "runs/small/version_0/config.yaml"
+    (tmp_path / "new.csv").write_text("sentence1,sentence2\nthe cat,a dog\n")
+    words = ["--ckpt_path", "last", "--data.predict_file", "new.csv", "--predictions", "out.csv"]
+    code, _, err = kronlit("predict", "--config", saved, *words)
+    assert code == 0, err
+    assert len((tmp_path / "out.csv").read_text().splitlines()) == 2
+
+
 def test_predictions_are_not_written_over_a_file(kronlit, config, tmp_path):
     mine = tmp_path / "mine.csv"
     mine.write_text("sentence1,sentence2\nthe cat,a dog\n")
