@@ -55,6 +55,15 @@ def test_classes_that_differ_in_case_are_taken_when_they_are_named(tmp_path):
     assert list(data.rows("train")["label"]) == [1, 0]
 
 
+def test_prediction_needs_the_training_file_for_its_classes_alone(tmp_path):
+    (tmp_path / "new.csv").write_text("text\na\n")
+    gone = str(tmp_path / "gone.csv")
+    with pytest.raises(ValueError, match=r"gone.csv': there is no such file .* as `data.labels`"):
+        TextFiles(gone)
+    data = TextFiles(gone, labels=("x", "y"), predict_file=str(tmp_path / "new.csv"))
+    assert list(data.rows("predict")["text"]) == ["a"]
+
+
 def test_shares_are_held_out_of_the_training_rows_by_a_seed(tmp_path):
     path = tmp_path / "my.csv"
     path.write_text("text,label\n" + "".join(f"{n},{n % 2}\n" for n in range(40)))

@@ -69,6 +69,11 @@ class TextFiles(TextData):
             check_span(span, labels)
             labels = ()
         elif labels is None:
+            if not Path(train).is_file():
+                raise ValueError(
+                    f"`data.train`={train!r}: there is no such file to learn the classes from; give the file, or the "
+                    "classes, in their order, as `data.labels`."
+                )
             labels = classes(label_texts(read_lines(train, f"the column {label}"), label, train), train, label)
         check_classes(labels, span)
         task = Task(
