@@ -12,6 +12,8 @@ import torch
 import yaml
 
 from kronlit.data.tasks import GLUE_TASKS
+from kronlit.errors import subclasses
+from kronlit.methods import Method
 from kronlit.modules import SequenceClassification
 
 ROOT = Path(__file__).parents[1]
@@ -214,19 +216,47 @@ def test_predict_covers_the_tasks_test_sets(kronlit, config, tmp_path, glue):
     assert [line["split"] for line in lines] == ["test_matched"] * 17 + ["test_mismatched"] * 17
 
 
-# The second has a parameter that is tied, the third draws experts.
-SLOWLY = [pytest.param(method, marks=pytest.mark.slow) for method in ("Compacter", "AdaMix")]
+# Every method, with what it wants on the tiny model of width 48.
+PARALLEL = {
+    "KronA": [],
+    "KronAB": [],
+    "KronABRes": [],
+    "AdaMix": ["--model.consistency", "1"],
+    "AdaMixLoRA": ["--model.consistency", "1"],
+    "AdaMixKronA": [],
+    "BitFit": [],
+    "HeadOnly": [],
+    "FullFineTuning": [],
+    "Houlsby": [],
+    "Pfeiffer": ["--model.method.reduction_factor", "8"],
+    "AdapterDrop": ["--model.method.first_layer", "1"],
+    "Compacter": ["--model.method.reduction_factor", "4"],
+    "CompacterPP": ["--model.method.reduction_factor", "4"],
+    "PHMAdapter": ["--model.method.reduction_factor", "4"],
+    "LowRankAdapter": ["--model.method.reduction_factor", "8"],
+    "PA": [],
+    "IntrinsicSAID": ["--model.method.intrinsic_dimension", "500"],
+    "LiST": [],
+    "LoRA": [],
+    "PromptTuning": ["--model.method.num_tokens", "3"],
+    "SURM": ["--model.method.structure", "ldr"],
+    "SURMAdapter": [],
+}
 
 
-@pytest.mark.parametrize("method", ["KronA", *SLOWLY])
+def test_every_method_is_tried_with_two_processes():
+    assert PARALLEL.keys() == {method.__name__ for method in subclasses(Method)}
+
+
+@pytest.mark.parametrize(
+    "method", ["KronA", *(pytest.param(name, marks=pytest.mark.slow) for name in PARALLEL if name != "KronA")]
+)
 def test_two_processes_score_and_train_as_one(config, tmp_path, glue, method):
     # 23 rows of validation, 5 a batch: uneven over two processes. The batches of 8 are 4 and 4.
     def fit(name, *arguments):
         command = [sys.executable, "-m", "kronlit", "fit", "--config", config, "--run_dir", name, *arguments]
         command += ["--data.eval_batch_size", "5", "--data.task", "mrpc", "--data.splits", "official"]
-        command += ["--model.method", method]
-        command += ["--model.method.reduction_factor", "4"] if method == "Compacter" else []
-        command += ["--model.consistency", "1"] if method == "AdaMix" else []
+        command += ["--model.method", method, *PARALLEL[method]]
         done = subprocess.run([*map(str, command)], capture_output=True, text=True, cwd=tmp_path, env=environment())
         assert done.returncode == 0, done.stderr
         rows = list(csv.DictReader((tmp_path / name / "version_0/metrics.csv").open()))
@@ -259,6 +289,10 @@ def test_two_processes_score_and_train_as_one(config, tmp_path, glue, method):
     assert weights[0].keys() == weights[1].keys()
     for name, value in weights[0].items():
         torch.testing.assert_close(weights[1][name], value, rtol=1e-3, atol=1e-5)
+    losses = [[row["val/loss"] for row in rows if "val/loss" in row] for rows in (one, two)]
+    apart = max(abs(ours - theirs) for ours, theirs in zip(*losses, strict=True))
+    moved = max((weights[1][name] - value).abs().max().item() for name, value in weights[0].items())
+    print(f"| {method} | {apart:.1e} of {losses[0][-1]:.4f} | equal | {moved:.1e} |")  # the table, with -rP
 
 
 def environment():

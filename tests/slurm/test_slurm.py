@@ -45,8 +45,10 @@ def slurm(*words):
 def queued(job):
     """State and reason of a job, or of each task of an array, that has not ended."""
     words = ["squeue", "--noheader", "--array", "--jobs", job, "--format", "%i|%T|%r"]
-    while (done := subprocess.run(words, capture_output=True, text=True)).returncode < 0:
-        time.sleep(0.2)  # a controller that is busy may hang up
+    while (done := subprocess.run(words, capture_output=True, text=True)).returncode:
+        if "Invalid job id" in done.stderr:  # it ended a while ago
+            return {}
+        time.sleep(0.2)  # a controller that is busy may hang up, or not be reached in time: that is no end of a job
     lines = [line.split("|") for line in done.stdout.splitlines()]
     return {number: (state, reason) for number, state, reason in lines}
 
@@ -56,7 +58,7 @@ def wait(job, until=lambda: False):
     while not until() and (tasks := queued(job)):
         for number, (state, reason) in tasks.items():
             if (state, reason) == ("PENDING", "BeginTime"):
-                slurm("scontrol", "update", f"JobId={number}", "StartTime=now")
+                subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now"])  # it may run by now
         time.sleep(0.2)
 
 
