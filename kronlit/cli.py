@@ -12,6 +12,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.aliases import check_configs
@@ -28,7 +29,10 @@ from kronlit.quiet import quieten
 from kronlit.run_directory import found_checkpoint, held, loggers, new_version
 from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
+from kronlit.sharded import ShardedFrozenDDP
 from kronlit.slurm.job import Job
+
+StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFrozenDDP.__doc__)
 
 TRAINER_DEFAULTS = {
     "enable_model_summary": False,  # the table of what is trained stands in its place

@@ -353,7 +353,8 @@ def test_predict_writes_the_texts_in_the_rows_order(request, tmp_path, monkeypat
 
 
 @pytest.mark.slow
-def test_two_processes_score_as_one(request, tmp_path):
+@pytest.mark.parametrize("strategy", ["ddp", "ddp_sharded"])
+def test_two_processes_score_as_one(request, tmp_path, strategy):
     # 7 rows of 17 references, 2 a batch: uneven over two processes
     def tested(name, *more):
         words = command("test", request, "--run_dir", name, "--data.eval_batch_size", *more)
@@ -366,7 +367,7 @@ def test_two_processes_score_as_one(request, tmp_path):
         return {key: float(value) for key, value in row.items() if key.startswith("test/")}
 
     one = tested("one", "4")
-    two = tested("two", "2", "--trainer.devices", "2", "--trainer.strategy", "ddp")
+    two = tested("two", "2", "--trainer.devices", "2", "--trainer.strategy", strategy)
     assert one.keys() == two.keys() >= {"test/bleu", "test/nist", "test/rouge_l", "test/cider", "test/perplexity"}
     for name, value in one.items():
         assert two[name] == (pytest.approx(value, rel=1e-5) if "loss" in name or "perp" in name else value)

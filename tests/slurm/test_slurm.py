@@ -17,6 +17,7 @@ import yaml
 pytestmark = pytest.mark.slurm
 HERE = Path(__file__).parent
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munge", "setpriv")
+ENDED = ("COMPLETED", "CANCELLED", "FAILED", "TIMEOUT")
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,13 +45,14 @@ def slurm(*words):
 
 def queued(job):
     """State and reason of a job, or of each task of an array, that has not ended."""
-    words = ["squeue", "--noheader", "--array", "--jobs", job, "--format", "%i|%T|%r"]
+    # All states, since a job that is being queued again is for a moment in none of those that squeue shows unasked.
+    words = ["squeue", "--noheader", "--array", "--states", "all", "--jobs", job, "--format", "%i|%T|%r"]
     while (done := subprocess.run(words, capture_output=True, text=True)).returncode:
         if "Invalid job id" in done.stderr:  # it ended a while ago
             return {}
         time.sleep(0.2)  # a controller that is busy may hang up, or not be reached in time: that is no end of a job
     lines = [line.split("|") for line in done.stdout.splitlines()]
-    return {number: (state, reason) for number, state, reason in lines}
+    return {number: (state, reason) for number, state, reason in lines if state not in ENDED}
 
 
 def wait(job, until=lambda: False):

@@ -1,0 +1,58 @@
+"""Frozen weights in shards: for backbones that a GPU does not hold whole."""
+
+from lightning.pytorch.strategies import DDPStrategy
+from torch import nn
+from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
+from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
+from transformers import PreTrainedModel
+
+from kronlit.modules import FrozenPLM
+
+
+class ShardedFrozenDDP(DDPStrategy):
+    """DDP with the frozen weights shared out over the processes (FSDP2), and what is trained on each of them.
+
+    A layer's frozen weights are gathered when it is used and dropped after it. They have no gradients, so what is
+    trained goes the way of plain DDP: gradients, optimiser and checkpoints are the same.
+    `--trainer.strategy ddp_sharded` selects it. It was run with two CPU processes (gloo), never on GPUs (NCCL).
+    """
+
+    def model_to_device(self) -> None:
+        """Share out what is frozen, and move the rest."""
+        module = self.lightning_module
+        assert isinstance(module, FrozenPLM)
+        assert module.model is not None
+        shard_frozen(module.model, init_device_mesh(self.root_device.type, (self.world_size,)))
+        frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
+        # DDP is neither to broadcast nor to reduce them.
+        nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, frozen)
+        super().model_to_device()
+
+
+def layers(model: PreTrainedModel) -> list[nn.Module]:
+    """The layers of a model: what its outermost lists of modules hold."""
+
+    def below(module: nn.Module) -> list[nn.Module]:
+        if isinstance(module, nn.ModuleList):
+            return list(module)
+        return [layer for child in module.children() for layer in below(child)]
+
+    return below(model)
+
+
+def shard_frozen(model: PreTrainedModel, mesh: DeviceMesh) -> None:
+    """Share out the frozen weights of each layer, and of what is outside of the layers, over the processes of `mesh`.
+
+    Raises:
+        ValueError: if nothing is frozen.
+    """
+    trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
+    if len(trained) == len(list(model.parameters())):
+        raise ValueError(
+            "`trainer.strategy`='ddp_sharded' shares out frozen weights, and here all are trained: use ddp."
+        )
+    for module in [*layers(model), model]:
+        fully_shard(module, mesh=mesh, ignored_params=trained)
+    if hasattr(model, "generate"):
+        register_fsdp_forward_method(model, "generate")
+        model._is_fsdp_managed_module = True  # generate then takes as many steps on each process
