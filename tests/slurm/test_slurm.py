@@ -57,10 +57,14 @@ def queued(job):
 
 def wait(job, until=lambda: False):
     """Wait until something is so, or a job has ended; one that was queued again need not wait for its two minutes."""
+    hurried = set()
     while not until() and (tasks := queued(job)):
         for number, (state, reason) in tasks.items():
-            if (state, reason) == ("PENDING", "BeginTime"):
-                subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now"])  # it may run by now
+            if (state, reason) == ("PENDING", "BeginTime") and number not in hurried:
+                hurried.add(number)
+                # Not at once: a node refuses a job whose credential is of the second in which the last was revoked.
+                # The update fails if the job runs by now.
+                subprocess.run(["scontrol", "update", f"JobId={number}", "StartTime=now+3"])
         time.sleep(0.2)
 
 
