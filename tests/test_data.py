@@ -242,6 +242,41 @@ def test_padding_is_a_few_per_cent():
         assert padded / sum(sizes) < 1.10
 
 
+@pytest.mark.parametrize("world_size", [1, 3])
+def test_a_budget_of_tokens_holds_and_is_used(world_size):
+    sizes = lengths()
+    shards = [list(LengthGroupedBatches(sizes, 32, True, 0, rank, world_size, 512)) for rank in range(world_size)]
+    assert sorted(row for shard in shards for batch in shard for row in batch) == list(range(4000))
+    assert len({len(shard) for shard in shards}) == 1
+    padded = [len(batch) * max(sizes[row] for row in batch) for shard in shards for batch in shard]
+    assert max(padded) <= 512
+    assert sum(padded) / sum(sizes) < 1.05
+    assert sorted(padded)[3 * world_size] > 512 - 128  # but for the shortest rows' batch, no row of 128 fits in beside
+
+    epochs = []
+    for epoch in range(3):
+        sampler = LengthGroupedBatches(sizes, 32, True, 0, 0, world_size, 512)
+        sampler.epoch = epoch
+        epochs.append(list(sampler))
+        assert len(epochs[-1]) == len(sampler)
+    assert len({len(batches) for batches in epochs}) == 1  # the learning rate's schedule counts on it
+    assert len({str(batches) for batches in epochs}) == 3
+
+
+def test_a_budget_of_tokens_has_room_for_the_longest_row():
+    assert list(LengthGroupedBatches([5, 9, 2], 1, True, max_tokens=9))
+    with pytest.raises(ValueError, match=r"`data\.max_tokens`=8 must be at least 9, the longest row's"):
+        LengthGroupedBatches([5, 9, 2], 1, True, max_tokens=8)
+
+
+def test_several_processes_share_a_budget_of_tokens():
+    one = list(LengthGroupedBatches(lengths(), 1, True, 3, 0, 1, 1024))
+    two = [list(LengthGroupedBatches(lengths(), 1, True, 3, rank, 2, 512)) for rank in range(2)]
+    # Not the batches of one: into 1,024 tokens fit more rows than twice those that fit into 512.
+    assert sum(map(len, one)) == sum(len(batch) for shard in two for batch in shard)
+    assert all(0 <= len(a) - len(b) <= 1 for a, b in zip(*two, strict=True))
+
+
 def test_order_depends_on_seed_and_epoch_alone():
     def batches(seed, epoch):
         sampler = LengthGroupedBatches(lengths(300), 8, True, seed)
@@ -252,14 +287,14 @@ def test_order_depends_on_seed_and_epoch_alone():
     assert len({str(batches(seed, epoch)) for seed in (1, 2) for epoch in (0, 1)}) == 4
 
 
-def loader(per_epoch=float("inf"), workers=0):
-    batches = LengthGroupedBatches(list(range(40)), 4, True, seed=5)
+def loader(per_epoch=float("inf"), workers=0, max_tokens=None):
+    batches = LengthGroupedBatches(list(range(1, 41)), 4, True, seed=5, max_tokens=max_tokens)
     return ResumableLoader(range(40), batches, lambda: per_epoch, collate_fn=list, num_workers=workers)
 
 
-@pytest.mark.parametrize("workers", [0, 2])
+@pytest.mark.parametrize(("workers", "max_tokens"), [(0, None), (2, None), (0, 100)])
 @pytest.mark.parametrize("stop", [0, 1, 7, 10, 13, 20])
-def test_a_loader_goes_on_where_it_stopped(stop, workers):
+def test_a_loader_goes_on_where_it_stopped(stop, workers, max_tokens):
     def stream(source, n):
         while True:
             for batch in source:
@@ -268,10 +303,10 @@ def test_a_loader_goes_on_where_it_stopped(stop, workers):
                 if n == 0:
                     return
 
-    whole = list(stream(loader(), 25))
-    first = loader(workers=workers)
+    whole = list(stream(loader(max_tokens=max_tokens), 25))
+    first = loader(workers=workers, max_tokens=max_tokens)
     taken = list(stream(first, stop)) if stop else []
-    second = loader(workers=workers)
+    second = loader(workers=workers, max_tokens=max_tokens)
     second.load_state_dict(first.state_dict())
     assert taken + list(stream(second, 25 - stop)) == whole
 

@@ -28,6 +28,7 @@ class TaskData(LightningDataModule, ABC):
         max_train_samples: train on no more rows than this, drawn with `sample_seed`.
         sample_seed: of that draw.
         num_workers: processes that make batches.
+        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
     """
 
     def __init__(
@@ -38,6 +39,7 @@ class TaskData(LightningDataModule, ABC):
         max_train_samples: int | None = None,
         sample_seed: int = 42,
         num_workers: int = 0,
+        max_tokens: int | None = None,
     ) -> None:
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
@@ -53,6 +55,7 @@ class TaskData(LightningDataModule, ABC):
         self.max_train_samples = max_train_samples
         self.sample_seed = sample_seed
         self.num_workers = num_workers
+        self.max_tokens = max_tokens
         self._encoded: dict[str, Features] = {}
         self._train_loader: ResumableLoader | None = None
         self._train_state: dict[str, int] | None = None
@@ -152,7 +155,7 @@ class TaskData(LightningDataModule, ABC):
         data, served, trainer = self.encoded("train"), self.served("train"), self.trainer
         # The first process's seed on all: the order of rows is a function of seed and epoch alone.
         seed = trainer.strategy.broadcast(torch.initial_seed() % 2**31)
-        batches = self._batches(data, self.batch_size, shuffle=True, seed=seed)
+        batches = self._batches(data, self.batch_size, shuffle=True, seed=seed, max_tokens=self.max_tokens)
         options = self._loader_options()
         self._train_loader = ResumableLoader(served, batches, lambda: trainer.num_training_batches, **options)
         self._resume()
@@ -189,12 +192,14 @@ class TaskData(LightningDataModule, ABC):
             served = self.served(split)
             yield DataLoader(served, batch_sampler=batches, generator=torch.Generator(), **self._loader_options())
 
-    def _batches(self, data: Features, batch_size: int, shuffle: bool, seed: int = 0) -> LengthGroupedBatches:
+    def _batches(
+        self, data: Features, batch_size: int, shuffle: bool, seed: int = 0, max_tokens: int | None = None
+    ) -> LengthGroupedBatches:
         assert self.trainer is not None
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         lengths = list(data["length"]) if "length" in getattr(data, "column_names", ()) else [0] * len(data)
         kind = SeededBatches if shuffle and self.seeded else LengthGroupedBatches
-        return kind(lengths, batch_size, shuffle, seed, rank, world_size)
+        return kind(lengths, batch_size, shuffle, seed, rank, world_size, max_tokens)
 
     def _loader_options(self) -> dict[str, Any]:
         assert self.trainer is not None

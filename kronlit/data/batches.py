@@ -27,22 +27,53 @@ class LengthGroupedBatches(Sampler[list[int]]):
         seed: of the order; the same seed and epoch give the same batches.
         rank: of this process.
         world_size: number of processes.
+        max_tokens: tokens a batch, padding included, per process, in place of `batch_size`. All rows are then sorted
+            by length, with those of one length in a new order each epoch, so that an epoch always has as many batches.
+
+    Raises:
+        ValueError: if the longest row has more than `max_tokens`.
     """
 
     def __init__(
-        self, lengths: list[int], batch_size: int, shuffle: bool, seed: int = 0, rank: int = 0, world_size: int = 1
+        self,
+        lengths: list[int],
+        batch_size: int,
+        shuffle: bool,
+        seed: int = 0,
+        rank: int = 0,
+        world_size: int = 1,
+        max_tokens: int | None = None,
     ) -> None:
         self.lengths = torch.tensor(lengths)
+        if max_tokens is not None and max_tokens < max(lengths):
+            raise ValueError(f"`data.max_tokens`={max_tokens} must be at least {max(lengths)}, the longest row's.")
         self.batch_size = batch_size
+        self.max_tokens = max_tokens
         self.shuffle = shuffle
         self.seed = seed
         self.rank = rank
         self.world_size = world_size
         self.epoch = 0
         self.start = 0
+        self.budgeted = self._budgeted() if max_tokens is not None else []
 
     def __len__(self) -> int:
-        return -(-len(self.lengths) // (self.batch_size * self.world_size))
+        return len(self.budgeted) or -(-len(self.lengths) // (self.batch_size * self.world_size))
+
+    @property
+    def size(self) -> int:
+        """Rows of a global batch, or its tokens."""
+        return (self.max_tokens or self.batch_size) * self.world_size
+
+    def _budgeted(self) -> list[int]:
+        """Rows of each global batch within the budget of tokens, from the shortest to the longest."""
+        assert self.max_tokens is not None
+        lengths, sizes = self.lengths.sort().values.tolist(), []
+        while lengths:
+            rows = min(self.max_tokens // lengths[-1] * self.world_size, len(lengths))
+            sizes.append(rows)
+            del lengths[-rows:]
+        return sizes[::-1]
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.global_batches()[self.start :]:
@@ -57,8 +88,9 @@ class LengthGroupedBatches(Sampler[list[int]]):
             return [rows.tolist() for rows in torch.argsort(self.lengths, descending=True, stable=True).split(size)]
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + self.epoch)
         order = torch.randperm(len(self.lengths), generator=generator)
-        pools = [pool[torch.argsort(self.lengths[pool], stable=True)] for pool in order.split(POOL * size)]
-        batches = [rows.tolist() for pool in pools for rows in pool.split(size)]
+        pools = [order] if self.budgeted else order.split(POOL * size)
+        pools = [pool[torch.argsort(self.lengths[pool], stable=True)] for pool in pools]
+        batches = [rows.tolist() for pool in pools for rows in pool.split(self.budgeted or size)]
         return [batches[i] for i in torch.randperm(len(batches), generator=generator).tolist()]
 
 
@@ -108,8 +140,7 @@ class ResumableLoader(DataLoader[Any]):
         """Seed, epoch and batches given out; an epoch that is over counts as the start of the next."""
         over = self.given >= min(len(self), self.batches_per_epoch())
         epoch, given = (self.batches.epoch + 1, 0) if over else (self.batches.epoch, self.given)
-        size = self.batches.batch_size * self.batches.world_size
-        return {"seed": self.batches.seed, "epoch": epoch, "given": given, "batch_size": size}
+        return {"seed": self.batches.seed, "epoch": epoch, "given": given, "batch_size": self.batches.size}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on where `state` was taken.
@@ -117,11 +148,11 @@ class ResumableLoader(DataLoader[Any]):
         Raises:
             ValueError: if that was within an epoch of batches of another size.
         """
-        size = self.batches.batch_size * self.batches.world_size
-        if state["given"] and state["batch_size"] != size:
+        if state["given"] and state["batch_size"] != self.batches.size:
+            unit, name = ("rows", "batch_size") if self.batches.max_tokens is None else ("tokens", "max_tokens")
             raise ValueError(
-                f"the checkpoint stands within an epoch of batches of {state['batch_size']} rows over all processes; "
-                f"`data.batch_size` times the number of devices must be that again, not {size}."
+                f"the checkpoint stands within an epoch of batches of {state['batch_size']} {unit} over all processes; "
+                f"`data.{name}` times the number of devices must be that again, not {self.batches.size}."
             )
         self.batches.seed, self.batches.epoch, self.given = state["seed"], state["epoch"], state["given"]
         self.resumes = True

@@ -38,6 +38,7 @@ class E2E(TextData):
         sample_seed: of that draw.
         predict_file: a .csv or .jsonl file with the column context to predict, in place of the test set.
         num_workers: processes that make batches.
+        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
     """
 
     def __init__(
@@ -50,6 +51,7 @@ class E2E(TextData):
         sample_seed: int = 42,
         predict_file: str | None = None,
         num_workers: int = 0,
+        max_tokens: int | None = None,
     ) -> None:
         if task not in GENERATION_TASKS:
             raise ValueError(f"`data.task`={task!r} is no such task; there are {', '.join(GENERATION_TASKS)}.")
@@ -66,6 +68,7 @@ class E2E(TextData):
             sample_seed,
             predict_file,
             num_workers,
+            max_tokens,
         )
         self.path = path
 

@@ -32,6 +32,7 @@ class GLUE(TextData):
         sample_seed: of that draw.
         predict_file: a .csv or .jsonl file with the task's columns to predict, in place of the test set.
         num_workers: processes that make batches.
+        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
     """
 
     def __init__(
@@ -46,13 +47,21 @@ class GLUE(TextData):
         sample_seed: int = 42,
         predict_file: str | None = None,
         num_workers: int = 0,
+        max_tokens: int | None = None,
     ) -> None:
         if task not in GLUE_TASKS:
             raise ValueError(f"`data.task`={task!r} is no GLUE task; there are {', '.join(GLUE_TASKS)}.")
         if task == "ax" and splits == "mahabadi":
             raise ValueError("`data.splits`='mahabadi' has no ax: it is a test set alone; use `official`.")
         super().__init__(
-            GLUE_TASKS[task], batch_size, eval_batch_size, max_train_samples, sample_seed, predict_file, num_workers
+            GLUE_TASKS[task],
+            batch_size,
+            eval_batch_size,
+            max_train_samples,
+            sample_seed,
+            predict_file,
+            num_workers,
+            max_tokens,
         )
         self.path = path
         self.protocol = splits

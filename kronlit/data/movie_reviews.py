@@ -30,6 +30,7 @@ class MovieReviews(TextData):
         sample_seed: of that draw.
         predict_file: a .csv or .jsonl file with the column text to predict, in place of the test set.
         num_workers: processes that make batches.
+        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
     """
 
     def __init__(
@@ -41,9 +42,17 @@ class MovieReviews(TextData):
         sample_seed: int = 42,
         predict_file: str | None = None,
         num_workers: int = 0,
+        max_tokens: int | None = None,
     ) -> None:
         super().__init__(
-            MOVIE_REVIEWS, batch_size, eval_batch_size, max_train_samples, sample_seed, predict_file, num_workers
+            MOVIE_REVIEWS,
+            batch_size,
+            eval_batch_size,
+            max_train_samples,
+            sample_seed,
+            predict_file,
+            num_workers,
+            max_tokens,
         )
         self.split_seed = split_seed
 

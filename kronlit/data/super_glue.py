@@ -40,6 +40,7 @@ class SuperGLUE(TextData):
         sample_seed: of that draw.
         predict_file: a .csv or .jsonl file with the task's columns to predict, in place of the test set.
         num_workers: processes that make batches.
+        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
     """
 
     def __init__(
@@ -55,6 +56,7 @@ class SuperGLUE(TextData):
         sample_seed: int = 42,
         predict_file: str | None = None,
         num_workers: int = 0,
+        max_tokens: int | None = None,
     ) -> None:
         if task not in TASKS:
             raise ValueError(f"`data.task`={task!r} is no SuperGLUE task; there are {', '.join(TASKS)}.")
@@ -65,7 +67,14 @@ class SuperGLUE(TextData):
             columns = described.columns[:-1]
             described = replace(described, columns=columns, source=named(*columns))
         super().__init__(
-            described, batch_size, eval_batch_size, max_train_samples, sample_seed, predict_file, num_workers
+            described,
+            batch_size,
+            eval_batch_size,
+            max_train_samples,
+            sample_seed,
+            predict_file,
+            num_workers,
+            max_tokens,
         )
         self.path = path
         self.protocol = splits

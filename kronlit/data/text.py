@@ -29,6 +29,7 @@ class TextData(TaskData):
         sample_seed: of that draw.
         predict_file: a .csv or .jsonl file with the task's columns to predict, in place of the test set.
         num_workers: processes that make batches.
+        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
     """
 
     def __init__(
@@ -40,8 +41,9 @@ class TextData(TaskData):
         sample_seed: int = 42,
         predict_file: str | None = None,
         num_workers: int = 0,
+        max_tokens: int | None = None,
     ) -> None:
-        super().__init__(task, batch_size, eval_batch_size, max_train_samples, sample_seed, num_workers)
+        super().__init__(task, batch_size, eval_batch_size, max_train_samples, sample_seed, num_workers, max_tokens)
         self.predict_file = predict_file
 
     def check(self, rows: Dataset, where: str) -> None:

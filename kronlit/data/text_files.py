@@ -40,6 +40,7 @@ class TextFiles(TextData):
         sample_seed: of that draw.
         predict_file: a file with the text columns to predict, in place of the test rows.
         num_workers: processes that make batches.
+        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
     """
 
     def __init__(
@@ -59,6 +60,7 @@ class TextFiles(TextData):
         sample_seed: int = 42,
         predict_file: str | None = None,
         num_workers: int = 0,
+        max_tokens: int | None = None,
     ) -> None:
         self.files: dict[str, float | str | None] = {"train": train, "validation": validation, "test": test}
         self.label = label
@@ -85,7 +87,9 @@ class TextFiles(TextData):
             span=span or (0.0, 0.0),
         )
         check_metrics(task)
-        super().__init__(task, batch_size, eval_batch_size, max_train_samples, sample_seed, predict_file, num_workers)
+        super().__init__(
+            task, batch_size, eval_batch_size, max_train_samples, sample_seed, predict_file, num_workers, max_tokens
+        )
 
     def _check_shares(self) -> None:
         shares = {split: value for split, value in self.files.items() if isinstance(value, float)}
