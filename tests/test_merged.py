@@ -1,6 +1,7 @@
-"""A Kronecker product applied as one matrix with the weight that it changes: nothing but the speed may differ."""
+"""A structured matrix applied as one with the weight that it changes: nothing but the speed may differ."""
 
 import copy
+from functools import partial
 
 import pytest
 import torch
@@ -8,10 +9,20 @@ from torch import nn
 from torch.nn import functional as F
 
 from kronlit.adapters import Delta
-from kronlit.adapters.merged import MergedKronecker
-from kronlit.structured import Kronecker, LowRank
+from kronlit.adapters.merged import MergedProduct
+from kronlit.structured import Circulant, Kronecker, LowRank, SkewCirculant, SymmetricToeplitz, Toeplitz
+from kronlit.structured.base import Summand
+from kronlit.structured.kronecker import added, of_factors
 
 SHAPES = [((4, 2), (3, 6)), ((2, 6), (6, 2)), ((1, 12), (12, 1)), ((12, 1), (1, 12))]  # of A, of B; both orders
+
+
+def kronecker(a, b):
+    return Summand((a, b), added, of_factors)
+
+
+def merged_product(x, weight, bias, scale, summand):
+    return MergedProduct.apply(x, weight, bias, scale, summand, *summand.generators)
 
 
 def drawn(a_shape, b_shape, tokens=(2, 5)):
@@ -28,7 +39,7 @@ def test_it_is_the_sum_of_both_matrices(shapes, tokens):
     x, weight, bias, a, b = tensors
     weight.requires_grad_(False)
     expected = F.linear(x, weight + 3.0 * torch.kron(a, b), bias)  # torch's own autograd through the whole matrix
-    found = MergedKronecker.apply(x, weight, bias, a, b, 3.0)
+    found = merged_product(x, weight, bias, 3.0, kronecker(a, b))
     torch.testing.assert_close(found, expected)
     dy = torch.randn_like(expected)
     oracle = torch.autograd.grad(expected, [x, bias, a, b], dy)
@@ -41,7 +52,7 @@ def test_each_gradient_comes_alone(trained):
     one = {"x": x, "bias": bias, "a": a, "b": b}[trained].requires_grad_()
     dy = torch.randn(2, 5, 12, dtype=torch.float64)
     (expected,) = torch.autograd.grad(F.linear(x, weight + 0.5 * torch.kron(a, b), bias), [one], dy)
-    (found,) = torch.autograd.grad(MergedKronecker.apply(x, weight, bias, a, b, 0.5), [one], dy)
+    (found,) = torch.autograd.grad(merged_product(x, weight, bias, 0.5, kronecker(a, b)), [one], dy)
     torch.testing.assert_close(found, expected)
 
 
@@ -49,9 +60,35 @@ def test_only_the_input_is_kept():
     x, weight, bias, a, b = drawn((4, 2), (3, 6))
     kept = []
     with torch.autograd.graph.saved_tensors_hooks(lambda t: kept.append(t) or t, lambda t: t):
-        MergedKronecker.apply(x, weight, bias, a.requires_grad_(), b.requires_grad_(), 1.0)
+        merged_product(x, weight, bias, 1.0, kronecker(a.requires_grad_(), b.requires_grad_()))
     own = {t.data_ptr() for t in (x, weight, a, b)}
     assert {t.data_ptr() for t in kept} == own
+
+
+@pytest.mark.parametrize("matrix", [Circulant, partial(Circulant, hadamard=True), SkewCirculant, Toeplitz])
+@pytest.mark.parametrize("shape", [(7, 7), (8, 8), (8, 5), (5, 8), (1, 4), (4, 1)])
+def test_a_matrix_constant_along_its_diagonals_is_added_too(matrix, shape):
+    check_against_autograd(matrix(*shape).double(), *shape)
+
+
+@pytest.mark.parametrize("hadamard", [False, True])
+@pytest.mark.parametrize("shape", [(7, 7), (8, 5), (5, 8)])
+def test_a_symmetric_one_is_added_too(shape, hadamard):
+    check_against_autograd(SymmetricToeplitz(*shape, hadamard=hadamard).double(), *shape)
+
+
+def check_against_autograd(matrix, in_features, out_features):
+    for parameter in matrix.parameters():
+        nn.init.normal_(parameter)
+    x = torch.randn(3, 2, in_features, dtype=torch.float64, requires_grad=True)
+    weight, bias = torch.randn(out_features, in_features).double(), torch.randn(out_features).double()
+    expected = F.linear(x, weight + 0.5 * matrix.to_dense(), bias)  # torch's own autograd, through the definition
+    found = merged_product(x, weight, bias, 0.5, matrix.summand())
+    torch.testing.assert_close(found, expected)
+    dy = torch.randn_like(expected)
+    inputs = [x, *matrix.parameters()]
+    oracle = torch.autograd.grad(expected, inputs, dy, retain_graph=True)
+    torch.testing.assert_close(torch.autograd.grad(found, inputs, dy), oracle)
 
 
 def placed(matrix=Kronecker, dtype=torch.float32, **kwargs):
@@ -70,9 +107,9 @@ def test_a_delta_takes_it_for_many_tokens_and_changes_nothing():
     delta = placed(scale=0.5)
     x = torch.randn(3, 8, 24)
     y = delta(x)
-    assert node(y) == "MergedKroneckerBackward"
+    assert node(y) == "MergedProductBackward"
     torch.testing.assert_close(y, delta.host(x) + 0.5 * F.linear(x, delta.matrix.to_dense()))
-    assert node(delta(x[:1])) != "MergedKroneckerBackward"  # 8 tokens do not repay 12 x 24 numbers
+    assert node(delta(x[:1])) != "MergedProductBackward"  # 8 tokens do not repay 12 x 24 numbers
 
 
 def test_a_delta_does_not_where_it_would_be_another_number():
@@ -89,10 +126,10 @@ def test_a_delta_does_not_where_it_would_be_another_number():
     plain["a trained weight"].host.weight.requires_grad_(True)
     for name, delta in plain.items():
         y = delta(x.to(delta.host.weight.dtype))
-        assert node(y) != "MergedKroneckerBackward", name
-    assert node(plain["dropout"].eval()(x)) == "MergedKroneckerBackward"
+        assert node(y) != "MergedProductBackward", name
+    assert node(plain["dropout"].eval()(x)) == "MergedProductBackward"
     with torch.autocast("cpu", torch.bfloat16):
-        assert node(placed()(x)) != "MergedKroneckerBackward"
+        assert node(placed()(x)) != "MergedProductBackward"
 
 
 def test_two_steps_of_training_are_those_of_the_plain_way():

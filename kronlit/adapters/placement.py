@@ -12,8 +12,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronlit.adapters.linear import is_linear, matrix_of
-from kronlit.adapters.merged import MergedKronecker
-from kronlit.structured import Kronecker, Stacked, StructuredLinear
+from kronlit.adapters.merged import MergedProduct
+from kronlit.structured import Stacked, StructuredLinear
 from kronlit.structured.base import compute_dtype
 
 
@@ -93,9 +93,9 @@ class Delta(Placement):
         self.dropout = dropout
 
     def forward(self, x: Tensor) -> Tensor:
-        if self._in_one_product(x):
-            factors = self.matrix.a, self.matrix.b
-            merged: Tensor = MergedKronecker.apply(x, self.host.weight, self.host.bias, *factors, self.scale)
+        if self._in_one_product(x) and (summand := self.matrix.summand()):
+            host, generators = self.host, summand.generators
+            merged: Tensor = MergedProduct.apply(x, host.weight, host.bias, self.scale, summand, *generators)
             return merged
         y, change = self.host(x), self.matrix(F.dropout(x, self.dropout, self.training) if self.dropout else x)
         if isinstance(self.scale, Tensor):
@@ -106,8 +106,7 @@ class Delta(Placement):
         """Whether host and change are applied as one matrix: where nothing is rounded away and it is faster."""
         weight = self.host.weight
         return (
-            isinstance(self.matrix, Kronecker)
-            and type(self.host) is nn.Linear
+            type(self.host) is nn.Linear
             and x.dtype == weight.dtype
             and compute_dtype(x) in (torch.float32, torch.float64)
             and not weight.requires_grad

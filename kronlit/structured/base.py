@@ -1,10 +1,23 @@
 """The contract of a structured matrix, and its plainest case, the dense one."""
 
 import math
+from collections.abc import Callable
+from typing import NamedTuple
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
+
+
+class Summand(NamedTuple):
+    """How a structured matrix is added to a dense one, so that the sum can be applied by one product."""
+
+    generators: tuple[Tensor, ...]
+    """What the matrix is formed from."""
+    added: Callable[..., Tensor]
+    """The sum `weight + scale · W`, of `(weight, scale, *generators)`."""
+    pullback: Callable[..., tuple[Tensor, ...]]
+    """The gradients of the generators, of `(x, dy, *generators)`, given that of `y = Wx`; they never form that of W."""
 
 
 class StructuredLinear(nn.Module):
@@ -37,6 +50,10 @@ class StructuredLinear(nn.Module):
 
     def to_dense(self) -> Tensor:
         raise NotImplementedError
+
+    def summand(self) -> Summand | None:
+        """How to apply the matrix together with a dense one, if that is a way that is fast."""
+        return None
 
     def reset_parameters(self) -> None:
         raise NotImplementedError

@@ -4,8 +4,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronlit.structured.base import StructuredLinear, compute_dtype, normal_then_zero_
-from kronlit.structured.convolution import Convolution, toeplitz
+from kronlit.structured.base import StructuredLinear, Summand, compute_dtype, normal_then_zero_
+from kronlit.structured.convolution import Convolution, convolution_summand, leading_block
 
 
 class Circulant(StructuredLinear):
@@ -61,14 +61,16 @@ class Circulant(StructuredLinear):
     def forward(self, x: Tensor) -> Tensor:
         dtype, c = compute_dtype(x), self.column
         if len(c) < self.dense_below:
-            around = torch.cat((c[len(c) - self.in_features + 1 :], c[: self.out_features]))
-            return F.linear(x.to(dtype), toeplitz(around, self.in_features).to(dtype))
+            return F.linear(x.to(dtype), leading_block(c, self.out_features, self.in_features, False).to(dtype))
         return Convolution.apply(x.to(dtype), c, self.out_features, False)
 
     def to_dense(self) -> Tensor:
         c = self.column
         i, j = rows_and_columns(self.out_features, self.in_features, c.device)
         return c[(i - j) % len(c)]
+
+    def summand(self) -> Summand:
+        return convolution_summand(self.column, skew=False)
 
     def reset_parameters(self) -> None:
         normal_then_zero_(self.a, self.a if self.b is None else self.b, self.std, self.zero_start)
@@ -104,8 +106,7 @@ class SkewCirculant(StructuredLinear):
     def forward(self, x: Tensor) -> Tensor:
         dtype, c = compute_dtype(x), self.column
         if len(c) < self.dense_below:
-            around = torch.cat((-c[len(c) - self.in_features + 1 :], c[: self.out_features]))
-            return F.linear(x.to(dtype), toeplitz(around, self.in_features).to(dtype))
+            return F.linear(x.to(dtype), leading_block(c, self.out_features, self.in_features, True).to(dtype))
         return Convolution.apply(x.to(dtype), c, self.out_features, True)
 
     def to_dense(self) -> Tensor:
@@ -113,6 +114,9 @@ class SkewCirculant(StructuredLinear):
         i, j = rows_and_columns(self.out_features, self.in_features, c.device)
         entries = c[(i - j) % len(c)]
         return torch.where(i < j, -entries, entries)
+
+    def summand(self) -> Summand:
+        return convolution_summand(self.column, skew=True)
 
     def reset_parameters(self) -> None:
         normal_then_zero_(self.column, self.column, self.std, self.zero_start)

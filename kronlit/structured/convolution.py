@@ -6,12 +6,15 @@ product of spectra. Inputs that are shorter are taken as followed by zeros.
 
 import math
 from collections.abc import Iterable
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
+
+from kronlit.structured.base import Summand
 
 # Measured by benchmarks/fft_or_dense.py, as is `dense_below` of each structure: forward and backward in float32, one
 # thread of an AMD EPYC that other jobs shared. On a GPU nothing was measured; there the same widths decide.
@@ -162,6 +165,31 @@ def pieces(width: int, *tokens: Tensor) -> Iterable[tuple[Tensor, ...]]:
 def joined(pieces: list[Tensor], x: Tensor, width: int) -> Tensor:
     """Results for runs of the rows of `x`, of which there may be none, in the shape of `x` but for its width."""
     return torch.cat([x.new_empty(0, width), *pieces]).reshape(*x.shape[:-1], width)
+
+
+def convolution_summand(h: Tensor, skew: bool) -> Summand:
+    """How the leading block of the matrix with first column `h` is added to a dense matrix."""
+    return Summand((h,), partial(added, skew=skew), partial(correlation, skew=skew))
+
+
+def added(weight: Tensor, scale: float, h: Tensor, skew: bool) -> Tensor:
+    """`weight + scale · H`."""
+    rows, columns = weight.shape
+    return torch.add(weight, leading_block(h, rows, columns, skew), alpha=scale)
+
+
+def correlation(x: Tensor, dy: Tensor, h: Tensor, skew: bool) -> tuple[Tensor]:
+    """The gradient of `h`, given that of `y = Hx`."""
+    n, dH = len(h), torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
+    for piece, dpiece in pieces(n, x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])):
+        dH = dH + (spectrum(piece, n, skew).conj() * spectrum(dpiece, n, skew)).sum(0)
+    return (signal(dH, n, n, skew).to(h.dtype),)
+
+
+def leading_block(h: Tensor, rows: int, columns: int, skew: bool) -> Tensor:
+    """The first `rows` and `columns` of the matrix with first column `h`."""
+    above = h[len(h) - columns + 1 :]
+    return toeplitz(torch.cat((-above if skew else above, h[:rows])), columns)
 
 
 def toeplitz(diagonals: Tensor, columns: int) -> Tensor:

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from kronlit.structured.base import StructuredLinear, compute_dtype
+from kronlit.structured.base import StructuredLinear, Summand, compute_dtype
 
 
 class Kronecker(StructuredLinear):
@@ -69,6 +69,9 @@ class Kronecker(StructuredLinear):
 
     def to_dense(self) -> Tensor:
         return torch.kron(self.a, self.b)
+
+    def summand(self) -> Summand:
+        return Summand((self.a, self.b), added, of_factors)
 
     def reset_parameters(self) -> None:
         first, last = (self.a, self.b) if self.init == "krona" else (self.b, self.a)
@@ -154,3 +157,16 @@ def pullback(x: Tensor, a: Tensor, b: Tensor, dy: Tensor, of_x: bool) -> tuple[T
         db = torch.tensordot(dy3, h, dims=([0, 1], [0, 1]))
         dx = left(a.mT, dh) if of_x else None
     return None if dx is None else dx.reshape(x.shape), da, db
+
+
+def of_factors(x: Tensor, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of `a` and `b`, given that of `y = (A ⊗ B) x`."""
+    _, da, db = pullback(x, a, b, dy, of_x=False)
+    return da, db
+
+
+def added(weight: Tensor, scale: float, a: Tensor, b: Tensor) -> Tensor:
+    """`weight + scale · A ⊗ B`, in one pass."""
+    (a1, a2), (b1, b2) = a.shape, b.shape
+    blocks = torch.addcmul(weight.reshape(a1, b1, a2, b2), a.view(a1, 1, a2, 1), b.view(1, b1, 1, b2), value=scale)
+    return blocks.reshape(weight.shape)

@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronlit.structured.base import StructuredLinear, compute_dtype, normal_then_zero_
+from kronlit.structured.base import StructuredLinear, Summand, compute_dtype, normal_then_zero_
 from kronlit.structured.circulant import rows_and_columns
-from kronlit.structured.convolution import Convolution, chained, fast_length, toeplitz
+from kronlit.structured.convolution import Convolution, chained, convolution_summand, fast_length, toeplitz
 
 
 class Toeplitz(StructuredLinear):
@@ -49,6 +49,9 @@ class Toeplitz(StructuredLinear):
     def to_dense(self) -> Tensor:
         i, j = rows_and_columns(self.out_features, self.in_features, self.column.device)
         return torch.cat((self.row.flip(0), self.column))[i - j + self.in_features - 1]
+
+    def summand(self) -> Summand:
+        return convolution_summand(embedded(self.column, self.row), skew=False)
 
     def reset_parameters(self) -> None:
         for diagonals in (self.column, self.row):
@@ -103,6 +106,10 @@ class SymmetricToeplitz(StructuredLinear):
     def to_dense(self) -> Tensor:
         i, j = rows_and_columns(self.out_features, self.in_features, self.column.device)
         return self.column[(i - j).abs()]
+
+    def summand(self) -> Summand:
+        t = self.column
+        return convolution_summand(embedded(t[: self.out_features], t[1 : self.in_features]), skew=False)
 
     def reset_parameters(self) -> None:
         normal_then_zero_(self.a, self.a if self.b is None else self.b, self.std, self.zero_start)
