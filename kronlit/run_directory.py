@@ -1,51 +1,19 @@
 """Where a run writes: a folder of its own, in which `fit --ckpt_path last` goes on."""
 
-import csv
 import fcntl
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
-from typing import Any
 
-from lightning.fabric.loggers.logger import rank_zero_experiment
-from lightning.pytorch.loggers import CSVLogger, Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.metrics_file import MetricsFile
 
 KEYWORDS = ("last", "best")
-
-
-class MetricsFile(CSVLogger):
-    """A metrics.csv that is written at once and can go on: rows from `step` on, whose work was lost, are dropped.
-
-    Args:
-        run_dir: folder of the experiment.
-        version: number of the run.
-        step: steps that the run has done already.
-    """
-
-    def __init__(self, run_dir: Path, version: int, step: int) -> None:
-        path = run_dir / f"version_{version}" / "metrics.csv"
-        self.kept: list[dict[str, Any]] = []
-        if path.exists():
-            with path.open(newline="") as file:
-                # A kill may have torn the last row.
-                rows = [
-                    row for row in csv.DictReader(file) if (row["step"] or "").isdigit() and int(row["step"]) < step
-                ]
-            self.kept = [{name: value for name, value in row.items() if value} for row in rows]
-        super().__init__(run_dir, "", version, flush_logs_every_n_steps=1)
-
-    @property
-    @rank_zero_experiment
-    def experiment(self) -> Any:
-        if self._experiment is None:
-            super().experiment.metrics += self.kept  # the writer has just removed the old file
-            self.save()
-        return self._experiment
 
 
 def loggers(run_dir: Path, version: int, checkpoint: str | None) -> list[Logger]:

@@ -1,8 +1,11 @@
-"""What is read back from a run's metrics.csv."""
+"""What is written to a run's metrics.csv, whatever happens meanwhile, and read back from it."""
+
+from pathlib import Path
 
 import pytest
 
 from kronlit.metrics_csv import best_scores, metrics_rows
+from kronlit.metrics_file import MetricsFile
 
 # A step's line, the validations of three epochs of which two are equally good, and two tests
 TEXT = """step,epoch,train/loss,val/score,val/loss,val_mismatched/score,test/score
@@ -44,3 +47,55 @@ def test_scores_are_those_of_the_best_checkpoint_and_the_last_test(rows, monitor
 def test_without_validation_there_is_the_test_alone(rows):
     assert best_scores(rows[-2:], "val/score", "max") == {"test/score": 0.75}
     assert best_scores([], "val/score", "max") == {}
+
+
+def written(tmp_path, step=0):
+    return MetricsFile(tmp_path, 3, step), tmp_path / "version_3/metrics.csv"
+
+
+def test_rows_are_in_the_file_as_soon_as_they_are_logged(tmp_path):
+    file, path = written(tmp_path)
+    file.log_metrics({"train/loss": 0.1 + 0.2, "epoch": 0}, 9)
+    assert path.read_bytes() == b"epoch,step,train/loss\r\n0,9,0.30000000000000004\r\n"
+    file.log_metrics({"train/loss": 0.5, "epoch": 0}, 19)
+    file.log_metrics({"val/score": 0.5, "epoch": 0}, 20)
+    file.log_metrics({"train/loss": 0.25, "epoch": 1}, 29)
+    lines = ["epoch,step,train/loss,val/score", "0,9,0.30000000000000004,", "0,19,0.5,", "0,20,,0.5", "1,29,0.25,", ""]
+    assert path.read_text().split("\n") == lines
+    assert [entry.name for entry in path.parent.iterdir()] == ["metrics.csv"]
+
+
+def test_a_run_that_goes_on_keeps_the_rows_before_its_step(tmp_path):
+    file, path = written(tmp_path)
+    for step in range(4):
+        file.log_metrics({"train/loss": step, "lost" if step == 3 else "kept": 1}, step)
+    with path.open("a") as torn:
+        torn.write("1,0")  # of a row of step 1000
+    again, _ = written(tmp_path, step=3)
+    again.log_metrics({"train/loss": 7}, 3)
+    again.log_metrics({"train/loss": 8}, 4)
+    expected = [{"step": step, "train/loss": step, "kept": 1} for step in range(3)]
+    assert metrics_rows(path) == [*expected, {"step": 3, "train/loss": 7}, {"step": 4, "train/loss": 8}]
+    assert "lost" not in path.read_text()
+
+
+@pytest.mark.parametrize("goes_on", [False, True])
+def test_a_kill_while_the_file_is_written_anew_loses_no_row(tmp_path, monkeypatch, goes_on):
+    file, path = written(tmp_path)
+    for step in range(4):
+        file.log_metrics({"train/loss": step}, step)
+    before = path.read_bytes()
+    if goes_on:
+        file, _ = written(tmp_path, step=4)
+
+    def killed(*_):
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "replace", killed)
+        with pytest.raises(KeyboardInterrupt):
+            file.log_metrics({"val/loss": 5}, 4)
+    assert path.read_bytes() == before
+    again, _ = written(tmp_path, step=4)
+    again.log_metrics({"val/loss": 5}, 4)
+    assert metrics_rows(path) == [*({"step": n, "train/loss": n} for n in range(4)), {"step": 4, "val/loss": 5}]
