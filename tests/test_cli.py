@@ -46,7 +46,7 @@ def test_fit_leaves_everything_and_the_others_use_it(kronlit, config, tmp_path):
     assert summary["adapter_bytes"] == 4 * summary["trained_parameters"]
     assert 0 < summary["seconds_per_epoch"] < summary["seconds"]
     assert summary["peak_memory_bytes"] > 100_000_000
-    assert summary["versions"]["torch"] == torch.__version__
+    assert torch.__version__.startswith(summary["versions"]["torch"])
 
     with (run / "test_rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
