@@ -249,14 +249,16 @@ def test_every_method_is_tried_with_two_processes():
     assert PARALLEL.keys() == {method.__name__ for method in subclasses(Method)}
 
 
-SLOWLY = [(name, "ddp") for name in PARALLEL if name != "KronA"]
-SLOWLY += [(name, "ddp_sharded") for name in ("KronA", "Compacter", "AdaMix", "IntrinsicSAID", "SURM")]
+SLOWLY = [(name, "ddp", 1) for name in PARALLEL if name != "KronA"]
+SLOWLY += [(name, "ddp_sharded", 1) for name in ("KronA", "Compacter", "AdaMix", "IntrinsicSAID", "SURM")]
+SLOWLY += [("KronA", "ddp", 3), ("KronA", "ddp_sharded", 3)]
 
 
 @pytest.mark.parametrize(
-    ("method", "strategy"), [("KronA", "ddp"), *(pytest.param(*pair, marks=pytest.mark.slow) for pair in SLOWLY)]
+    ("method", "strategy", "accumulated"),
+    [("KronA", "ddp", 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOWLY)],
 )
-def test_two_processes_score_and_train_as_one(config, tmp_path, request, glue, method, strategy):
+def test_two_processes_score_and_train_as_one(config, tmp_path, request, glue, method, strategy, accumulated):
     # 23 rows of validation, 5 a batch: uneven over two processes. The batches of 8 are 4 and 4.
     def fit(name, *arguments):
         command = [sys.executable, "-m", "kronlit", "fit", "--config", config, "--run_dir", name, *kind, *arguments]
@@ -278,6 +280,7 @@ def test_two_processes_score_and_train_as_one(config, tmp_path, request, glue, m
     settings |= {"hidden_dropout_prob": 0.0, "attention_probs_dropout_prob": 0.0, "dropout_rate": 0.0}
     (quiet / "config.json").write_text(json.dumps(settings))
     same = ["--model.plm", str(quiet), "--trainer.log_every_n_steps", "1"]
+    same += ["--trainer.accumulate_grad_batches", str(accumulated)]
     one = fit("one", *same, "--data.batch_size", "8")
     two = fit("two", *same, "--data.batch_size", "4", "--trainer.devices", "2", "--trainer.strategy", strategy)
     assert [set(row) for row in one] == [set(row) for row in two]
