@@ -38,7 +38,7 @@ def push(folder: Path, repo_id: str, private: bool) -> str:
     try:
         url = api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message=f"Upload by kronlit {__version__}")
-    except Exception as error:
+    except Exception as error:  # as above: refused, cut off or out of time, in the HTTP library's own classes
         raise ValueError(f"{unreachable(repo_id, error)} The folder {str(folder)!r} is whole.") from error
     return str(url)
 

@@ -14,6 +14,7 @@ from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, rea
 from kronlit.exchange.from_peft import read_peft
 from kronlit.exchange.load import local
 from kronlit.methods import Method
+from kronlit.modules import FrozenPLM
 
 
 class InitAdapter(Callback):
@@ -29,7 +30,9 @@ class InitAdapter(Callback):
         self.source = source
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        taken, left = init_adapter(pl_module.model, pl_module.method, self.source)  # type: ignore[arg-type]
+        assert isinstance(pl_module, FrozenPLM)
+        assert pl_module.model is not None
+        taken, left = init_adapter(pl_module.model, pl_module.method, self.source)
         rest = f"; it leaves out {', '.join(left)}, of another name or shape here" if left else ""
         rank_zero_only(print)(f"starting from {self.source}: {taken} tensors{rest}.")
 
