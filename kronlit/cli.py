@@ -176,26 +176,36 @@ class CLI(LightningCLI):
 
 def run() -> None:
     """Run the command line in `sys.argv`; the user's mistakes end in one line and exit code 2."""
-    quieten()
-    set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
+    prepare()
     hook, threading.excepthook = threading.excepthook, quiet_on_a_full_disk(threading.excepthook)
     try:
         with one_line():
             check_configs()
-            CLI(
-                FrozenPLM,
-                TaskData,
-                parser_class=OneLineParser,
-                subclass_mode_model=True,
-                subclass_mode_data=True,
-                auto_configure_optimizers=False,
-                load_from_checkpoint_support=False,
-                seed_everything_default=42,
-                trainer_defaults=TRAINER_DEFAULTS,
-                save_config_kwargs={"overwrite": True},
-            )
+            command_line(CLI)
     finally:
         threading.excepthook = hook
+
+
+def prepare() -> None:
+    """Set what a process sets once."""
+    quieten()
+    set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
+
+
+def command_line(kind: type[CLI]) -> None:
+    """Run the words in `sys.argv` as a command line of some `kind`."""
+    kind(
+        FrozenPLM,
+        TaskData,
+        parser_class=OneLineParser,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        seed_everything_default=42,
+        trainer_defaults=TRAINER_DEFAULTS,
+        save_config_kwargs={"overwrite": True},
+    )
 
 
 def quiet_on_a_full_disk(

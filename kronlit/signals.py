@@ -2,6 +2,7 @@
 
 import os
 import signal
+import threading
 
 STOPPED = 75
 """Exit code of a run that stopped because it was asked to, with a checkpoint to go on from (EX_TEMPFAIL)."""
@@ -18,8 +19,10 @@ def listen() -> None:
     """Note SIGUSR1, and in a Slurm job SIGTERM, instead of ending.
 
     It is called before anything slow is imported, so that a signal during the start kills nothing. Elsewhere SIGTERM
-    ends a process at once, as people expect.
+    ends a process at once, as people expect. Only the main thread can listen: another takes it that it does.
     """
+    if threading.current_thread() is not threading.main_thread():
+        return
     for number in (signal.SIGUSR1, *((signal.SIGTERM,) if in_job() else ())):
         signal.signal(number, lambda number, frame: _heard.append(number))
 

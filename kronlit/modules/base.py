@@ -100,6 +100,11 @@ class FrozenPLM(LightningModule, ABC):
         The predictions are in the rows' order, as many for each row as it has labels or target tokens.
         """
 
+    @property
+    def padding(self) -> dict[str, int] | None:
+        """What fills up the last dimension of a batch's tensors, by name; `None` if batches cannot be one so."""
+        return {}
+
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The predicted label of each row (-1: none; for free text its marks, `(n, 2)`) and its loss, `(n,)`."""
         raise NotImplementedError

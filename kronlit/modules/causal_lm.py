@@ -136,6 +136,10 @@ class CausalLM(TextModule):
     def _target(self, text: str) -> list[int]:
         return [*self.tokenizer(f" {text}", add_special_tokens=False)["input_ids"], self.end]
 
+    @property
+    def padding(self) -> None:
+        """None: rows are filled up on the left, and have several answers."""
+
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
         """Prompts for generation, and each with each of its answers for the loss, all filled up on the left.
 

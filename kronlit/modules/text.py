@@ -86,9 +86,14 @@ class TextModule(FrozenPLM):
         reads = (tokenizer.model_input_names, tokenizer.truncation_side)
         return repr((f"{kind.__module__}.{kind.__qualname__}", content, reads, self.max_length))
 
+    @cached_property
+    def padding(self) -> dict[str, int] | None:
+        """What stands where a row has no tokens."""
+        return {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": 0, "target_ids": -100}
+
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
         """Rows of tokens as one batch, padded to the longest."""
-        fill = {"input_ids": self.tokenizer.pad_token_id, "target_ids": -100}
+        fill = self.padding or {}
         batch: Batch = {name: torch.tensor([row[name] for row in rows]) for name in ("row", "group") if name in rows[0]}
         if "answers" in rows[0]:
             batch["answers"] = [row["answers"] for row in rows]

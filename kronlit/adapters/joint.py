@@ -1,0 +1,110 @@
+"""Several models that share their frozen weights, as one model that takes the rows of all in one batch."""
+
+import copy
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.utils import parametrize
+
+from kronlit.structured import StructuredLinear
+
+
+class Rows:
+    """Whose rows stand where in a batch.
+
+    Attributes:
+        counts: rows of each model, one model after the other.
+        current: the model whose own modules compute now; `None` where what is shared does.
+    """
+
+    def __init__(self) -> None:
+        self.counts: list[int] = []
+        self.current: int | None = None
+
+
+class OwnModules(nn.Module):
+    """One module of each model, of which each computes its own model's rows.
+
+    Args:
+        modules: one for each model, alike but for what was trained.
+        rows: whose rows are whose; read at each call.
+
+    Shape:
+        Tensors whose first dimension is that of all rows are split; other arguments go to all modules.
+    """
+
+    def __init__(self, modules: Sequence[nn.Module], rows: Rows) -> None:
+        super().__init__()
+        self.each = nn.ModuleList(modules)
+        self.rows = rows
+
+    def forward(self, *args: Any, **kwargs: Any) -> Tensor:
+        total = sum(self.rows.counts)
+
+        def split(value: Any) -> Sequence[Any]:
+            if isinstance(value, Tensor) and value.ndim and len(value) == total:
+                return value.split(self.rows.counts)
+            return [value] * len(self.each)
+
+        positional = list(zip(*map(split, args), strict=True)) or [()] * len(self.each)
+        named = {name: split(value) for name, value in kwargs.items()}
+        outputs = []
+        for index, module in enumerate(self.each):
+            self.rows.current = index
+            outputs.append(module(*positional[index], **{name: values[index] for name, values in named.items()}))
+        self.rows.current = None
+        return torch.cat(outputs)
+
+    def summand(self) -> None:
+        """None: the matrices of several models are not added to one weight."""
+
+
+def share_frozen(models: Sequence[nn.Module]) -> None:
+    """Let the frozen parameters of the first of `models` serve in all that have the same, so that they exist once."""
+    first = dict(named_parameters(models[0]))
+    for model in models[1:]:
+        for (path, name), parameter in named_parameters(model):
+            other = first.get((path, name))
+            if other is None or other is parameter or other.requires_grad or parameter.requires_grad:
+                continue
+            if other.dtype == parameter.dtype and other.device == parameter.device and torch.equal(other, parameter):
+                model.get_submodule(path)._parameters[name] = other
+
+
+def named_parameters(model: nn.Module) -> Iterable[tuple[tuple[str, str], nn.Parameter]]:
+    """All parameters, those of several places each time, by the path of their module and their own name."""
+    for path, module in model.named_modules(remove_duplicate=False):
+        for name, parameter in module.named_parameters(recurse=False):
+            yield (path, name), parameter
+
+
+def joint(modules: Sequence[nn.Module], rows: Rows) -> nn.Module:
+    """One module that computes what each of `modules`, of the same structure, does with its own rows.
+
+    What all share computes all rows at once. A module with parameters of its own that differ computes each model's rows
+    by themselves; of a placement, that is what was added to its host.
+    """
+    first = modules[0]
+    if same(module.parameters() for module in modules):
+        return first
+    indivisible = isinstance(first, StructuredLinear) or any(isinstance(c, HOLDERS) for c in first.children())
+    if indivisible or not same(module.parameters(recurse=False) for module in modules):
+        return OwnModules(modules, rows)
+    # Not a deep copy: what is shared stays shared, and what each model has of its own is still that model's.
+    copied = copy.copy(first)
+    copied._modules = {
+        name: child and joint([module._modules[name] for module in modules], rows)  # type: ignore[misc]
+        for name, child in first._modules.items()
+    }
+    return copied
+
+
+HOLDERS = (nn.ParameterList, nn.ParameterDict, parametrize.ParametrizationList)
+"""Modules that hold parameters for the one around them, and are not called."""
+
+
+def same(parameters: Iterable[Iterable[nn.Parameter]]) -> bool:
+    """Whether all models have the very same parameters here."""
+    return len({tuple(map(id, each)) for each in parameters}) == 1
