@@ -43,6 +43,7 @@ class OwnModules(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
         total = sum(self.rows.counts)
 
+        # A tensor that has no rows, such as T5's table of distances, goes to all.
         def split(value: Any) -> Sequence[Any]:
             if isinstance(value, Tensor) and value.ndim and len(value) == total:
                 return value.split(self.rows.counts)

@@ -1,8 +1,8 @@
 """Several `kronlit fit` in one process, each a thread, whose training passes are computed as one."""
 
 import functools
-import json
 import sys
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -25,10 +25,11 @@ def main(commands: list[tuple[list[str], str]]) -> list[int | None]:
     listen()
     prepare()
     group = Group()
-    logs = [Path(log).open("a", buffering=1, encoding="utf-8") for _, log in commands]
     members = [functools.partial(fit, words, group) for words, _ in commands]
-    group.turns = Turns(members, logs, group.serve)
-    return group.turns.run()
+    with ExitStack() as files:
+        logs = [files.enter_context(Path(log).open("a", buffering=1, encoding="utf-8")) for _, log in commands]
+        group.turns = Turns(members, logs, group.serve)
+        return group.turns.run()
 
 
 def fit(words: list[str], group: Group) -> int:
@@ -50,8 +51,3 @@ def fit(words: list[str], group: Group) -> int:
     except SystemExit as end:
         return end.code if isinstance(end.code, int) else 0
     return 0
-
-
-if __name__ == "__main__":
-    codes = main(json.loads(sys.argv[1]))
-    print(json.dumps(codes))

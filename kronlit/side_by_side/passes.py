@@ -90,17 +90,18 @@ class Group:
             ValueError: if it cannot be computed together with the others.
         """
         first = self.modules[0] if self.modules else module
-        for name, value in {"method": repr(module.method), "plm": module.plm, "task": module.task.name}.items():
-            other = getattr(first, name)
-            other = repr(other) if name == "method" else other.name if name == "task" else other
-            if value != other:
-                raise ValueError(f"`model.{name}`={value} is not that of the runs beside it, {other}: run it by itself.")
-        if module.gradient_checkpointing:
-            raise ValueError("`model.gradient_checkpointing`=True is not for runs side by side: leave it out.")
-        if module.padding is None:
-            raise ValueError(f"`model`={type(module).__name__} is not for runs side by side: run it by itself.")
         assert first.model is not None
         assert module.model is not None
+        if what_it_is(module) != what_it_is(first):
+            raise ValueError(
+                f"{what_it_is(module)} cannot train side by side with {what_it_is(first)}: run it by itself."
+            )
+        if module.padding is None:
+            raise ValueError(f"`model`={type(module).__name__} cannot train side by side with others: run it alone.")
+        if module.gradient_checkpointing:
+            raise ValueError("`model.gradient_checkpointing`=True is not for runs side by side: leave it out.")
+        if all(parameter.requires_grad for parameter in module.model.parameters()):
+            raise ValueError(f"`model.method`={module.method!r} leaves nothing frozen to share: run it alone.")
         share_frozen([first.model, module.model])
         self.modules.append(module)
 
@@ -170,6 +171,11 @@ class Joint:
         self.widths = widths(models[0])
         self.module = copy.copy(modules[0])
         self.module._modules = self.module._modules | {"model": joint(models, self.rows)}
+
+
+def what_it_is(module: FrozenPLM) -> str:
+    """What runs side by side have in common."""
+    return f"{type(module).__name__} of {module.plm!r} with {module.method!r} on {module.task.name}"
 
 
 def predictions(batch: Batch) -> int:

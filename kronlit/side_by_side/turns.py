@@ -4,12 +4,12 @@ import os
 import random
 import sys
 import threading
+import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
 import numpy
-import torch
 
 from kronlit.modules.random_state import random_state, restore_random_state
 
@@ -97,11 +97,12 @@ class Turns:
         self.surroundings[me].enter()
         try:
             self._results[me] = self._members[me]()
-        finally:
-            self._left.remove(me)
-            self._asked.pop(me, None)
-            if self._left:
-                self._may_run[self._next()].release()
+        except BaseException:  # of one member; the others go on
+            traceback.print_exc()  # while output is its own
+        self._left.remove(me)
+        self._asked.pop(me, None)
+        if self._left:
+            self._may_run[self._next()].release()
 
     def meet(self, request: Any) -> Any:
         """Wait until all that are left have come here, and get the answer to one's request."""

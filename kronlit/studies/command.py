@@ -44,6 +44,14 @@ def study_parser() -> ArgumentParser:
     add = parser.add_argument
     add("--dir", type=str | None, help="The study's folder; by default runs/studies/ and the config's name.")
     add("--processes", type=int, default=1, help="Runs at once; they share the cores.")
+    add(
+        "--side_by_side",
+        type=int,
+        default=1,
+        help="Train up to so many runs of one task and method that differ by seed, learning rate, weight decay or "
+        "warm-up in one process, as one batch over one frozen model; each gets the result that it has alone. It pays "
+        "where batches are too small to keep the device busy.",
+    )
     add("--gpus", type=list[int] | None, help="Devices to share out, one a run; by default the trainer takes its own.")
     add("--retry_failed", type=bool, default=False, help="Run what failed before again, from its last checkpoint.")
     add("--dry_run", type=bool, default=False, help="Print the commands and run none.")
@@ -60,13 +68,17 @@ def run(words: list[str]) -> None:
     root = study_folder(config)
     if config.processes < 1:
         raise ValueError(f"`processes`={config.processes} must be at least 1.")
+    if config.side_by_side < 1:
+        raise ValueError(f"`side_by_side`={config.side_by_side} must be at least 1.")
     if config.dry_run:
         for one in plan(study):
             one.config_hash()  # reads the files it names
             print(shlex.join(command(one, root)))
         return
     try:
-        results = execute(study, root, config.processes, config.gpus, config.retry_failed, config.run)
+        results = execute(
+            study, root, config.processes, config.gpus, config.retry_failed, config.run, config.side_by_side
+        )
     except KeyboardInterrupt:
         print("kronlit: stopped; the same command goes on from here.", file=sys.stderr)
         sys.exit(130)

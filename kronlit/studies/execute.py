@@ -12,7 +12,7 @@ import yaml
 
 from kronlit.signals import heard, in_job
 from kronlit.studies.lock import locked
-from kronlit.studies.plan import Run, plan
+from kronlit.studies.plan import Run, grouped, plan
 from kronlit.studies.process import Started, environment, revision
 from kronlit.studies.progress import StudyProgress
 from kronlit.studies.result import Result, write_whole
@@ -32,8 +32,11 @@ def execute(
     gpus: list[int] | None = None,
     retry_failed: bool = False,
     only: int | None = None,
+    side_by_side: int = 1,
 ) -> list[Result]:
     """Run all of a study that is not done, or of its run number `only`, and give all results.
+
+    Up to `side_by_side` runs that differ by seeds and learning rates alone train together in one process.
 
     Raises:
         ValueError: if another study holds the folder, or a config file cannot be read.
@@ -55,7 +58,7 @@ def execute(
         done = [result for result in results if result and result.status not in again]
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before; {root}", flush=True)
         with StudyProgress(len(runs), processes) as progress:
-            run_all(study, root, waiting, done, progress, Slots(processes, gpus, tuple(locks)))
+            run_all(study, root, grouped(waiting, side_by_side), done, progress, Slots(processes, gpus, tuple(locks)))
     return done
 
 
@@ -79,10 +82,10 @@ class Slots:
         self.revision = revision()
         self.taken: dict[int, tuple[Started, float]] = {}
 
-    def start(self, run: Run, root: Path) -> None:
-        """Start a run in the first free place."""
+    def start(self, runs: list[Run], root: Path) -> None:
+        """Start runs, in one process, in the first free place."""
         slot = next(slot for slot in range(len(self.environments)) if slot not in self.taken)
-        started = Started(run, root, self.environments[slot], self.locks, self.revision)
+        started = Started(runs, root, self.environments[slot], self.locks, self.revision)
         self.taken[slot] = (started, time.monotonic())
 
     @property
@@ -93,9 +96,9 @@ class Slots:
     def ended(self) -> Iterator[tuple[Run, Result]]:
         """The runs whose processes have ended since the last call, recorded."""
         for slot, (started, _) in list(self.taken.items()):
-            if result := started.ended():
+            if results := started.ended():
                 del self.taken[slot]
-                yield started.run, result
+                yield from zip(started.runs, results, strict=True)
 
     def ask_to_stop(self) -> None:
         """Have all processes save and end, when it suits them."""
@@ -112,9 +115,9 @@ class Slots:
 
 
 def run_all(
-    study: Study, root: Path, waiting: list[Run], done: list[Result], progress: StudyProgress, slots: Slots
+    study: Study, root: Path, waiting: list[list[Run]], done: list[Result], progress: StudyProgress, slots: Slots
 ) -> None:
-    """Run what waits; `done` grows as runs end, well or not."""
+    """Run what waits, each list in one process; `done` grows as runs end, well or not."""
     waiting, asked = list(waiting), False
     try:
         while waiting or slots.taken:
@@ -127,7 +130,8 @@ def run_all(
                 done.append(result)
                 progress.say(run, result, study.metric_of(run.task))
             now = time.monotonic()
-            progress.update(done, waiting, [(started.run, now - since) for started, since in slots.taken.values()])
+            running = [(run, now - since) for started, since in slots.taken.values() for run in started.runs]
+            progress.update(done, [run for runs in waiting for run in runs], running)
             time.sleep(POLL)
     finally:
         slots.stop()

@@ -105,6 +105,23 @@ def run(study: Study, task: str, method: str, point: Options, seed: int) -> Run:
     return Run(task, method, seed, point, given, Path(*parts))
 
 
+FREE = ("model.lr", "model.weight_decay", "model.warmup")
+"""Options that runs side by side may differ in, beside their seeds: what they change is each run's own."""
+
+
+def grouped(runs: list[Run], most: int) -> list[list[Run]]:
+    """`runs` in groups of at most `most` that can train side by side, in the order of their first ones."""
+    groups: dict[Any, list[list[Run]]] = {}
+    for one in runs:
+        fixed = json.dumps({option: value for option, value in one.point.items() if option not in FREE})
+        alike = groups.setdefault((one.task, one.method, fixed), [[]])
+        if len(alike[-1]) == most:
+            alike.append([])
+        alike[-1].append(one)
+    order = {one.folder: number for number, one in enumerate(runs)}
+    return sorted((group for alike in groups.values() for group in alike), key=lambda group: order[group[0].folder])
+
+
 def points(grid: dict[str, list[Any]]) -> list[Options]:
     """All points of a grid; of an empty one, the one that sets nothing."""
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]

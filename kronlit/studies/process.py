@@ -1,17 +1,19 @@
-"""One run as a process of its own, from its start to its `run.json`."""
+"""A run as a process of its own, or several side by side in one, from its start to its `run.json`."""
 
 import datetime
+import json
 import os
 import shlex
 import signal
 import subprocess
 import sys
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from kronlit.signals import STOPPED
 from kronlit.studies.plan import Run
-from kronlit.studies.result import LOG, Result, failed, with_summary
+from kronlit.studies.result import LOG, Result, failed, newest_fit, with_summary
 from kronlit.studies.settle import settled
 
 
@@ -21,11 +23,17 @@ def command(run: Run, root: Path) -> list[str]:
     return ["kronlit", "fit", *run.words, *own]
 
 
+def side_by_side(runs: Sequence[Run], root: Path) -> list[str]:
+    """The words of a process that trains `runs` together; its standard output is a list of their exit codes."""
+    each = [(command(run, root)[1:], str(root / run.folder / LOG)) for run in runs]
+    return ["kronlit.side_by_side", json.dumps(each)]
+
+
 class Started:
-    """A run whose process is going.
+    """A process that is going, of one run, or of several side by side (`kronlit.side_by_side`).
 
     Args:
-        run: what runs.
+        runs: what runs.
         root: the study's folder.
         environment: the process's.
         locks: open files that the process holds on to.
@@ -33,56 +41,71 @@ class Started:
     """
 
     def __init__(
-        self, run: Run, root: Path, environment: dict[str, str], locks: tuple[int, ...], revision: str | None
+        self, runs: list[Run], root: Path, environment: dict[str, str], locks: tuple[int, ...], revision: str | None
     ) -> None:
-        self.run = run
-        self.folder = root / run.folder
-        self.folder.mkdir(parents=True, exist_ok=True)
-        words = command(run, root)
-        config_hash = run.config_hash()
-        before = settled(self.folder, config_hash)
-        self.result = Result(
+        self.runs = runs
+        self.root = root
+        self.results = [self._begun(run, revision) for run in runs]
+        several = len(runs) > 1
+        with (root / runs[0].folder / LOG).open("a", encoding="utf-8") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", *(side_by_side(runs, root) if several else command(runs[0], root))],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE if several else log,
+                stderr=log,
+                env=environment,
+                pass_fds=locks,
+            )
+        self.results = [replace(result, pid=self.process.pid) for result in self.results]
+        for run, result in zip(self.runs, self.results, strict=True):
+            result.write(root / run.folder)
+
+    def _begun(self, run: Run, revision: str | None) -> Result:
+        """The result of a run that is about to start, recorded: what its process leaves must have a name."""
+        folder, config_hash = self.root / run.folder, run.config_hash()
+        folder.mkdir(parents=True, exist_ok=True)
+        before = settled(folder, config_hash)
+        result = Result(
             status="running",
             hash=config_hash,
             task=run.task,
             method=run.method,
             seed=run.seed,
             point=run.point,
-            command=shlex.join(words),
+            command=shlex.join(command(run, self.root)),
             pid=None,
             attempts=before.attempts + 1 if before else 1,
             started=now(),
             revision=revision,
         )
-        self.result.write(self.folder)  # before the process: what it leaves must have a name
-        with (self.folder / LOG).open("a", encoding="utf-8") as log:
-            log.write(f"--- attempt {self.result.attempts}, {self.result.started}\n")
-            log.flush()
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", *words],
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=subprocess.STDOUT,
-                env=environment,
-                pass_fds=locks,
-            )
-        self.result = replace(self.result, pid=self.process.pid)
-        self.result.write(self.folder)
+        result.write(folder)
+        with (folder / LOG).open("a", encoding="utf-8") as log:
+            log.write(f"--- attempt {result.attempts}, {result.started}\n")
+        return result
 
-    def ended(self) -> Result | None:
-        """The result, recorded, if the process has ended; one that was asked to stop can go on. It never waits."""
+    def ended(self) -> list[Result]:
+        """The results, recorded, if the process has ended; one that was asked to stop can go on. It never waits."""
         code = self.process.poll()
         if code is None:
-            return None
+            return []
+        codes = [code] * len(self.runs)
+        if self.process.stdout is not None and code == 0:
+            codes = [1 if own is None else own for own in json.loads(self.process.communicate()[0])]
+        return [self._ended(*each) for each in zip(self.runs, self.results, codes, strict=True)]
+
+    def _ended(self, run: Run, result: Result, code: int) -> Result:
+        folder = self.root / run.folder
         if code in (STOPPED, -signal.SIGUSR1):  # asked to, or before it could listen
-            return self.result
-        result = replace(self.result, exit_code=code, ended=now())
-        result = failed(result, why(code, self.folder / LOG)) if code else with_summary(result, self.folder)
-        result.write(self.folder)
+            return result
+        result = replace(result, exit_code=code, ended=now())
+        if code and len(self.runs) > 1 and newest_fit(folder):  # the others' process ended, after this run had
+            code, result = 0, replace(result, exit_code=0)
+        result = failed(result, why(code, folder / LOG)) if code else with_summary(result, folder)
+        result.write(folder)
         return result
 
     def stop(self, seconds: float) -> None:
-        """End the process, gently at first; its run stays one that can go on."""
+        """End the process, gently at first; its runs stay such as can go on."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:

@@ -1,0 +1,256 @@
+"""Runs side by side: each gets what it gets alone. The oracle is the same command run by itself."""
+
+import csv
+import functools
+import io
+import json
+import signal
+import subprocess
+import sys
+
+import pytest
+import torch
+import yaml
+from test_cli import PARALLEL, ROOT, environment
+from torch import nn
+from transformers import AutoModelForSequenceClassification
+
+from kronlit import KronA, inject
+from kronlit.adapters.joint import OwnModules, Rows, joint, share_frozen
+from kronlit.side_by_side.command import main
+from kronlit.side_by_side.turns import Turns
+
+# Rows and lengths of the batches differ from run to run, and so do the learning rates.
+RUNS = [("1", "8", "1e-2"), ("2", "5", "3e-2"), ("3", "8", "2e-3")]
+ALONE = ["FullFineTuning"]
+
+
+def words(kind, folder, seed, batch_size, lr):
+    return [
+        *("fit", *kind, "--run_dir", str(folder), "--seed_everything", seed),
+        *("--data.batch_size", batch_size, "--model.lr", lr, "--trainer.log_every_n_steps", "1"),
+        *("--trainer.enable_progress_bar", "false", "--trainer.accelerator", "cpu", "--trainer.devices", "1"),
+        *("--trainer.gradient_clip_val", "0.5"),
+    ]
+
+
+def together(commands, tmp_path):
+    """The exit codes, and what each printed."""
+    logs = [tmp_path / f"{number}.log" for number in range(len(commands))]
+    codes = main([(one, str(log)) for one, log in zip(commands, logs, strict=True)])
+    return codes, [log.read_text() for log in logs]
+
+
+def left(folder):
+    """What a run logged but its times, and its last weights."""
+    rows = list(csv.DictReader((folder / "version_0/metrics.csv").open()))
+    numbers = [{k: float(v) for k, v in row.items() if v and k != "train/epoch_seconds"} for row in rows]
+    return numbers, torch.load(folder / "version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
+
+
+def assert_alike(ours, theirs):
+    (ours, our_weights), (theirs, their_weights) = left(ours), left(theirs)
+    assert len(ours) == len(theirs)
+    for our_row, their_row in zip(ours, theirs, strict=True):
+        assert our_row == pytest.approx(their_row, rel=1e-3, abs=1e-4)
+    for name, value in their_weights.items():
+        torch.testing.assert_close(our_weights[name], value, rtol=1e-3, atol=2e-4)
+
+
+def check(kind, kronlit, tmp_path, runs=RUNS):
+    for number, run in enumerate(runs):
+        code, out, err = kronlit(*words(kind, tmp_path / f"alone-{number}", *run))
+        assert code == 0, out + err
+    commands = [words(kind, tmp_path / f"together-{number}", *run) for number, run in enumerate(runs)]
+    codes, logs = together(commands, tmp_path)
+    assert codes == [0] * len(runs), logs
+    for number, log in enumerate(logs):
+        assert f"together-{number}/version_0" in log
+        assert_alike(tmp_path / f"together-{number}", tmp_path / f"alone-{number}")
+
+
+OFTEN = ("KronA", "AdaMix")
+
+
+@pytest.mark.parametrize(
+    "method",
+    [
+        name if name in OFTEN else pytest.param(name, marks=pytest.mark.slow)
+        for name in PARALLEL
+        if name not in (*ALONE, "PromptTuning")
+    ],
+)
+def test_every_run_gets_what_it_gets_alone(method, config, kronlit, tmp_path):
+    # With dropout, and for AdaMix with experts and a second pass, all of the run's own random numbers.
+    kind = ["--config", str(config), "--model.method", method, *PARALLEL[method], "--trainer.max_epochs", "2"]
+    kind += ["--model.consistency", "1"] if method == "AdaMix" else []
+    check(kind, kronlit, tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("method", "arguments"),
+    [
+        ("Compacter", [*PARALLEL["Compacter"], "--model.method.trains", "[layer_norm]"]),
+        *(
+            pytest.param(name, PARALLEL[name], marks=pytest.mark.slow)
+            for name in ("KronA", "KronABRes", "BitFit", "PromptTuning")
+        ),
+    ],
+)
+def test_texts_too(method, arguments, config, tiny_t5, kronlit, tmp_path):
+    kind = ["--config", str(config), "--model", "TextToText", "--model.plm", str(tiny_t5)]
+    check([*kind, "--model.method", method, *arguments, "--trainer.max_epochs", "1"], kronlit, tmp_path)
+
+
+def test_prompts_too(mlm_roberta, lm_bff, kronlit, tmp_path):
+    kind = ["--model", "PromptClassification", "--model.plm", str(mlm_roberta), "--model.method", "KronA"]
+    kind += ["--model.method.trains", "[head]", "--data", "FewShot", "--data.task", "mrpc", "--data.path", str(lm_bff)]
+    check([*kind, "--trainer.max_steps", "6", "--trainer.max_epochs", "-1"], kronlit, tmp_path)
+
+
+def test_images_too(tiny_vit, images, kronlit, tmp_path):
+    kind = ["--model", "ImageClassification", "--model.plm", str(tiny_vit), "--model.method", "KronA"]
+    kind += ["--data", "Images", "--data.dataset", "mine", "--data.path", str(images), "--trainer.max_epochs", "1"]
+    check(kind, kronlit, tmp_path)
+
+
+def test_accumulated_batches_and_runs_that_end_earlier(config, kronlit, tmp_path):
+    # After four steps the first is done, and the other two go on by themselves.
+    kind = ["--config", str(config), "--trainer.max_epochs", "-1", "--trainer.accumulate_grad_batches", "2"]
+    each = [["--trainer.max_steps", "4"], ["--trainer.max_steps", "9"], ["--trainer.max_steps", "7"]]
+    for number, more in enumerate(each):
+        kronlit(*words([*kind, *more], tmp_path / f"alone-{number}", *RUNS[number]))
+    commands = [
+        words([*kind, *more], tmp_path / f"together-{number}", *RUNS[number]) for number, more in enumerate(each)
+    ]
+    codes, logs = together(commands, tmp_path)
+    assert codes == [0, 0, 0], logs
+    for number in range(3):
+        assert_alike(tmp_path / f"together-{number}", tmp_path / f"alone-{number}")
+
+
+def test_one_that_fails_stops_no_other(config, kronlit, tmp_path):
+    kind = ["--config", str(config), "--trainer.max_epochs", "1"]
+    kronlit(*words(kind, tmp_path / "alone", *RUNS[0]))
+    commands = [
+        words(kind, tmp_path / "fine", *RUNS[0]),
+        words([*kind, "--model.max_length", "2"], tmp_path / "bad", *RUNS[1]),
+        words([*kind, "--model.method", "LoRA"], tmp_path / "other", *RUNS[1]),
+        words([*kind, "--model.method", "FullFineTuning"], tmp_path / "whole", *RUNS[1]),
+        words([*kind, "--model.gradient_checkpointing", "true"], tmp_path / "again", *RUNS[1]),
+    ]
+    codes, logs = together(commands, tmp_path)
+    assert codes == [0, 2, 2, 2, 2]
+    assert_alike(tmp_path / "fine", tmp_path / "alone")
+    for log, said in zip(
+        logs[1:],
+        ["`model.max_length`=2", "cannot train side by side", "cannot train", "gradient_checkpointing"],
+        strict=True,
+    ):
+        assert said in log.splitlines()[-1]
+        assert "Traceback" not in log
+
+
+def test_what_leaves_nothing_frozen_is_run_alone(config, tmp_path):
+    kind = ["--config", str(config), "--model.method", "FullFineTuning"]
+    codes, logs = together([words(kind, tmp_path / "one", *RUNS[0])], tmp_path)
+    assert codes == [2]
+    assert "leaves nothing frozen" in logs[0].splitlines()[-1]
+
+
+@pytest.mark.slow
+def test_asked_to_stop_all_save_and_go_on(config, kronlit, tmp_path):
+    kind = ["--config", str(config), "--trainer.max_epochs", "30"]
+    kronlit(*words(kind, tmp_path / "alone-0", *RUNS[0]))
+    kronlit(*words(kind, tmp_path / "alone-1", *RUNS[1]))
+    commands = [
+        (
+            words([*kind, "--ckpt_path", "last"], tmp_path / f"together-{number}", *RUNS[number]),
+            str(tmp_path / f"{number}.log"),
+        )
+        for number in range(2)
+    ]
+
+    def started():
+        line = [sys.executable, "-m", "kronlit.side_by_side", json.dumps(commands)]
+        return subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path)
+
+    process = started()
+    while not list(tmp_path.glob("together-1/version_0/checkpoints/last.ckpt")):
+        assert process.poll() is None
+    process.send_signal(signal.SIGUSR1)
+    codes = json.loads(process.communicate()[0])
+    assert codes == [75, 75]
+    assert json.loads(started().communicate()[0]) == [0, 0]
+    for number in range(2):
+        assert_alike(tmp_path / f"together-{number}", tmp_path / f"alone-{number}")
+
+
+@pytest.mark.slow
+def test_a_study_side_by_side_is_that_study(config, kronlit, tmp_path, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    study = {
+        "configs": [str(config)],
+        "options": {"trainer.max_epochs": 1, "trainer.enable_progress_bar": False},
+        "methods": ["KronA"],
+        "tasks": ["rte"],
+        "seeds": [1, 2],
+        "grid": {"model.lr": [1e-2, 1e-3]},
+    }
+    path = tmp_path / "s.yaml"
+    path.write_text(yaml.safe_dump(study))
+    scores = {}
+    for name, more in {"alone": [], "together": ["--side_by_side", "3"]}.items():
+        code, out, err = kronlit("study", "--config", path, "--dir", tmp_path / name, *more)
+        assert code == 0, out + err
+        found = sorted((tmp_path / name).rglob("run.json"))
+        results = [json.loads(file.read_text()) for file in found]
+        assert [result["status"] for result in results] == ["done"] * 4
+        scores[name] = {
+            str(file.parent.relative_to(tmp_path / name)): result["summary"]["scores"]
+            for file, result in zip(found, results, strict=True)
+        }
+        processes = {result["pid"] for result in results}
+        assert len(processes) == (4 if name == "alone" else 2)
+    assert scores["alone"].keys() == scores["together"].keys()
+    for run, ours in scores["together"].items():
+        assert ours == pytest.approx(scores["alone"][run], rel=1e-3)
+
+
+def test_the_frozen_weights_are_there_once_and_computed_once(tiny_bert):
+    models = [inject(AutoModelForSequenceClassification.from_pretrained(tiny_bert), KronA()) for _ in "123"]
+    share_frozen(models)
+    frozen = {id(p) for model in models for p in model.parameters() if not p.requires_grad}
+    assert len(frozen) == len([p for p in models[0].parameters() if not p.requires_grad])
+    whole = joint(models, Rows())
+    own = [name for name, module in whole.named_modules() if isinstance(module, OwnModules)]
+    assert all(name.endswith(("query.matrix", "value.matrix", "classifier")) for name in own)
+    calls = []
+    layer = whole.get_submodule("bert.encoder.layer.0.intermediate.dense")
+    assert type(layer) is nn.Linear
+    layer.register_forward_hook(lambda module, args, y: calls.append(len(y)))
+
+
+def test_each_member_has_its_own_random_numbers_and_output():
+    def member(turns, seed):
+        torch.manual_seed(seed)
+        drawn = []
+        for _ in range(3):
+            drawn.append(torch.rand(()).item())
+            print(f"drew {len(drawn)}")
+            assert turns[0].meet(seed) == seed * 10
+        return drawn
+
+    def alone(seed):
+        generator = torch.Generator().manual_seed(seed)
+        return [torch.rand((), generator=generator).item() for _ in range(3)]
+
+    logs = [io.StringIO() for _ in range(3)]
+    turns = []
+    members = [functools.partial(member, turns, seed) for seed in (5, 6, 7)]
+    turns.append(Turns(members, logs, lambda asked: {index: 10 * request for index, request in asked.items()}))
+    before, out = torch.get_rng_state(), sys.stdout
+    assert turns[0].run() == [alone(seed) for seed in (5, 6, 7)]
+    assert [log.getvalue() for log in logs] == ["drew 1\ndrew 2\ndrew 3\n"] * 3
+    assert torch.equal(torch.get_rng_state(), before)
+    assert sys.stdout is out
