@@ -22,7 +22,7 @@ from kronlit.side_by_side.turns import Turns
 
 # Rows and lengths of the batches differ from run to run, and so do the learning rates.
 RUNS = [("1", "8", "1e-2"), ("2", "5", "3e-2"), ("3", "8", "2e-3")]
-ALONE = ["FullFineTuning"]
+ALONE = ["FullFineTuning", "IntrinsicSAID"]
 
 
 def words(kind, folder, seed, batch_size, lr):
@@ -54,6 +54,9 @@ def assert_alike(ours, theirs):
     for our_row, their_row in zip(ours, theirs, strict=True):
         assert our_row == pytest.approx(their_row, rel=1e-3, abs=1e-4)
     for name, value in their_weights.items():
+        # Softmax does not see a key's bias: its gradient is nothing but rounding, of which AdamW makes a whole step.
+        if name.endswith((".k.added_bias", "key.bias")):
+            continue
         torch.testing.assert_close(our_weights[name], value, rtol=1e-3, atol=2e-4)
 
 
@@ -91,10 +94,7 @@ def test_every_run_gets_what_it_gets_alone(method, config, kronlit, tmp_path):
     ("method", "arguments"),
     [
         ("Compacter", [*PARALLEL["Compacter"], "--model.method.trains", "[layer_norm]"]),
-        *(
-            pytest.param(name, PARALLEL[name], marks=pytest.mark.slow)
-            for name in ("KronA", "KronABRes", "BitFit", "PromptTuning")
-        ),
+        *(pytest.param(name, PARALLEL[name], marks=pytest.mark.slow) for name in ("KronA", "KronABRes", "BitFit")),
     ],
 )
 def test_texts_too(method, arguments, config, tiny_t5, kronlit, tmp_path):
@@ -135,27 +135,53 @@ def test_one_that_fails_stops_no_other(config, kronlit, tmp_path):
     commands = [
         words(kind, tmp_path / "fine", *RUNS[0]),
         words([*kind, "--model.max_length", "2"], tmp_path / "bad", *RUNS[1]),
-        words([*kind, "--model.method", "LoRA"], tmp_path / "other", *RUNS[1]),
-        words([*kind, "--model.method", "FullFineTuning"], tmp_path / "whole", *RUNS[1]),
-        words([*kind, "--model.gradient_checkpointing", "true"], tmp_path / "again", *RUNS[1]),
+        words([*kind, "--ckpt_path", str(tmp_path / "absent.ckpt")], tmp_path / "absent", *RUNS[1]),
     ]
     codes, logs = together(commands, tmp_path)
-    assert codes == [0, 2, 2, 2, 2]
+    assert codes == [0, 2, 2]
     assert_alike(tmp_path / "fine", tmp_path / "alone")
-    for log, said in zip(
-        logs[1:],
-        ["`model.max_length`=2", "cannot train side by side", "cannot train", "gradient_checkpointing"],
-        strict=True,
-    ):
+    for log, said in zip(logs[1:], ["`model.max_length`=2", "`ckpt_path`="], strict=True):
         assert said in log.splitlines()[-1]
         assert "Traceback" not in log
 
 
-def test_what_leaves_nothing_frozen_is_run_alone(config, tmp_path):
-    kind = ["--config", str(config), "--model.method", "FullFineTuning"]
-    codes, logs = together([words(kind, tmp_path / "one", *RUNS[0])], tmp_path)
-    assert codes == [2]
-    assert "leaves nothing frozen" in logs[0].splitlines()[-1]
+def test_what_cannot_be_computed_together_trains_by_itself(config, tiny_t5, kronlit, tmp_path):
+    kind = ["--config", str(config), "--trainer.max_epochs", "1"]
+    text = [*kind, "--model", "TextToText", "--model.plm", str(tiny_t5)]
+    each = {
+        "KronA": (kind, ""),
+        "LoRA": (kind, "is not"),
+        "IntrinsicSAID": (kind, "is not"),
+        "PromptTuning": (text, "is not"),
+    }
+    commands = []
+    for method, (own, _) in each.items():
+        more = ["--model.method", method, *PARALLEL[method]]
+        kronlit(*words([*own, *more], tmp_path / f"alone-{method}", *RUNS[0]))
+        commands.append(words([*own, *more], tmp_path / f"together-{method}", *RUNS[0]))
+    codes, logs = together(commands, tmp_path)
+    assert codes == [0] * 4
+    for (method, (_, said)), log in zip(each.items(), logs, strict=True):
+        assert ("trains by itself" in log) == bool(said)
+        assert said in log
+        assert_alike(tmp_path / f"together-{method}", tmp_path / f"alone-{method}")
+
+
+@pytest.mark.parametrize(
+    ("method", "more", "said"),
+    [
+        ("FullFineTuning", [], "no frozen weights"),
+        ("IntrinsicSAID", [], "weights move"),
+        ("PromptTuning", [], "soft prompt"),
+        ("KronA", ["--model.gradient_checkpointing", "true"], "gradient_checkpointing"),
+    ],
+)
+def test_it_says_why(method, more, said, config, tiny_t5, tmp_path):
+    kind = ["--config", str(config), "--model", "TextToText", "--model.plm", str(tiny_t5), "--trainer.max_steps", "1"]
+    run = words([*kind, "--model.method", method, *PARALLEL[method], *more], tmp_path / method, *RUNS[0])
+    codes, logs = together([run], tmp_path)
+    assert codes == [0]
+    assert said in next(line for line in logs[0].splitlines() if "trains by itself" in line)
 
 
 @pytest.mark.slow

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from kronlit.adapters.prompt import SoftPrompt
 from kronlit.structured import StructuredLinear
 
 
@@ -58,6 +59,11 @@ class OwnModules(nn.Module):
         self.rows.current = None
         return torch.cat(outputs)
 
+    @property
+    def weight(self) -> Tensor:
+        """That of the first: Hugging Face code reads its dtype (T5's `wo`)."""
+        return self.each[0].weight  # type: ignore[return-value]
+
     def summand(self) -> None:
         """None: the matrices of several models are not added to one weight."""
 
@@ -90,8 +96,8 @@ def joint(modules: Sequence[nn.Module], rows: Rows) -> nn.Module:
     first = modules[0]
     if same(module.parameters() for module in modules):
         return first
-    indivisible = isinstance(first, StructuredLinear) or any(isinstance(c, HOLDERS) for c in first.children())
-    if indivisible or not same(module.parameters(recurse=False) for module in modules):
+    whole = isinstance(first, StructuredLinear) or any(isinstance(child, HOLDERS) for child in first.children())
+    if whole or not same(module.parameters(recurse=False) for module in modules):
         return OwnModules(modules, rows)
     # Not a deep copy: what is shared stays shared, and what each model has of its own is still that model's.
     copied = copy.copy(first)
@@ -102,7 +108,19 @@ def joint(modules: Sequence[nn.Module], rows: Rows) -> nn.Module:
     return copied
 
 
-HOLDERS = (nn.ParameterList, nn.ParameterDict, parametrize.ParametrizationList)
+def indivisible(model: nn.Module) -> str | None:
+    """Why `model` cannot be made `joint` with others; `None` if it can."""
+    if all(parameter.requires_grad for parameter in model.parameters()):
+        return "it has no frozen weights to share"
+    for module in model.modules():
+        if parametrize.is_parametrized(module):
+            return "all its weights move"
+        if isinstance(module, SoftPrompt):
+            return "a soft prompt makes all that follows its own"
+    return None
+
+
+HOLDERS = (nn.ParameterList, nn.ParameterDict)
 """Modules that hold parameters for the one around them, and are not called."""
 
 

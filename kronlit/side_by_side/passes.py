@@ -11,7 +11,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronlit.adapters.joint import Rows, joint, share_frozen
+from kronlit.adapters.joint import Rows, indivisible, joint, share_frozen
 from kronlit.modules import FrozenPLM
 from kronlit.modules.base import Batch
 from kronlit.modules.random_state import random_state, restore_random_state
@@ -50,8 +50,13 @@ class SideBySide(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, FrozenPLM)
-        self.group.add(pl_module)
         self.parts: list[Part] = []
+        self.joined = False
+        if obstacle := self.group.obstacle(pl_module):
+            print(f"{obstacle}: this run trains by itself, while those beside it wait.")
+            return
+        self.joined = True
+        self.group.add(pl_module)
 
         def training_pass(batch: Batch) -> tuple[Tensor, Tensor | None]:
             part = self.group.turns.meet(Pass(pl_module, batch))
@@ -64,10 +69,11 @@ class SideBySide(Callback):
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         parts, self.parts = self.parts, []
-        self.group.turns.meet(parts)
+        if self.joined:
+            self.group.turns.meet(parts)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        del pl_module.__dict__["training_pass"]
+        pl_module.__dict__.pop("training_pass", None)
 
 
 class Group:
@@ -83,27 +89,21 @@ class Group:
         self.modules: list[FrozenPLM] = []
         self._joint: Joint | None = None
 
-    def add(self, module: FrozenPLM) -> None:
-        """Take a run in, whose frozen weights become those of the first.
-
-        Raises:
-            ValueError: if it cannot be computed together with the others.
-        """
-        first = self.modules[0] if self.modules else module
-        assert first.model is not None
+    def obstacle(self, module: FrozenPLM) -> str | None:
+        """Why a run cannot be computed together with the others; `None` if it can."""
         assert module.model is not None
-        if what_it_is(module) != what_it_is(first):
-            raise ValueError(
-                f"{what_it_is(module)} cannot train side by side with {what_it_is(first)}: run it by itself."
-            )
+        if self.modules and what_it_is(module) != what_it_is(self.modules[0]):
+            return f"{what_it_is(module)} is not {what_it_is(self.modules[0])}"
         if module.padding is None:
-            raise ValueError(f"`model`={type(module).__name__} cannot train side by side with others: run it alone.")
+            return f"the batches of {type(module).__name__} cannot be one"
         if module.gradient_checkpointing:
-            raise ValueError("`model.gradient_checkpointing`=True is not for runs side by side: leave it out.")
-        if all(parameter.requires_grad for parameter in module.model.parameters()):
-            raise ValueError(f"`model.method`={module.method!r} leaves nothing frozen to share: run it alone.")
-        share_frozen([first.model, module.model])
+            return "`model.gradient_checkpointing`=True computes each run's activations again"
+        return indivisible(module.model)
+
+    def add(self, module: FrozenPLM) -> None:
+        """Take a run in, whose frozen weights become those of the first."""
         self.modules.append(module)
+        share_frozen([each.model for each in (self.modules[0], module) if each.model is not None])
 
     def serve(self, asked: dict[int, Any]) -> dict[int, Any]:
         """Compute what the runs ask for: passes, and the gradients of earlier ones."""
