@@ -64,6 +64,11 @@ class OwnModules(nn.Module):
         """That of the first: Hugging Face code reads its dtype (T5's `wo`)."""
         return self.each[0].weight  # type: ignore[return-value]
 
+    def added_to(self, y: Tensor, x: Tensor, scale: float) -> Tensor:
+        """`y` plus what each model's matrix adds to it."""
+        parts = zip(self.each, y.split(self.rows.counts), x.split(self.rows.counts), strict=True)
+        return torch.cat([matrix.added_to(own_y, own_x, scale) for matrix, own_y, own_x in parts])  # type: ignore[operator]
+
     def summand(self) -> None:
         """None: the matrices of several models are not added to one weight."""
 

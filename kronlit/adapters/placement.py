@@ -97,10 +97,10 @@ class Delta(Placement):
             host, generators = self.host, summand.generators
             merged: Tensor = MergedProduct.apply(x, host.weight, host.bias, self.scale, summand, *generators)
             return merged
-        y, change = self.host(x), self.matrix(F.dropout(x, self.dropout, self.training) if self.dropout else x)
+        y, seen = self.host(x), F.dropout(x, self.dropout, self.training) if self.dropout else x
         if isinstance(self.scale, Tensor):
-            return y + self.scale.to(y.dtype) * change
-        return torch.add(y, change, alpha=self.scale)
+            return y + self.scale.to(y.dtype) * self.matrix(seen)
+        return self.matrix.added_to(y, seen, self.scale)
 
     def _in_one_product(self, x: Tensor) -> bool:
         """Whether host and change are applied as one matrix: where nothing is rounded away and it is faster."""

@@ -51,6 +51,10 @@ class StructuredLinear(nn.Module):
     def to_dense(self) -> Tensor:
         raise NotImplementedError
 
+    def added_to(self, y: Tensor, x: Tensor, scale: float) -> Tensor:
+        """`y + scale · Wx`."""
+        return torch.add(y, self(x), alpha=scale)
+
     def summand(self) -> Summand | None:
         """How to apply the matrix together with a dense one, if that is a way that is fast."""
         return None
