@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.aliases import check_configs
 from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.compiled import CompiledLayers
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.errors import explained, fail, full_disk, one_line
@@ -75,6 +76,13 @@ class CLI(LightningCLI):
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
         parser.add_argument(
+            "--compile_layers",
+            type=bool,
+            default=False,
+            help="In fit, compile each layer with torch.compile: minutes of a first step for shorter ones after it; "
+            "for long runs on a GPU.",
+        )
+        parser.add_argument(
             "--init_adapter",
             type=str | None,
             help="Start fit from an adapter that `kronlit export` or PEFT (LoRA, LoKr, C3A) wrote, a folder or an id "
@@ -124,6 +132,8 @@ class CLI(LightningCLI):
             callbacks.append(PredictionWriter(Path(path)))
         if config.init_adapter and self.subcommand == "fit" and self.ckpt_path is None:
             callbacks.append(InitAdapter(config.init_adapter))
+        if config.compile_layers and self.subcommand == "fit":
+            callbacks.append(CompiledLayers())
         if config.scored_rows and self.log_dir is not None:
             callbacks.append(ScoredRows(self.log_dir))
         plugins = trainer.plugins or []

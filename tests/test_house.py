@@ -23,6 +23,7 @@ ALLOWED = {
     "metrics": {"data.tasks"},
     "generation_metrics": {"data.tasks"},
     "checkpoint": {"adapters"},
+    "compiled": {"modules"},
     "modules": {
         "structured",
         "adapters",
@@ -63,6 +64,7 @@ ALLOWED = {
     "cli": {
         "aliases",
         "checkpoint",
+        "compiled",
         "data",
         "data.tasks",
         "errors",

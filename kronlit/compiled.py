@@ -1,0 +1,31 @@
+"""The layers of a model, compiled by torch.compile."""
+
+from collections.abc import Iterator
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import nn
+
+from kronlit.modules import FrozenPLM
+
+
+class CompiledLayers(Callback):
+    """Compiles each layer of the pre-trained model, with what was added inside it, before training.
+
+    A layer at a time, because all layers share one compilation and batches of many lengths cost few, where a whole
+    model takes minutes.
+    """
+
+    def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, FrozenPLM)
+        assert pl_module.model is not None
+        for layer in layers(pl_module.model):
+            layer.compile()
+
+
+def layers(model: nn.Module) -> Iterator[nn.Module]:
+    """The layers of a Transformer: what its outermost lists of modules hold."""
+    for child in model.children():
+        if isinstance(child, nn.ModuleList):
+            yield from child
+        else:
+            yield from layers(child)
