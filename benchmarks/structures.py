@@ -1,5 +1,7 @@
 """A training step of each structured matrix, by width, over the frozen floor and beside PEFT's LoRA, LoKr and C3A.
 
+LyCORIS's LoKr in bypass mode stands beside them where it is installed (`pip install lycoris-lora`).
+
     python benchmarks/structures.py
     python benchmarks/structures.py --widths 768 --layers 2 --batch_size 8 --length 128 --rounds 15
 
@@ -9,11 +11,13 @@ more layers below. The matrices have one or two numbers a row of a weight, but L
 """
 
 import argparse
+import importlib.util
 import statistics
 
 import peft
 import torch
 from step_time import FLOOR, Step, floor, shared
+from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import kronlit
@@ -66,8 +70,8 @@ def main() -> None:
         for name, values in seconds.items():
             over = statistics.median(v / f for v, f in zip(values, seconds[FLOOR], strict=True))
             saved = steps[name].saved_activations() / 2**20
-            added = {n: p for n, p in steps[name].model.named_parameters() if p.requires_grad and ".self." in n}
-            trained = sum(p.numel() for p in added.values())
+            named = steps[name].model.named_parameters()
+            trained = sum(p.numel() for n, p in named if p.requires_grad and "classifier" not in n)
             row = f"{1000 * statistics.median(values):.1f} | {over:.3f} x | {saved:.1f} | {trained:,}"
             print(f"| {width} | {name} | {row} |", flush=True)
 
@@ -89,7 +93,21 @@ def made(width: int, options: argparse.Namespace, device: str) -> dict[str, Step
         steps[name] = Step(kronlit.inject(floor(shared(plain)), method), options)
     for name, rival in rivals(width).items():
         steps[name] = Step(peft.get_peft_model(floor(shared(plain)), rival), options)
+    if importlib.util.find_spec("lycoris"):
+        steps["LyCORIS LoKr, bypass"] = Step(lycoris(floor(shared(plain))), options)
     return steps
+
+
+def lycoris(model: nn.Module) -> nn.Module:
+    """`model` with LyCORIS's LoKr on the same projections, whole factors, beside the weight."""
+    from lycoris import LycorisNetwork, create_lycoris
+
+    LycorisNetwork.apply_preset({"target_module": [], "target_name": [".*self.query", ".*self.value"]})
+    whole = 100_000  # a rank that leaves both factors whole
+    model.lycoris = create_lycoris(model, 1.0, linear_dim=whole, linear_alpha=1, algo="lokr", bypass_mode=True)
+    model.lycoris.apply_to()
+    model.lycoris.requires_grad_(True)
+    return model
 
 
 if __name__ == "__main__":
