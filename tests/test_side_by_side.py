@@ -12,13 +12,17 @@ import pytest
 import torch
 import yaml
 from test_cli import PARALLEL, ROOT, environment
-from torch import nn
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from kronlit import KronA, inject
 from kronlit.adapters.joint import OwnModules, Rows, joint, share_frozen
+from kronlit.data.tasks import GLUE_TASKS
+from kronlit.modules import SequenceClassification
 from kronlit.side_by_side.command import main
-from kronlit.side_by_side.turns import Turns
+from kronlit.side_by_side.passes import Group, Pass
+from kronlit.side_by_side.turns import Surroundings, Turns
+from kronlit.studies.plan import grouped, plan
+from kronlit.studies.study import Study
 
 # Rows and lengths of the batches differ from run to run, and so do the learning rates.
 RUNS = [("1", "8", "1e-2"), ("2", "5", "3e-2"), ("3", "8", "2e-3")]
@@ -150,9 +154,9 @@ def test_what_cannot_be_computed_together_trains_by_itself(config, tiny_t5, kron
     text = [*kind, "--model", "TextToText", "--model.plm", str(tiny_t5)]
     each = {
         "KronA": (kind, ""),
-        "LoRA": (kind, "is not"),
-        "IntrinsicSAID": (kind, "is not"),
-        "PromptTuning": (text, "is not"),
+        "LoRA": (kind, "is not set"),
+        "IntrinsicSAID": (kind, "is not set"),
+        "PromptTuning": (text, "is not set"),
     }
     commands = []
     for method, (own, _) in each.items():
@@ -198,8 +202,12 @@ def test_asked_to_stop_all_save_and_go_on(config, kronlit, tmp_path):
     ]
 
     def started():
-        line = [sys.executable, "-m", "kronlit.side_by_side", json.dumps(commands)]
-        return subprocess.Popen(line, stdout=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path)
+        line, pipe = [sys.executable, "-m", "kronlit.side_by_side"], subprocess.PIPE
+        process = subprocess.Popen(line, stdin=pipe, stdout=pipe, text=True, env=environment(), cwd=tmp_path)
+        process.stdin.write(json.dumps(commands))
+        process.stdin.close()
+        process.stdin = None
+        return process
 
     process = started()
     while not list(tmp_path.glob("together-1/version_0/checkpoints/last.ckpt")):
@@ -243,18 +251,137 @@ def test_a_study_side_by_side_is_that_study(config, kronlit, tmp_path, monkeypat
         assert ours == pytest.approx(scores["alone"][run], rel=1e-3)
 
 
+def models_of(folder, count):
+    return [inject(AutoModelForSequenceClassification.from_pretrained(folder), KronA()) for _ in range(count)]
+
+
 def test_the_frozen_weights_are_there_once_and_computed_once(tiny_bert):
-    models = [inject(AutoModelForSequenceClassification.from_pretrained(tiny_bert), KronA()) for _ in "123"]
+    models = models_of(tiny_bert, 3)
     share_frozen(models)
-    frozen = {id(p) for model in models for p in model.parameters() if not p.requires_grad}
+    frozen = {p.data_ptr() for model in models for p in model.parameters() if not p.requires_grad}
     assert len(frozen) == len([p for p in models[0].parameters() if not p.requires_grad])
-    whole = joint(models, Rows())
-    own = [name for name, module in whole.named_modules() if isinstance(module, OwnModules)]
-    assert all(name.endswith(("query.matrix", "value.matrix", "classifier")) for name in own)
+    rows = Rows()
+    whole = joint(models, rows)
+    own = {name for name, module in whole.named_modules() if isinstance(module, OwnModules)}
+    layers = [f"bert.encoder.layer.{number}.attention.self.{part}" for number in (0, 1) for part in ("query", "value")]
+    assert own == {"classifier", *(f"{layer}.matrix" for layer in layers)}
     calls = []
     layer = whole.get_submodule("bert.encoder.layer.0.intermediate.dense")
-    assert type(layer) is nn.Linear
     layer.register_forward_hook(lambda module, args, y: calls.append(len(y)))
+    rows.begin([2, 1, 3])
+    logits = whole(input_ids=torch.randint(5, 60, (6, 7))).logits
+    assert calls == [6]
+    assert logits.shape == (6, 2)
+
+
+def test_a_model_that_is_moved_away_leaves_the_others_theirs(tiny_bert):
+    first, second = models_of(tiny_bert, 2)
+    share_frozen([first, second])
+    kept = {name: parameter.clone() for name, parameter in second.named_parameters()}
+    first.to("meta")  # as Lightning moves a run that ends from the GPU
+    for name, parameter in second.named_parameters():
+        torch.testing.assert_close(parameter, kept[name])
+
+
+def test_what_is_tied_stays_tied(tiny_gpt2):
+    models = [inject(AutoModelForCausalLM.from_pretrained(tiny_gpt2), KronA()) for _ in "12"]
+    assert all(model.lm_head.weight is model.transformer.wte.weight for model in models)
+    share_frozen(models)
+    assert models[1].lm_head.weight is models[1].transformer.wte.weight
+    assert models[1].lm_head.weight.data_ptr() == models[0].lm_head.weight.data_ptr()
+
+
+def test_a_bad_batch_is_the_error_of_its_run_alone(tiny_bert):
+    modules, group = [], Group()
+    for _ in range(3):
+        module = SequenceClassification(str(tiny_bert), KronA(), GLUE_TASKS["rte"])
+        module.model = models_of(tiny_bert, 1)[0].train()
+        modules.append(module)
+        group.add(module, "")
+    batches = [
+        {"row": torch.arange(2), "label": torch.tensor([0, label]), "input_ids": torch.randint(5, 60, (2, 6 + label))}
+        for label in (1, 9, 0)
+    ]
+    batches = [batch | {"attention_mask": torch.ones_like(batch["input_ids"])} for batch in batches]
+    group.turns = Turns([], [], group.serve)
+    group.turns.surroundings = [Surroundings.now() for _ in range(3)]
+    expected = {}
+    for index in (0, 2):
+        torch.set_rng_state(group.turns.surroundings[index].torch["cpu"])
+        expected[index] = modules[index].training_pass(batches[index])[0]
+    answers = group.serve({i: Pass(modules[i], batches[i]) for i in range(3)})
+    assert isinstance(answers[1], IndexError)
+    for index, losses in expected.items():
+        torch.testing.assert_close(answers[index].outer[0], losses)
+
+
+def test_a_run_that_breaks_in_training_stops_no_other(config, kronlit, tmp_path):
+    kind = ["--config", str(config), "--trainer.max_epochs", "2"]
+    kronlit(*words(kind, tmp_path / "alone-0", *RUNS[0]))
+    kronlit(*words(kind, tmp_path / "alone-1", *RUNS[1]))
+    commands = [
+        words(kind, tmp_path / "breaks", "3", "8", "1e38"),
+        words(kind, tmp_path / "together-0", *RUNS[0]),
+        words(kind, tmp_path / "together-1", *RUNS[1]),
+    ]
+    codes, logs = together(commands, tmp_path)
+    assert codes == [2, 0, 0]
+    assert "loss" in logs[0].splitlines()[-1]
+    for number in range(2):
+        assert_alike(tmp_path / f"together-{number}", tmp_path / f"alone-{number}")
+
+
+def test_runs_in_16_bits_share_their_precision(config, kronlit, tmp_path):
+    kind = ["--config", str(config), "--trainer.max_epochs", "1", "--trainer.precision", "bf16-mixed"]
+    kronlit(*words(kind, tmp_path / "alone", *RUNS[0]))
+    commands = [words(kind, tmp_path / f"together-{number}", *run) for number, run in enumerate(RUNS)]
+    commands.append(words(kind[:-2], tmp_path / "float32", *RUNS[0]))
+    codes, logs = together(commands, tmp_path)
+    assert codes == [0] * 4
+    assert ["trains by itself" in log for log in logs] == [False, False, False, True]
+    # To bfloat16's rounding, of which a sum of other rows has another.
+    ours, theirs = (left(tmp_path / name)[0] for name in ("together-0", "alone"))
+    for our_row, their_row in zip(ours, theirs, strict=True):
+        assert our_row.get("train/loss", 0) == pytest.approx(their_row.get("train/loss", 0), rel=0.02)
+
+
+def test_several_devices_are_refused(config, tmp_path):
+    kind = ["--config", str(config)]
+    run = words(kind, tmp_path / "two", *RUNS[0])
+    run[run.index("--trainer.devices") + 1] = "2"
+    codes, logs = together([run], tmp_path)
+    assert codes == [2]
+    assert "`trainer.devices`" in logs[0].splitlines()[-1]
+
+
+def test_groups_leave_every_process_its_share():
+    study = Study(
+        methods=["A", "B"], tasks=["t"], seeds=[1, 2, 3, 4], grid={"model.lr": [1, 2], "model.max_length": [8, 9]}
+    )
+    runs = plan(study)
+    groups = grouped(runs, 8, 1)
+    assert [len(group) for group in groups] == [8] * 4
+    assert all(len({(one.method, one.point["model.max_length"]) for one in group}) == 1 for group in groups)
+    assert [len(group) for group in grouped(runs, 8, 4)] == [2] * 16
+    assert sorted(len(group) for group in grouped(runs, 3, 2)) == [2] * 4 + [3] * 8
+    assert [len(group) for group in grouped(runs, 1, 1)] == [1] * 32
+
+
+def test_an_answer_that_is_an_error_is_raised_where_it_was_asked_for():
+    def member(turns, number):
+        try:
+            return turns[0].meet(number)
+        except ValueError as error:
+            return str(error)
+
+    turns = []
+    logs = [io.StringIO() for _ in range(3)]
+
+    def serve(asked):
+        return {index: ValueError("odd") if request % 2 else request for index, request in asked.items()}
+
+    turns.append(Turns([functools.partial(member, turns, number) for number in (4, 5, 6)], logs, serve))
+    assert turns[0].run() == [4, "odd", 6]
 
 
 def test_each_member_has_its_own_random_numbers_and_output():

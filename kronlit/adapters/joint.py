@@ -24,6 +24,22 @@ class Rows:
         self.counts: list[int] = []
         self.current: int | None = None
 
+    def begin(self, counts: list[int]) -> None:
+        """Begin a batch that has so many rows of each model."""
+        self.counts, self.current = counts, None
+
+    def split(self, tensor: Tensor) -> Sequence[Tensor]:
+        """Each model's rows.
+
+        Raises:
+            ValueError: if the first dimension is not that of all rows, as of a table that serves them all.
+        """
+        if not tensor.ndim or len(tensor) != sum(self.counts):
+            raise ValueError(
+                f"a tensor of {tuple(tensor.shape)} does not hold the {sum(self.counts)} rows of all models."
+            )
+        return tensor.split(self.counts)
+
 
 class OwnModules(nn.Module):
     """One module of each model, of which each computes its own model's rows.
@@ -33,7 +49,7 @@ class OwnModules(nn.Module):
         rows: whose rows are whose; read at each call.
 
     Shape:
-        Tensors whose first dimension is that of all rows are split; other arguments go to all modules.
+        The first argument has all rows, and so do other tensors, or they serve all rows and go to all modules.
     """
 
     def __init__(self, modules: Sequence[nn.Module], rows: Rows) -> None:
@@ -42,22 +58,20 @@ class OwnModules(nn.Module):
         self.rows = rows
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        total = sum(self.rows.counts)
-
-        # A tensor that has no rows, such as T5's table of distances, goes to all.
-        def split(value: Any) -> Sequence[Any]:
-            if isinstance(value, Tensor) and value.ndim and len(value) == total:
-                return value.split(self.rows.counts)
-            return [value] * len(self.each)
-
-        positional = list(zip(*map(split, args), strict=True)) or [()] * len(self.each)
-        named = {name: split(value) for name, value in kwargs.items()}
+        positional = [self.rows.split(args[0]), *map(self._shared_out, args[1:])]
+        named = {name: self._shared_out(value) for name, value in kwargs.items()}
         outputs = []
         for index, module in enumerate(self.each):
             self.rows.current = index
-            outputs.append(module(*positional[index], **{name: values[index] for name, values in named.items()}))
+            own = [values[index] for values in positional]
+            outputs.append(module(*own, **{name: values[index] for name, values in named.items()}))
         self.rows.current = None
         return torch.cat(outputs)
+
+    def _shared_out(self, value: Any) -> Sequence[Any]:
+        if isinstance(value, Tensor) and value.ndim and len(value) == sum(self.rows.counts):
+            return self.rows.split(value)
+        return [value] * len(self.each)
 
     @property
     def weight(self) -> Tensor:
@@ -66,7 +80,7 @@ class OwnModules(nn.Module):
 
     def added_to(self, y: Tensor, x: Tensor, scale: float) -> Tensor:
         """`y` plus what each model's matrix adds to it."""
-        parts = zip(self.each, y.split(self.rows.counts), x.split(self.rows.counts), strict=True)
+        parts = zip(self.each, self.rows.split(y), self.rows.split(x), strict=True)
         return torch.cat([matrix.added_to(own_y, own_x, scale) for matrix, own_y, own_x in parts])  # type: ignore[operator]
 
     def summand(self) -> None:
@@ -74,15 +88,28 @@ class OwnModules(nn.Module):
 
 
 def share_frozen(models: Sequence[nn.Module]) -> None:
-    """Let the frozen parameters of the first of `models` serve in all that have the same, so that they exist once."""
+    """Let the frozen weights of the first of `models` serve in all that have the same, so that they exist once.
+
+    The parameters stay each model's own, only what they hold is shared: one that is moved elsewhere leaves the others.
+    """
     first = dict(named_parameters(models[0]))
     for model in models[1:]:
+        own: dict[int, nn.Parameter] = {}  # so that what is tied stays tied
         for (path, name), parameter in named_parameters(model):
             other = first.get((path, name))
-            if other is None or other is parameter or other.requires_grad or parameter.requires_grad:
+            if other is None or other.requires_grad or parameter.requires_grad or alike(other, parameter):
                 continue
             if other.dtype == parameter.dtype and other.device == parameter.device and torch.equal(other, parameter):
-                model.get_submodule(path)._parameters[name] = other
+                shared = own.setdefault(id(parameter), nn.Parameter(other.detach(), requires_grad=False))
+                model.get_submodule(path)._parameters[name] = shared
+
+
+def alike(one: nn.Parameter, other: nn.Parameter) -> bool:
+    """Whether two parameters are one, or hold the same memory and are frozen."""
+    if one is other:
+        return True
+    frozen = not (one.requires_grad or other.requires_grad)
+    return frozen and one.data_ptr() == other.data_ptr() and one.shape == other.shape and one.device == other.device
 
 
 def named_parameters(model: nn.Module) -> Iterable[tuple[tuple[str, str], nn.Parameter]]:
@@ -117,6 +144,10 @@ def indivisible(model: nn.Module) -> str | None:
     """Why `model` cannot be made `joint` with others; `None` if it can."""
     if all(parameter.requires_grad for parameter in model.parameters()):
         return "it has no frozen weights to share"
+    if getattr(model.config, "model_type", None) == "deberta-v2":
+        return "DeBERTa projects and drops a table of distances, which has no rows"
+    if getattr(model.config, "drop_path_rate", 0.0):
+        return "whole layers are dropped at random"
     for module in model.modules():
         if parametrize.is_parametrized(module):
             return "all its weights move"
@@ -130,5 +161,6 @@ HOLDERS = (nn.ParameterList, nn.ParameterDict)
 
 
 def same(parameters: Iterable[Iterable[nn.Parameter]]) -> bool:
-    """Whether all models have the very same parameters here."""
-    return len({tuple(map(id, each)) for each in parameters}) == 1
+    """Whether all models have the same parameters here."""
+    first, *others = (list(each) for each in parameters)
+    return all(len(own) == len(first) and all(map(alike, first, own)) for own in others)

@@ -13,7 +13,6 @@ from kronlit.cli import CLI, command_line, prepare
 from kronlit.errors import one_line
 from kronlit.side_by_side.passes import Group, SideBySide
 from kronlit.side_by_side.turns import Turns
-from kronlit.signals import listen
 
 
 def main(commands: list[tuple[list[str], str]]) -> list[int | None]:
@@ -22,7 +21,6 @@ def main(commands: list[tuple[list[str], str]]) -> list[int | None]:
     Args:
         commands: the words of each after `kronlit`, and the file to which it adds what it prints.
     """
-    listen()
     prepare()
     group = Group()
     members = [functools.partial(fit, words, group) for words, _ in commands]
@@ -40,8 +38,14 @@ def fit(words: list[str], group: Group) -> int:
 
         def instantiate_trainer(self, **kwargs: Any) -> Trainer:
             trainer = self.config_init[self.subcommand].trainer
-            trainer.callbacks = [*(trainer.callbacks or []), SideBySide(group)]
-            return super().instantiate_trainer(**kwargs)
+            trainer.callbacks = [*(trainer.callbacks or []), SideBySide(group, settings(self.config[self.subcommand]))]
+            made = super().instantiate_trainer(**kwargs)
+            if made.world_size > 1:
+                raise ValueError(
+                    f"`trainer.devices`: runs side by side train on one device, not on {made.world_size}; set "
+                    "`trainer.devices` to 1, or leave out `side_by_side`."
+                )
+            return made
 
     sys.argv = ["kronlit", *words]
     try:
@@ -49,5 +53,20 @@ def fit(words: list[str], group: Group) -> int:
             check_configs()
             command_line(Member)
     except SystemExit as end:
-        return end.code if isinstance(end.code, int) else 0
+        if isinstance(end.code, str):
+            print(end.code)
+        return end.code if isinstance(end.code, int) else int(bool(end.code))
     return 0
+
+
+def settings(config: Any) -> str:
+    """All that makes of a run's rows a loss, as text: its model but for what each run has of its own, and more."""
+    model = config.model.as_dict()
+    arguments = {name: value for name, value in model["init_args"].items() if name not in OWN}
+    data = config.data.as_dict()
+    task = data["init_args"].get("task"), data["class_path"]
+    return repr((model["class_path"], arguments, task, config.trainer.precision, config.compile_layers))
+
+
+OWN = ("lr", "weight_decay", "warmup")
+"""Arguments of a model in which runs side by side may differ."""

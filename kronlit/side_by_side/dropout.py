@@ -47,11 +47,11 @@ class OwnDropout(TorchFunctionMode):
         """`function` of each run's part of `tensors`, together again."""
         if self.rows.current is not None:
             return self._alone(self.rows.current, function, tensors)
-        total = sum(self.rows.counts)
-        parts = [
-            t.split(self.rows.counts) if t is not None and len(t) == total else [t] * len(self.rows.counts)
-            for t in tensors
-        ]
+        first, *others = tensors
+        assert first is not None
+        parts: list[Sequence[Tensor | None]] = [self.rows.split(first)]
+        for t in others:  # a mask may serve all rows
+            parts.append(self.rows.split(t) if t is not None and len(t) == len(first) else [t] * len(self.rows.counts))
         return torch.cat([self._alone(i, function, list(part)) for i, part in enumerate(zip(*parts, strict=True))])
 
     def _alone(self, index: int, function: Callable[..., Tensor], tensors: list[Tensor | None]) -> Tensor:
@@ -59,7 +59,7 @@ class OwnDropout(TorchFunctionMode):
         first = tensors[0]
         assert first is not None
         with self.drawing(index):
-            y = function(*(None if t is None else t[own(t, lengths)] for t in tensors))
+            y = function(*(None if t is None else t[own(t, lengths)].contiguous() for t in tensors))
         if y.shape == first.shape:
             return y
         whole = y.new_zeros(first.shape)

@@ -43,20 +43,20 @@ class SideBySide(Callback):
 
     Args:
         group: the runs.
+        settings: all that makes of the run's rows a loss; runs are computed together where theirs are the same.
     """
 
-    def __init__(self, group: "Group") -> None:
+    def __init__(self, group: "Group", settings: str) -> None:
         self.group = group
+        self.settings = settings
+        self.parts: list[Part] = []
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, FrozenPLM)
-        self.parts: list[Part] = []
-        self.joined = False
-        if obstacle := self.group.obstacle(pl_module):
+        if obstacle := self.group.obstacle(pl_module, self.settings):
             print(f"{obstacle}: this run trains by itself, while those beside it wait.")
             return
-        self.joined = True
-        self.group.add(pl_module)
+        self.group.add(pl_module, self.settings)
 
         def training_pass(batch: Batch) -> tuple[Tensor, Tensor | None]:
             part = self.group.turns.meet(Pass(pl_module, batch))
@@ -68,12 +68,23 @@ class SideBySide(Callback):
         pl_module.training_pass = training_pass  # type: ignore[method-assign]
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        parts, self.parts = self.parts, []
-        if self.joined:
+        if self.parts:
+            parts, self.parts = self.parts, []
             self.group.turns.meet(parts)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        pl_module.__dict__.pop("training_pass", None)
+        self._leave(pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._leave(pl_module)
+
+    def _leave(self, module: LightningModule) -> None:
+        if module.__dict__.pop("training_pass", None) is not None:
+            assert isinstance(module, FrozenPLM)
+            for part in self.parts:
+                part.others[part.index] = False  # the graph is not kept for a run that is gone
+            self.parts = []
+            self.group.remove(module)
 
 
 class Group:
@@ -87,31 +98,56 @@ class Group:
 
     def __init__(self) -> None:
         self.modules: list[FrozenPLM] = []
+        self.settings = ""
         self._joint: Joint | None = None
 
-    def obstacle(self, module: FrozenPLM) -> str | None:
+    def obstacle(self, module: FrozenPLM, settings: str) -> str | None:
         """Why a run cannot be computed together with the others; `None` if it can."""
         assert module.model is not None
-        if self.modules and what_it_is(module) != what_it_is(self.modules[0]):
-            return f"{what_it_is(module)} is not {what_it_is(self.modules[0])}"
+        if self.modules and settings != self.settings:
+            return "its model is not set as that of the runs beside it"
         if module.padding is None:
             return f"the batches of {type(module).__name__} cannot be one"
         if module.gradient_checkpointing:
-            return "`model.gradient_checkpointing`=True computes each run's activations again"
+            return "`model.gradient_checkpointing`=True computes activations again"
         return indivisible(module.model)
 
-    def add(self, module: FrozenPLM) -> None:
+    def add(self, module: FrozenPLM, settings: str) -> None:
         """Take a run in, whose frozen weights become those of the first."""
         self.modules.append(module)
+        self.settings = settings
         share_frozen([each.model for each in (self.modules[0], module) if each.model is not None])
 
+    def remove(self, module: FrozenPLM) -> None:
+        """Let a run go, with all that is kept for it."""
+        self.modules.remove(module)
+        self._joint = None
+
     def serve(self, asked: dict[int, Any]) -> dict[int, Any]:
-        """Compute what the runs ask for: passes, and the gradients of earlier ones."""
+        """Compute what the runs ask for: passes, and the gradients of earlier ones; of what fails, the error."""
         passes = {i: request for i, request in asked.items() if isinstance(request, Pass)}
         backs = {i: request for i, request in asked.items() if i not in passes}
-        if backs:
+        answers: dict[int, Any] = dict.fromkeys(backs)
+        try:
             backward([part for parts in backs.values() for part in parts])
-        return dict.fromkeys(backs) | (self._forward(passes) if passes else {})
+        except Exception as error:  # half of it is done, and cannot be done again
+            answers = dict.fromkeys(backs, error)
+        return answers | (self._passed(passes) if passes else {})
+
+    def _passed(self, passes: dict[int, Pass]) -> dict[int, Any]:
+        """The passes as one, or where that fails, such as for lack of memory, each by itself and the errors of some."""
+        before = {i: (self.turns.surroundings[i].torch, one.module._router.get_state()) for i, one in passes.items()}
+        try:
+            return dict(self._forward(passes))
+        except Exception as error:
+            if len(passes) == 1:
+                return dict.fromkeys(passes, error)
+        answers: dict[int, Any] = {}
+        for i, one in passes.items():
+            self.turns.surroundings[i].torch, router = before[i]
+            one.module._router.set_state(router)
+            answers |= self._passed({i: one})
+        return answers
 
     def _forward(self, passes: dict[int, Pass]) -> dict[int, Part]:
         modules = [one.module for one in passes.values()]
@@ -119,7 +155,7 @@ class Group:
         if self._joint is None or self._joint.modules != modules:
             self._joint = Joint(modules)
         module, rows = self._joint.module, self._joint.rows
-        rows.counts = [len(batch["row"]) for batch in batches]
+        rows.begin([len(batch["row"]) for batch in batches])
         batch, lengths = side_by_side(module, batches, self._joint.widths)
         members = list(passes)
         with OwnDropout(rows, lengths, lambda index: self._drawing(members[index])):
@@ -171,11 +207,6 @@ class Joint:
         self.widths = widths(models[0])
         self.module = copy.copy(modules[0])
         self.module._modules = self.module._modules | {"model": joint(models, self.rows)}
-
-
-def what_it_is(module: FrozenPLM) -> str:
-    """What runs side by side have in common."""
-    return f"{type(module).__name__} of {module.plm!r} with {module.method!r} on {module.task.name}"
 
 
 def predictions(batch: Batch) -> int:

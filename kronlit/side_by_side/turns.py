@@ -57,7 +57,7 @@ class Turns:
     Args:
         members: what they do; the number that each gives is its result.
         logs: where each writes what it prints.
-        serve: answers what all ask at once, by member. An error that it raises is that of the member that served.
+        serve: answers what all ask at once, by member; an answer that is an error is raised where it was asked for.
     """
 
     def __init__(
@@ -121,7 +121,10 @@ class Turns:
                 self._may_run[other].release()
                 self._may_run[me].acquire()
                 self.surroundings[me].enter()
-        return self._answers.pop(me)
+        answer = self._answers.pop(me)
+        if isinstance(answer, Exception):
+            raise answer
+        return answer
 
     def _next(self) -> int:
         """The first that can go on by itself, else the first of all, to serve."""

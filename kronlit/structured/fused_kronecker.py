@@ -92,7 +92,8 @@ class FusedKroneckerAddition(torch.autograd.Function):
         launch, tokens = layout(a, b), x.numel() // (a.shape[1] * b.shape[1])
         programs = min(PROGRAMS, tokens)
         if tokens:
-            _forward[(programs,)](x, a, b, y, total, scale, tokens, programs, B_FIRST=b_first, **launch)
+            with torch.cuda.device_of(x):  # Triton launches on the current one
+                _forward[(programs,)](x, a, b, y, total, scale, tokens, programs, B_FIRST=b_first, **launch)
         return total
 
     @staticmethod
@@ -107,19 +108,22 @@ class FusedKroneckerAddition(torch.autograd.Function):
         da, db = (torch.empty(programs, *factor.shape, device=x.device) for factor in (a, b))
         if tokens:
             where = x if dx is None else dx  # never written where x wants no gradient
-            _backward[(programs,)](
-                x, a, b, own, where, da, db, ctx.scale, tokens, programs, B_FIRST=ctx.b_first, OF_X=of_x, **launch
-            )
+            with torch.cuda.device_of(x):
+                _backward[(programs,)](
+                    x, a, b, own, where, da, db, ctx.scale, tokens, programs, B_FIRST=ctx.b_first, OF_X=of_x, **launch
+                )
         return dy, dx, da.sum(0).to(a.dtype), db.sum(0).to(b.dtype), None, None
 
 
 def fits(x: Tensor, a: Tensor, b: Tensor) -> bool:
-    """Whether a program's factors and tokens go together onto a multiprocessor of the device of `x`."""
-    largest = max(*a.shape, *b.shape)
-    if largest <= 64:
-        return True
+    """Whether the device of `x` has tensor cores for bfloat16, and room for a program's factors and tokens at once."""
+    if torch.version.hip is not None or torch.cuda.get_device_capability(x.device) < (8, 0):
+        return False
+    sizes = layout(a, b)
+    numbers = sizes["A1"] * sizes["A2"] + sizes["B1"] * sizes["B2"]  # of both factors, in blocks
     room: int = getattr(torch.cuda.get_device_properties(x.device), "shared_memory_per_block_optin", 0)
-    return largest <= 128 and room >= 160 * 1024  # what the backward kernel takes at 64 x 128
+    # The backward kernel takes nine bytes for each of them (147,456 bytes for two of 64 x 128 on an A100).
+    return numbers <= 2 * 64 * 128 and room >= 9 * numbers
 
 
 def layout(a: Tensor, b: Tensor) -> dict[str, int]:

@@ -58,7 +58,14 @@ def execute(
         done = [result for result in results if result and result.status not in again]
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before; {root}", flush=True)
         with StudyProgress(len(runs), processes) as progress:
-            run_all(study, root, grouped(waiting, side_by_side), done, progress, Slots(processes, gpus, tuple(locks)))
+            run_all(
+                study,
+                root,
+                grouped(waiting, side_by_side, processes),
+                done,
+                progress,
+                Slots(processes, gpus, tuple(locks)),
+            )
     return done
 
 

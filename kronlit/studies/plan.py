@@ -109,17 +109,21 @@ FREE = ("model.lr", "model.weight_decay", "model.warmup")
 """Options that runs side by side may differ in, beside their seeds: what they change is each run's own."""
 
 
-def grouped(runs: list[Run], most: int) -> list[list[Run]]:
-    """`runs` in groups of at most `most` that can train side by side, in the order of their first ones."""
-    groups: dict[Any, list[list[Run]]] = {}
+def grouped(runs: list[Run], most: int, processes: int) -> list[list[Run]]:
+    """`runs` in groups of at most `most` that can train side by side, in the order of their first ones.
+
+    They are no larger than leaves each of so many `processes` its share.
+    """
+    alike: dict[Any, list[Run]] = {}
     for one in runs:
         fixed = json.dumps({option: value for option, value in one.point.items() if option not in FREE})
-        alike = groups.setdefault((one.task, one.method, fixed), [[]])
-        if len(alike[-1]) == most:
-            alike.append([])
-        alike[-1].append(one)
+        alike.setdefault((one.task, one.method, fixed), []).append(one)
+    groups = []
+    for some in alike.values():
+        size = min(most, -(-len(some) // processes))
+        groups += [some[start : start + size] for start in range(0, len(some), size)]
     order = {one.folder: number for number, one in enumerate(runs)}
-    return sorted((group for alike in groups.values() for group in alike), key=lambda group: order[group[0].folder])
+    return sorted(groups, key=lambda group: order[group[0].folder])
 
 
 def points(grid: dict[str, list[Any]]) -> list[Options]:

@@ -7,7 +7,7 @@ import shlex
 import signal
 import subprocess
 import sys
-from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -21,12 +21,6 @@ def command(run: Run, root: Path) -> list[str]:
     """The words of a run's command; it goes on from the last checkpoint in its folder, if there is one."""
     own = ["--run_dir", str(root / run.folder), "--ckpt_path", "last", "--trainer.enable_progress_bar", "false"]
     return ["kronlit", "fit", *run.words, *own]
-
-
-def side_by_side(runs: Sequence[Run], root: Path) -> list[str]:
-    """The words of a process that trains `runs` together; its standard output is a list of their exit codes."""
-    each = [(command(run, root)[1:], str(root / run.folder / LOG)) for run in runs]
-    return ["kronlit.side_by_side", json.dumps(each)]
 
 
 class Started:
@@ -49,13 +43,17 @@ class Started:
         several = len(runs) > 1
         with (root / runs[0].folder / LOG).open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *(side_by_side(runs, root) if several else command(runs[0], root))],
-                stdin=subprocess.DEVNULL,
+                [sys.executable, "-m", *(["kronlit.side_by_side"] if several else command(runs[0], root))],
+                stdin=subprocess.PIPE if several else subprocess.DEVNULL,
                 stdout=subprocess.PIPE if several else log,
                 stderr=log,
                 env=environment,
                 pass_fds=locks,
+                text=True,
             )
+        if self.process.stdin is not None:
+            with suppress(BrokenPipeError), self.process.stdin as file:  # it may have been killed already
+                json.dump([(command(run, root)[1:], str(root / run.folder / LOG)) for run in runs], file)
         self.results = [replace(result, pid=self.process.pid) for result in self.results]
         for run, result in zip(self.runs, self.results, strict=True):
             result.write(root / run.folder)
@@ -77,6 +75,7 @@ class Started:
             attempts=before.attempts + 1 if before else 1,
             started=now(),
             revision=revision,
+            side_by_side=len(self.runs),
         )
         result.write(folder)
         with (folder / LOG).open("a", encoding="utf-8") as log:
@@ -90,7 +89,8 @@ class Started:
             return []
         codes = [code] * len(self.runs)
         if self.process.stdout is not None and code == 0:
-            codes = [1 if own is None else own for own in json.loads(self.process.communicate()[0])]
+            with self.process.stdout as printed:
+                codes = [1 if own is None else own for own in json.loads(printed.readlines()[-1])]
         return [self._ended(*each) for each in zip(self.runs, self.results, codes, strict=True)]
 
     def _ended(self, run: Run, result: Result, code: int) -> Result:

@@ -69,7 +69,7 @@ def seconds_left(
     taken: dict[str, list[float]] = {}
     for result in done:
         if result.status == "done":
-            taken.setdefault(result.task, []).append(result.seconds)
+            taken.setdefault(result.task, []).append(result.seconds / result.side_by_side)
     everything = [seconds for each in taken.values() for seconds in each]
     if not everything:
         return None

@@ -16,6 +16,7 @@ Schema 1, all keys always there:
 | `error` | one line, null unless it failed |
 | `revision` | of the git repository in which the study was started, with `+` if it was changed; null if there is none |
 | `fit` | its newest `version_N`, null until it is done |
+| `side_by_side` | how many runs trained in its process, as one batch; its times are then theirs |
 | `summary` | what the fit left in `summary.json` (`kronlit.run_summary`): scores, counts, costs, versions; or null |
 """
 
@@ -53,6 +54,7 @@ class Result:
     error: str | None = None
     fit: str | None = None
     summary: dict[str, Any] | None = None
+    side_by_side: int = 1
     schema: int = SCHEMA
 
     @property

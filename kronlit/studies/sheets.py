@@ -91,7 +91,8 @@ def costs(rows: list[Row]) -> Sheet:
     caption = (
         "Trained parameters include the classifier where one is trained; per cent of the model as it came. Seconds an "
         "epoch are of training alone, the median of a run, then the mean over runs; seconds a run are of the whole of "
-        "it. Memory and file are the greatest of a run; the file is what is trained, without the optimiser's state."
+        "it. Runs that trained side by side share their time, and are left out of both. Memory and file are the "
+        "greatest of a run; the file is what is trained, without the optimiser's state."
     )
     return Sheet("Costs", caption, ["method", "trained", "per cent", "s / epoch", "s / run", "memory", "file"], lines)
 
@@ -103,12 +104,14 @@ def cost(results: list[Result]) -> list[str]:
         return ["missing"] * 6
     trained = sorted({summary["trained_parameters"] for summary in summaries})
     per_cent = sorted({f"{summary['per_cent']:.4f}" for summary in summaries}, key=float)
-    seconds = [s["seconds_per_epoch"] for s in summaries if s["seconds_per_epoch"] is not None]
+    alone = [result for result in results if result.side_by_side == 1]
+    epochs = [result.summary["seconds_per_epoch"] for result in alone if result.summary]
+    seconds = [taken for taken in epochs if taken is not None]
     return [
         " to ".join(f"{n:,}" for n in dict.fromkeys([trained[0], trained[-1]])),
         " to ".join(dict.fromkeys([per_cent[0], per_cent[-1]])),
         f"{fmean(seconds):.1f}" if seconds else "",
-        f"{fmean(result.seconds for result in results):.0f}",
+        f"{fmean(result.seconds for result in alone):.0f}" if alone else "",
         size(max(summary["peak_memory_bytes"] or 0 for summary in summaries)),
         size(max(summary["adapter_bytes"] for summary in summaries)),
     ]
