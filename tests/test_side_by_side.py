@@ -320,7 +320,7 @@ def test_a_run_that_breaks_in_training_stops_no_other(config, kronlit, tmp_path)
     kronlit(*words(kind, tmp_path / "alone-0", *RUNS[0]))
     kronlit(*words(kind, tmp_path / "alone-1", *RUNS[1]))
     commands = [
-        words(kind, tmp_path / "breaks", "3", "8", "1e38"),
+        words(kind, tmp_path / "breaks", "3", "8", "1e30"),
         words(kind, tmp_path / "together-0", *RUNS[0]),
         words(kind, tmp_path / "together-1", *RUNS[1]),
     ]
