@@ -4,6 +4,7 @@ import csv
 import functools
 import io
 import json
+import os
 import signal
 import subprocess
 import sys
@@ -22,6 +23,7 @@ from kronlit.side_by_side.command import main
 from kronlit.side_by_side.passes import Group, Pass
 from kronlit.side_by_side.turns import Surroundings, Turns
 from kronlit.studies.plan import grouped, plan
+from kronlit.studies.process import Started
 from kronlit.studies.study import Study
 
 # Rows and lengths of the batches differ from run to run, and so do the learning rates.
@@ -41,8 +43,9 @@ def words(kind, folder, seed, batch_size, lr):
 def together(commands, tmp_path):
     """The exit codes, and what each printed."""
     logs = [tmp_path / f"{number}.log" for number in range(len(commands))]
-    codes = main([(one, str(log)) for one, log in zip(commands, logs, strict=True)])
-    return codes, [log.read_text() for log in logs]
+    codes = [tmp_path / f"{number}.code" for number in range(len(commands))]
+    main([(one, str(log), str(code)) for one, log, code in zip(commands, logs, codes, strict=True)])
+    return [int(code.read_text()) for code in codes], [log.read_text() for log in logs]
 
 
 def left(folder):
@@ -178,6 +181,7 @@ def test_what_cannot_be_computed_together_trains_by_itself(config, tiny_t5, kron
         ("IntrinsicSAID", [], "weights move"),
         ("PromptTuning", [], "soft prompt"),
         ("KronA", ["--model.gradient_checkpointing", "true"], "gradient_checkpointing"),
+        ("KronA", ["--compile_layers", "true"], "compiled"),
     ],
 )
 def test_it_says_why(method, more, said, config, tiny_t5, tmp_path):
@@ -197,25 +201,29 @@ def test_asked_to_stop_all_save_and_go_on(config, kronlit, tmp_path):
         (
             words([*kind, "--ckpt_path", "last"], tmp_path / f"together-{number}", *RUNS[number]),
             str(tmp_path / f"{number}.log"),
+            str(tmp_path / f"{number}.code"),
         )
         for number in range(2)
     ]
 
     def started():
-        line, pipe = [sys.executable, "-m", "kronlit.side_by_side"], subprocess.PIPE
-        process = subprocess.Popen(line, stdin=pipe, stdout=pipe, text=True, env=environment(), cwd=tmp_path)
-        process.stdin.write(json.dumps(commands))
-        process.stdin.close()
-        process.stdin = None
+        line = [sys.executable, "-m", "kronlit.side_by_side"]
+        process = subprocess.Popen(line, stdin=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path)
+        with process.stdin as file:
+            json.dump(commands, file)
         return process
+
+    def codes():
+        return [int((tmp_path / f"{number}.code").read_text()) for number in range(2)]
 
     process = started()
     while not list(tmp_path.glob("together-1/version_0/checkpoints/last.ckpt")):
         assert process.poll() is None
     process.send_signal(signal.SIGUSR1)
-    codes = json.loads(process.communicate()[0])
-    assert codes == [75, 75]
-    assert json.loads(started().communicate()[0]) == [0, 0]
+    assert process.wait() == 0
+    assert codes() == [75, 75]
+    assert started().wait() == 0
+    assert codes() == [0, 0]
     for number in range(2):
         assert_alike(tmp_path / f"together-{number}", tmp_path / f"alone-{number}")
 
@@ -244,6 +252,7 @@ def test_a_study_side_by_side_is_that_study(config, kronlit, tmp_path, monkeypat
             str(file.parent.relative_to(tmp_path / name)): result["summary"]["scores"]
             for file, result in zip(found, results, strict=True)
         }
+        assert [result["side_by_side"] for result in results] == [1 if name == "alone" else 2] * 4
         processes = {result["pid"] for result in results}
         assert len(processes) == (4 if name == "alone" else 2)
     assert scores["alone"].keys() == scores["together"].keys()
@@ -365,6 +374,41 @@ def test_groups_leave_every_process_its_share():
     assert [len(group) for group in grouped(runs, 8, 4)] == [2] * 16
     assert sorted(len(group) for group in grouped(runs, 3, 2)) == [2] * 4 + [3] * 8
     assert [len(group) for group in grouped(runs, 1, 1)] == [1] * 32
+
+
+def test_a_run_that_died_with_its_group_has_its_own_code(tmp_path, monkeypatch):
+    # A process of two of which one ended well, the other was stopped, and then it was killed.
+    program = """
+import json, os, signal, sys
+from pathlib import Path
+(_, _, first), (words, log, second) = json.load(sys.stdin)
+Path(first).write_text("2\\n")
+Path(log).open("a").write("kronlit: all is lost\\n")
+os.kill(os.getpid(), signal.SIGKILL)
+"""
+    package = tmp_path / "stand_in/kronlit"
+    package.mkdir(parents=True)
+    (package / "__init__.py").touch()
+    (package / "side_by_side.py").write_text(program)
+    runs = plan(Study(methods=["A"], tasks=["t"], seeds=[1, 2]))
+    started = Started(runs, tmp_path, os.environ | {"PYTHONPATH": str(package.parent)}, (), None)
+    started.process.wait()
+    first, second = started.ended()
+    assert (first.status, first.exit_code) == ("failed", 2)
+    assert (second.status, second.exit_code) == ("failed", -9)
+    assert "SIGKILL" in second.error
+
+
+def test_a_member_whose_end_cannot_be_printed_lets_the_others_go_on():
+    class Full(io.StringIO):
+        def write(self, text):
+            raise OSError(28, "No space left on device")
+
+    def fails():
+        raise RuntimeError("lost")
+
+    turns = Turns([fails, lambda: 7], [Full(), io.StringIO()], lambda asked: asked)
+    assert turns.run() == [None, 7]
 
 
 def test_an_answer_that_is_an_error_is_raised_where_it_was_asked_for():

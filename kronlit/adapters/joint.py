@@ -146,9 +146,11 @@ def indivisible(model: nn.Module) -> str | None:
         return "it has no frozen weights to share"
     if getattr(model.config, "model_type", None) == "deberta-v2":
         return "DeBERTa projects and drops a table of distances, which has no rows"
-    if getattr(model.config, "drop_path_rate", 0.0):
+    if any(rate for name, rate in vars(model.config).items() if name.endswith(("layerdrop", "drop_path_rate"))):
         return "whole layers are dropped at random"
     for module in model.modules():
+        if module._compiled_call_impl is not None:
+            return "its layers are compiled"
         if parametrize.is_parametrized(module):
             return "all its weights move"
         if isinstance(module, SoftPrompt):

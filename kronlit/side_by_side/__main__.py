@@ -1,7 +1,4 @@
-"""`python -m kronlit.side_by_side < runs.json` trains the runs and prints their exit codes, in its last line.
-
-`runs.json` has for each run the words of its command after `kronlit`, and the file to which it adds what it prints.
-"""
+"""`python -m kronlit.side_by_side < runs.json` trains several runs; for the form see `kronlit.side_by_side.command`."""
 
 import json
 import sys
@@ -12,4 +9,4 @@ if __name__ == "__main__":
     listen()  # before what takes seconds to import
     from kronlit.side_by_side.command import main
 
-    print(json.dumps(main(json.load(sys.stdin))))
+    main(json.load(sys.stdin))

@@ -2,6 +2,7 @@
 
 import functools
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
@@ -15,19 +16,32 @@ from kronlit.side_by_side.passes import Group, SideBySide
 from kronlit.side_by_side.turns import Turns
 
 
-def main(commands: list[tuple[list[str], str]]) -> list[int | None]:
-    """Run `kronlit fit` commands side by side and give their exit codes; `None` is that of a fault of the code.
+def main(commands: Sequence[tuple[list[str], str, str]]) -> None:
+    """Run `kronlit fit` commands side by side.
 
     Args:
-        commands: the words of each after `kronlit`, and the file to which it adds what it prints.
+        commands: of each the words after `kronlit`, the file to which it adds what it prints, and the file that is
+            given its exit code when it ends.
     """
     prepare()
     group = Group()
-    members = [functools.partial(fit, words, group) for words, _ in commands]
+    members = [functools.partial(coded, words, group, Path(code)) for words, _, code in commands]
     with ExitStack() as files:
-        logs = [files.enter_context(Path(log).open("a", buffering=1, encoding="utf-8")) for _, log in commands]
+        logs = [
+            files.enter_context(Path(log).open("a", buffering=1, encoding="utf-8", errors="backslashreplace"))
+            for _, log, _ in commands
+        ]
         group.turns = Turns(members, logs, group.serve)
-        return group.turns.run()
+        group.turns.run()
+
+
+def coded(words: list[str], group: Group, file: Path) -> None:
+    """Run one command and write its exit code; that of a fault of the code is 1."""
+    code = 1
+    try:
+        code = fit(words, group)
+    finally:
+        file.write_text(f"{code}\n")
 
 
 def fit(words: list[str], group: Group) -> int:

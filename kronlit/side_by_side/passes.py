@@ -100,6 +100,7 @@ class Group:
         self.modules: list[FrozenPLM] = []
         self.settings = ""
         self._joint: Joint | None = None
+        self._told = False
 
     def obstacle(self, module: FrozenPLM, settings: str) -> str | None:
         """Why a run cannot be computed together with the others; `None` if it can."""
@@ -142,6 +143,9 @@ class Group:
         except Exception as error:
             if len(passes) == 1:
                 return dict.fromkeys(passes, error)
+            if not self._told:
+                print(f"{error!r} in a joint pass: such passes are computed one by one.")
+                self._told = True
         answers: dict[int, Any] = {}
         for i, one in passes.items():
             self.turns.surroundings[i].torch, router = before[i]

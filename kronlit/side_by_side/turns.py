@@ -6,6 +6,7 @@ import sys
 import threading
 import traceback
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import Any, TextIO
 
@@ -55,14 +56,14 @@ class Turns:
     A member runs until it comes to `meet`, or to its end. When all that are left have come, one of them serves all.
 
     Args:
-        members: what they do; the number that each gives is its result.
+        members: what they do; what each gives is its result.
         logs: where each writes what it prints.
         serve: answers what all ask at once, by member; an answer that is an error is raised where it was asked for.
     """
 
     def __init__(
         self,
-        members: Sequence[Callable[[], int]],
+        members: Sequence[Callable[[], Any]],
         logs: Sequence[TextIO],
         serve: Callable[[dict[int, Any]], dict[int, Any]],
     ) -> None:
@@ -74,10 +75,10 @@ class Turns:
         self._left = list(range(len(members)))
         self._asked: dict[int, Any] = {}
         self._answers: dict[int, Any] = {}
-        self._results: list[int | None] = [None] * len(members)
+        self._results: list[Any] = [None] * len(members)
         self._own = threading.local()
 
-    def run(self) -> list[int | None]:
+    def run(self) -> list[Any]:
         """Run all members to their ends and give their results; of one that raised an error, `None`."""
         # Daemons, so that Ctrl-C to the main thread ends them all.
         threads = [threading.Thread(target=self._live, args=(i,), daemon=True) for i in self._left]
@@ -98,11 +99,13 @@ class Turns:
         try:
             self._results[me] = self._members[me]()
         except BaseException:  # of one member; the others go on
-            traceback.print_exc()  # while output is its own
-        self._left.remove(me)
-        self._asked.pop(me, None)
-        if self._left:
-            self._may_run[self._next()].release()
+            with suppress(Exception):  # a disk may be full
+                traceback.print_exc()  # while output is its own
+        finally:
+            self._left.remove(me)
+            self._asked.pop(me, None)
+            if self._left:
+                self._may_run[self._next()].release()
 
     def meet(self, request: Any) -> Any:
         """Wait until all that are left have come here, and get the answer to one's request."""

@@ -55,17 +55,14 @@ def execute(
         results = [settled(root / run.folder, run.config_hash()) for run in runs]
         again = ("running", "failed") if retry_failed else ("running",)
         waiting = [run for run, result in zip(runs, results, strict=True) if not result or result.status in again]
+        # What failed before runs by itself: beside the same others it might fail again.
+        failed = {run.folder for run, result in zip(runs, results, strict=True) if result and result.status == "failed"}
+        fresh = [run for run in waiting if run.folder not in failed]
+        groups = [*grouped(fresh, side_by_side, processes), *([run] for run in waiting if run.folder in failed)]
         done = [result for result in results if result and result.status not in again]
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before; {root}", flush=True)
         with StudyProgress(len(runs), processes) as progress:
-            run_all(
-                study,
-                root,
-                grouped(waiting, side_by_side, processes),
-                done,
-                progress,
-                Slots(processes, gpus, tuple(locks)),
-            )
+            run_all(study, root, groups, done, progress, Slots(processes, gpus, tuple(locks)))
     return done
 
 
@@ -137,7 +134,11 @@ def run_all(
                 done.append(result)
                 progress.say(run, result, study.metric_of(run.task))
             now = time.monotonic()
-            running = [(run, now - since) for started, since in slots.taken.values() for run in started.runs]
+            running = [
+                (run, (now - since) / len(started.runs))  # its share, as of what is done
+                for started, since in slots.taken.values()
+                for run in started.runs
+            ]
             progress.update(done, [run for runs in waiting for run in runs], running)
             time.sleep(POLL)
     finally:

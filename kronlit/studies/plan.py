@@ -120,7 +120,8 @@ def grouped(runs: list[Run], most: int, processes: int) -> list[list[Run]]:
         alike.setdefault((one.task, one.method, fixed), []).append(one)
     groups = []
     for some in alike.values():
-        size = min(most, -(-len(some) // processes))
+        count = max(-(-len(some) // most), min(processes, len(some)))
+        size = -(-len(some) // count)
         groups += [some[start : start + size] for start in range(0, len(some), size)]
     order = {one.folder: number for number, one in enumerate(runs)}
     return sorted(groups, key=lambda group: order[group[0].folder])

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from kronlit.signals import STOPPED
 from kronlit.studies.plan import Run
-from kronlit.studies.result import LOG, Result, failed, newest_fit, with_summary
+from kronlit.studies.result import LOG, Result, failed, with_summary
 from kronlit.studies.settle import settled
 
 
@@ -21,6 +21,10 @@ def command(run: Run, root: Path) -> list[str]:
     """The words of a run's command; it goes on from the last checkpoint in its folder, if there is one."""
     own = ["--run_dir", str(root / run.folder), "--ckpt_path", "last", "--trainer.enable_progress_bar", "false"]
     return ["kronlit", "fit", *run.words, *own]
+
+
+CODE = "exit_code.txt"
+"""Where one of several runs in a process leaves its own exit code."""
 
 
 class Started:
@@ -45,15 +49,16 @@ class Started:
             self.process = subprocess.Popen(
                 [sys.executable, "-m", *(["kronlit.side_by_side"] if several else command(runs[0], root))],
                 stdin=subprocess.PIPE if several else subprocess.DEVNULL,
-                stdout=subprocess.PIPE if several else log,
-                stderr=log,
+                stdout=log,
+                stderr=subprocess.STDOUT,
                 env=environment,
                 pass_fds=locks,
                 text=True,
             )
         if self.process.stdin is not None:
             with suppress(BrokenPipeError), self.process.stdin as file:  # it may have been killed already
-                json.dump([(command(run, root)[1:], str(root / run.folder / LOG)) for run in runs], file)
+                folders = [(run, root / run.folder) for run in runs]
+                json.dump([(command(run, root)[1:], str(f / LOG), str(f / CODE)) for run, f in folders], file)
         self.results = [replace(result, pid=self.process.pid) for result in self.results]
         for run, result in zip(self.runs, self.results, strict=True):
             result.write(root / run.folder)
@@ -75,9 +80,10 @@ class Started:
             attempts=before.attempts + 1 if before else 1,
             started=now(),
             revision=revision,
-            side_by_side=len(self.runs),
+            side_by_side=max(len(self.runs), before.side_by_side if before else 1),
         )
         result.write(folder)
+        (folder / CODE).unlink(missing_ok=True)
         with (folder / LOG).open("a", encoding="utf-8") as log:
             log.write(f"--- attempt {result.attempts}, {result.started}\n")
         return result
@@ -87,19 +93,15 @@ class Started:
         code = self.process.poll()
         if code is None:
             return []
-        codes = [code] * len(self.runs)
-        if self.process.stdout is not None and code == 0:
-            with self.process.stdout as printed:
-                codes = [1 if own is None else own for own in json.loads(printed.readlines()[-1])]
-        return [self._ended(*each) for each in zip(self.runs, self.results, codes, strict=True)]
+        return [self._ended(*each, code) for each in zip(self.runs, self.results, strict=True)]
 
     def _ended(self, run: Run, result: Result, code: int) -> Result:
         folder = self.root / run.folder
+        with suppress(OSError, ValueError):  # of its own, where it ended before the process of several did
+            code = int((folder / CODE).read_text())
         if code in (STOPPED, -signal.SIGUSR1):  # asked to, or before it could listen
             return result
         result = replace(result, exit_code=code, ended=now())
-        if code and len(self.runs) > 1 and newest_fit(folder):  # the others' process ended, after this run had
-            code, result = 0, replace(result, exit_code=0)
         result = failed(result, why(code, folder / LOG)) if code else with_summary(result, folder)
         result.write(folder)
         return result

@@ -123,6 +123,7 @@ def runs(study: Study, root: Path) -> Iterable[dict[str, Any]]:
             "seed": run.seed,
             **run.point,
             "status": result.status if result else "not run",
+            "side_by_side": result.side_by_side if result else "",
             "error": result.error if result else None,
             "folder": str(run.folder),
             **{name: summary.get(name) for name in costs},

@@ -91,7 +91,7 @@ def costs(rows: list[Row]) -> Sheet:
     caption = (
         "Trained parameters include the classifier where one is trained; per cent of the model as it came. Seconds an "
         "epoch are of training alone, the median of a run, then the mean over runs; seconds a run are of the whole of "
-        "it. Runs that trained side by side share their time, and are left out of both. Memory and file are the "
+        "it. Runs that trained side by side share time and memory, and are left out of these. Memory and file are the "
         "greatest of a run; the file is what is trained, without the optimiser's state."
     )
     return Sheet("Costs", caption, ["method", "trained", "per cent", "s / epoch", "s / run", "memory", "file"], lines)
@@ -112,7 +112,7 @@ def cost(results: list[Result]) -> list[str]:
         " to ".join(dict.fromkeys([per_cent[0], per_cent[-1]])),
         f"{fmean(seconds):.1f}" if seconds else "",
         f"{fmean(result.seconds for result in alone):.0f}" if alone else "",
-        size(max(summary["peak_memory_bytes"] or 0 for summary in summaries)),
+        size(max(r.summary["peak_memory_bytes"] or 0 for r in alone if r.summary)) if alone else "",
         size(max(summary["adapter_bytes"] for summary in summaries)),
     ]
 
