@@ -69,6 +69,7 @@ def test_weights_that_are_no_numbers_are_not_saved(kronlit, config, monkeypatch)
     assert torch.load(LAST, weights_only=True)["global_step"] == 2
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_where_one_has_no_number(config, tmp_path):
     (tmp_path / "main.py").write_text("""
 import torch

@@ -130,6 +130,7 @@ main()
     assert "last.ckpt after step 1." in done.stdout
 
 
+@pytest.mark.slow
 def test_two_processes_stop_together_when_one_is_asked(config, tmp_path):
     code = """
 import os, signal, sys

@@ -181,7 +181,7 @@ def test_what_cannot_be_computed_together_trains_by_itself(config, tiny_t5, kron
         ("IntrinsicSAID", [], "weights move"),
         ("PromptTuning", [], "soft prompt"),
         ("KronA", ["--model.gradient_checkpointing", "true"], "gradient_checkpointing"),
-        ("KronA", ["--compile_layers", "true"], "compiled"),
+        pytest.param("KronA", ["--compile_layers", "true"], "compiled", marks=pytest.mark.slow),
     ],
 )
 def test_it_says_why(method, more, said, config, tiny_t5, tmp_path):

@@ -450,6 +450,7 @@ def killed_when(path, moment, *arguments):
     kill(process)
 
 
+@pytest.mark.slow
 def test_a_real_study_goes_on_from_its_checkpoints_number_for_number(real, tmp_path):
     whole = finished(real, "--dir", "whole")
     root = tmp_path / "killed"
