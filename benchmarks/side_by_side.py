@@ -13,6 +13,7 @@ import statistics
 import time
 
 import torch
+from step_time import synchronise
 from transformers import AutoModelForSequenceClassification
 
 import kronlit
@@ -63,7 +64,7 @@ def compare(
     batches = [made_up(rows, length, seed, modules[seed].model.device) for seed in range(len(modules))]
     group = Group()
     for module in modules:
-        group.add(module)
+        group.add(module, "")
     group.turns = Members(len(modules))
 
     def apart() -> None:
@@ -105,11 +106,6 @@ class Members:
 
     def __init__(self, count: int) -> None:
         self.surroundings = [Surroundings.now() for _ in range(count)]
-
-
-def synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

@@ -12,6 +12,7 @@ import time
 
 import peft
 import torch
+from step_time import synchronise
 from torch import nn
 
 import kronlit
@@ -105,11 +106,6 @@ def step(layer: nn.Module, x: torch.Tensor, dy: torch.Tensor) -> float:
     layer.zero_grad()
     x.grad = None
     return taken
-
-
-def synchronise() -> None:
-    if torch.cuda.is_available():
-        torch.cuda.synchronize()
 
 
 if __name__ == "__main__":

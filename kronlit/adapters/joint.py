@@ -80,8 +80,9 @@ class OwnModules(nn.Module):
 
     def added_to(self, y: Tensor, x: Tensor, scale: float) -> Tensor:
         """`y` plus what each model's matrix adds to it."""
-        parts = zip(self.each, self.rows.split(y), self.rows.split(x), strict=True)
-        return torch.cat([matrix.added_to(own_y, own_x, scale) for matrix, own_y, own_x in parts])  # type: ignore[operator]
+        matrices = [module for module in self.each if isinstance(module, StructuredLinear)]
+        parts = zip(matrices, self.rows.split(y), self.rows.split(x), strict=True)
+        return torch.cat([matrix.added_to(own_y, own_x, scale) for matrix, own_y, own_x in parts])
 
     def summand(self) -> None:
         """None: the matrices of several models are not added to one weight."""
@@ -134,7 +135,7 @@ def joint(modules: Sequence[nn.Module], rows: Rows) -> nn.Module:
     # Not a deep copy: what is shared stays shared, and what each model has of its own is still that model's.
     copied = copy.copy(first)
     copied._modules = {
-        name: child and joint([module._modules[name] for module in modules], rows)  # type: ignore[misc]
+        name: None if child is None else joint([module.get_submodule(name) for module in modules], rows)
         for name, child in first._modules.items()
     }
     return copied

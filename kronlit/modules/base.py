@@ -23,10 +23,9 @@ from kronlit.modules.decay import decay_groups
 from kronlit.modules.finite import check_loss, check_weights
 from kronlit.modules.idle_experts import IdleExperts
 from kronlit.modules.plm import load_config
+from kronlit.modules.precision import check_precision
 from kronlit.modules.random_state import random_state, redrawn, restore_random_state
 from kronlit.structured import Mixture
-
-PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 Batch = dict[str, Any]
 """Tensors by name, and for free text `answers`, the right ones of each row."""
@@ -124,17 +123,8 @@ class FrozenPLM(LightningModule, ABC):
     # --- building ---
 
     def setup(self, stage: str) -> None:
-        precision, kind = str(self.trainer.precision), load_config(self.plm).model_type
-        if precision not in PRECISIONS:
-            raise ValueError(
-                f"`trainer.precision`={precision!r} would not train in float32; use {', '.join(PRECISIONS)}."
-            )
-        if precision == "16-mixed" and kind in ("t5", "mt5", "umt5"):
-            raise ValueError(
-                "`trainer.precision`='16-mixed' overflows on T5 (its feed-forward outputs exceed float16's 65,504) and "
-                "gives NaN; use 'bf16-mixed' or '32-true'."
-            )
-
+        precision = str(self.trainer.precision)
+        check_precision(precision, load_config(self.plm).model_type)
         if self.backbone_dtype == "auto":
             self._frozen_dtype = AUTOCAST.get(precision, torch.float32)
 

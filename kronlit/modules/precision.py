@@ -1,0 +1,22 @@
+"""Which precisions of Lightning's train what is added in float32, and on which models."""
+
+PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
+
+
+def check_precision(precision: str, model_type: str) -> None:
+    """Refuse a precision in which training would go wrong.
+
+    Args:
+        precision: the trainer's.
+        model_type: that of the pre-trained model's config, such as `t5`.
+
+    Raises:
+        ValueError: if it would not train in float32, or overflows on that kind of model.
+    """
+    if precision not in PRECISIONS:
+        raise ValueError(f"`trainer.precision`={precision!r} would not train in float32; use {', '.join(PRECISIONS)}.")
+    if precision == "16-mixed" and model_type in ("t5", "mt5", "umt5"):
+        raise ValueError(
+            "`trainer.precision`='16-mixed' overflows on T5 (its feed-forward outputs exceed float16's 65,504) and "
+            "gives NaN; use 'bf16-mixed' or '32-true'."
+        )
