@@ -51,13 +51,16 @@ def main() -> None:
         sys.exit(2)
     elif arguments[0] == "submit":
         from kronlit.slurm.submit import main as submit
+        from kronlit.studies.retired import current_words, with_run_dir
 
-        submit(arguments[1:])
+        study = arguments[1:2] == ["study"]
+        submit(current_words(arguments[1:], "studies") if study else with_run_dir(arguments[1:]))
     elif arguments[0] == "study":
         listen()
         from kronlit.studies import main as study
+        from kronlit.studies.retired import current_words
 
-        study(arguments[1:])
+        study(current_words(arguments[1:], "studies"))
     elif arguments[0] in ("merge", "export", "submission"):
         from kronlit.exchange.command import main as exchange
 
@@ -74,7 +77,9 @@ def main() -> None:
         if arguments[0] == "fit":
             listen()
         from kronlit.cli import run
+        from kronlit.studies.retired import with_run_dir
 
+        sys.argv[2:] = with_run_dir(arguments[1:])  # in place: processes of DDP are started with these words again
         run()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 import yaml
 
 from kronlit.errors import Parser, one_line
+from kronlit.shipped import config_path, shipped
 
 
 def main(words: list[str]) -> None:
@@ -34,13 +35,6 @@ def main(words: list[str]) -> None:
             print(f"wrote {copied(config.copy.name, config.copy.output)}")
         else:
             print(checked(config.check.files))
-
-
-def shipped() -> Path:
-    """The folder of the YAMLs: in the package where it was installed from a wheel, else beside it."""
-    package = Path(__file__).parent
-    inside = package / "shipped_configs"
-    return inside if inside.is_dir() else package.parent / "configs"
 
 
 def listed() -> str:
@@ -74,6 +68,7 @@ def copied(name: str, output: str | None) -> Path:
 
 def checked(files: list[str]) -> str:
     """A line on the YAMLs that are right; the wrong ones end as they would in `fit` or `study`."""
+    files = [config_path(file) for file in files]
     for file in files:
         if not Path(file).is_file():
             raise ValueError(f"`files`: {file!r} is no file.")

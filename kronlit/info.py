@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from kronlit.errors import Parser, one_line
+from kronlit.shipped import config_path
 
 
 def main(words: list[str]) -> None:
@@ -15,7 +16,7 @@ def main(words: list[str]) -> None:
         help="A checkpoint, the folder of a run, an adapter (kronlit's or PEFT's), a merged model, or a run's YAML.",
     )
     with one_line():
-        path = Path(parser.parse_args(words).what)
+        path = Path(config_path(parser.parse_args(words).what))
         print(about(path))
 
 

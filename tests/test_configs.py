@@ -54,7 +54,7 @@ def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, reque
     words += ["--trainer.fast_dev_run", "true", "--trainer.accelerator", "cpu", "--trainer.devices", "1"]
     if path.stem == "adapter_drop":
         words += ["--model.method.first_layer", "0"]  # the tiny model has one layer
-    if path.stem == "list_few_shot":
+    if path.stem == "list":
         words += ["--model.method.bottleneck_width", "8"]  # and a width of 48
     if "demonstration_filter" in text:
         words += ["--model.demonstration_filter", "sentence-transformers/all-MiniLM-L6-v2"]  # of the package
@@ -62,7 +62,7 @@ def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, reque
         words += ["--model.max_new_tokens", "8"]
     if "MovieReviews" not in text:
         data = {"CausalLM": "e2e", "ImageClassification": "images", "PromptClassification": "lm_bff"}.get(model, "glue")
-        if "SuperGLUE" in text.replace("SuperGLUE's", ""):
+        if "class_path: SuperGLUE" in text:
             data = "super_glue"
         words += ["--data.path", str(request.getfixturevalue(data))]
     monkeypatch.setattr(sys, "argv", words)
@@ -84,10 +84,10 @@ def test_its_header_names_paper_and_row(path):
 
 @pytest.fixture
 def resolved(monkeypatch, capsys):
-    """What configs and words resolve to, by the command line itself."""
+    """What configs, by the names that they have or once had, and words resolve to, by the command line itself."""
 
     def resolve(*words):
-        configs = [part for word in words if word.endswith(".yaml") for part in ("--config", f"{ROOT}/configs/{word}")]
+        configs = [part for word in words if word.endswith(".yaml") for part in ("--config", word)]
         rest = [word for word in words if not word.endswith(".yaml")]
         monkeypatch.setattr(sys, "argv", ["kronlit", "fit", *configs, *rest, "--print_config"])
         with pytest.raises(SystemExit) as stop:
@@ -295,8 +295,8 @@ STRUCTURES = ["circulant", "toeplitz", "kronecker", "ldr"]
 
 
 def test_every_method_file_is_under_test():
-    surm = {f"{stem}_{structure}" for stem in ("surm", "surm_adapter") for structure in STRUCTURES}
-    assert {path.stem for path in (ROOT / "configs" / "methods").iterdir()} == set(METHODS) | surm
+    others = {"surm", "surm_adapter", "list", "prompt_tuning"}
+    assert {path.stem for path in (ROOT / "configs" / "methods").iterdir()} <= set(METHODS) | others
 
 
 @pytest.mark.parametrize("stem", METHODS)
@@ -401,3 +401,61 @@ def test_adamix_few_shot_is_of_thirty_rows_in_all_and_the_last_weights(resolved,
     assert model["consistency"] == (1.0 if method == "AdaMix" else 0.0)
     assert (data["k"], data["sampling"], data["protocol"]) == (30, "list", "true_few_shot")
     assert (data["split_seed"], data["batch_size"], trainer["max_epochs"]) == (1, 4, 50)
+
+
+@pytest.mark.parametrize("task", GLUE)
+def test_the_cell_of_krona_is_its_yaml(task, kronlit, monkeypatch):
+    # The same row of the paper stands in two places, by itself and in the study of the table
+    monkeypatch.chdir(ROOT)
+    code, out, err = kronlit("study", "--config", "krona_table_1", "--only", f"KronA/{task}", "--dry_run", "true")
+    assert code == 0, err
+    words = shlex.split(out.splitlines()[0])[2:]
+    printed = [yaml.safe_load(kronlit("fit", *some, "--print_config")[1]) for some in (
+        [*words[: words.index("--seed_everything")], "--scored_rows", "false"],
+        ["--config", f"krona_{task}"],
+    )]  # fmt: skip
+    assert printed[0] == printed[1]
+
+
+@pytest.mark.parametrize("name", ["quickstart", "configs/quickstart.yaml", "methods/lora", "krona_rte.yaml"])
+def test_a_shipped_yaml_is_found_by_name_from_any_folder(name, kronlit, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    base = () if "lora" not in name else ("--config", "bases/t5_glue", "--data.task", "rte")
+    code, out, err = kronlit("fit", *base, "--config", name, "--print_config")
+    assert code == 0, err
+    assert yaml.safe_load(out)["model"]["init_args"]["plm"]
+
+
+def test_a_file_of_ones_own_comes_before_a_shipped_one(kronlit, monkeypatch, tmp_path):
+    monkeypatch.chdir(tmp_path)
+    text = (ROOT / "configs/quickstart.yaml").read_text()
+    Path("quickstart").write_text(text.replace("lr: 3e-3", "lr: 7e-3"))
+    code, out, _ = kronlit("fit", "--config=quickstart", "--print_config")
+    assert (code, yaml.safe_load(out)["model"]["init_args"]["lr"]) == (0, 7e-3)
+
+
+@pytest.mark.parametrize(
+    ("names", "run_dir"),
+    [
+        (["configs/pa_rte.yaml"], "runs/pa_rte"),
+        (["configs/adamix_few_shot.yaml", "configs/list_few_shot.yaml"], "runs/adamix_few_shot-list_few_shot"),
+        (["quickstart"], None),
+        (["configs/t5_glue.yaml", "configs/methods/lora.yaml", "configs/tasks/rte.yaml"], "runs/t5_glue-lora-rte"),
+    ],
+)
+def test_runs_of_a_retired_name_go_on_in_their_folder(names, run_dir, kronlit):
+    code, out, err = kronlit("fit", *(word for name in names for word in ("--config", name)), "--print_config")
+    assert code == 0, err
+    assert yaml.safe_load(out)["run_dir"] == run_dir
+
+
+def test_what_is_recalled_is_marked_and_listed():
+    marks = {}
+    for path in sorted((ROOT / "configs").rglob("*.yaml")):
+        for line in path.read_text().splitlines():
+            assert not re.search(r"[Ff]rom memory|recalled", line), path
+            if line.startswith("# RECALLED: "):
+                marks[path.relative_to(ROOT / "configs").as_posix()] = line.removeprefix("# RECALLED: ").rstrip(".")
+    rows = re.findall(r"^\| `(\S+)` \| (.*) \|$", (ROOT / "docs/recalled.md").read_text(), re.MULTILINE)
+    assert dict(rows) == marks
+    assert marks

@@ -13,7 +13,7 @@ from kronlit.errors import Parser, one_line
 from kronlit.signals import STOPPED, heard
 from kronlit.slurm.job import Job
 from kronlit.studies.execute import execute
-from kronlit.studies.plan import plan
+from kronlit.studies.plan import chosen, plan
 from kronlit.studies.process import command
 from kronlit.studies.render import markdown
 from kronlit.studies.report import report
@@ -55,6 +55,11 @@ def study_parser() -> ArgumentParser:
     add("--gpus", type=list[int] | None, help="Devices to share out, one a run; by default the trainer takes its own.")
     add("--retry_failed", type=bool, default=False, help="Run what failed before again, from its last checkpoint.")
     add("--dry_run", type=bool, default=False, help="Print the commands and run none.")
+    add(
+        "--only",
+        type=list[str] | str | None,
+        help="Run these alone, each METHOD/TASK as the study names them, or with * for any, such as 'KronA/*'.",
+    )
     add("--run", type=int | None, help="Run this one alone, in the order of --dry_run from 0; others may go on beside.")
     add("--slurm", type=Job | None, help="Read by `kronlit submit study` alone.")
     return parser
@@ -70,14 +75,15 @@ def run(words: list[str]) -> None:
         raise ValueError(f"`processes`={config.processes} must be at least 1.")
     if config.side_by_side < 1:
         raise ValueError(f"`side_by_side`={config.side_by_side} must be at least 1.")
+    only = [config.only] if isinstance(config.only, str) else config.only
     if config.dry_run:
-        for one in plan(study):
+        for one in chosen(plan(study), only):
             one.config_hash()  # reads the files it names
             print(shlex.join(command(one, root)))
         return
     try:
         results = execute(
-            study, root, config.processes, config.gpus, config.retry_failed, config.run, config.side_by_side
+            study, root, config.processes, config.gpus, config.retry_failed, config.run, config.side_by_side, only
         )
     except KeyboardInterrupt:
         print("kronlit: stopped; the same command goes on from here.", file=sys.stderr)

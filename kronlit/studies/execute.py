@@ -12,7 +12,7 @@ import yaml
 
 from kronlit.signals import heard, in_job
 from kronlit.studies.lock import locked
-from kronlit.studies.plan import Run, grouped, plan
+from kronlit.studies.plan import Run, chosen, grouped, plan
 from kronlit.studies.process import Started, environment, revision
 from kronlit.studies.progress import StudyProgress
 from kronlit.studies.result import Result, write_whole
@@ -31,10 +31,11 @@ def execute(
     processes: int = 1,
     gpus: list[int] | None = None,
     retry_failed: bool = False,
-    only: int | None = None,
+    number: int | None = None,
     side_by_side: int = 1,
+    only: list[str] | None = None,
 ) -> list[Result]:
-    """Run all of a study that is not done, or of its run number `only`, and give all results.
+    """Run what is not done of a study, of its run `number`, or of the cells `only` (`chosen`), and give the results.
 
     Up to `side_by_side` runs that differ by seeds and learning rates alone train together in one process.
 
@@ -43,14 +44,15 @@ def execute(
         KeyboardInterrupt: after SIGINT or SIGTERM, when all processes have ended.
     """
     runs = plan(study)
-    if only is not None and not 0 <= only < len(runs):
-        raise ValueError(f"`run`={only} must be from 0 to {len(runs) - 1}: the study has {len(runs)} runs.")
+    if number is not None and not 0 <= number < len(runs):
+        raise ValueError(f"`run`={number} must be from 0 to {len(runs) - 1}: the study has {len(runs)} runs.")
     with ExitStack() as held, stopped_by_sigterm():
-        locks = [held.enter_context(locked(root, shared=only is not None))]
-        if only is None:
+        locks = [held.enter_context(locked(root, shared=number is not None))]
+        if number is None:
             write_study(study, root)
+            runs = chosen(runs, only)
         else:
-            runs = [runs[only]]
+            runs = [runs[number]]
             locks.append(held.enter_context(locked(root / runs[0].folder)))
         results = [settled(root / run.folder, run.config_hash()) for run in runs]
         again = ("running", "failed") if retry_failed else ("running",)

@@ -1,5 +1,6 @@
 """From a study to its runs: the words of each command, its folder, and what tells it from any other."""
 
+import fnmatch
 import hashlib
 import json
 import re
@@ -12,6 +13,8 @@ from typing import Any
 import yaml
 
 from kronlit.aliases import check_aliases
+from kronlit.errors import nearest
+from kronlit.studies.retired import current_words
 from kronlit.studies.study import Options, Setting, Study
 
 
@@ -100,9 +103,24 @@ def run(study: Study, task: str, method: str, point: Options, seed: int) -> Run:
         dict.fromkeys(study.seed_sets, seed),
     ]
     names = {"{task}": task, "{method}": method, "{seed}": str(seed)}
-    given = tuple(filled(word, names) for setting in settings for word in words(setting))
+    given = tuple(current_words([filled(word, names) for setting in settings for word in words(setting)]))
     parts = [slug(task), slug(method), *([slug(point_name(point))] if point else []), f"seed-{seed}"]
     return Run(task, method, seed, point, given, Path(*parts))
+
+
+def chosen(runs: list[Run], only: list[str] | None) -> list[Run]:
+    """Those of `runs` that one of `only`, `METHOD/TASK` with * for anything, names; all of them where it is `None`.
+
+    Raises:
+        ValueError: if one of `only` names none.
+    """
+    if only is None:
+        return runs
+    cells = sorted({f"{one.method}/{one.task}" for one in runs})
+    for pattern in only:
+        if not fnmatch.filter(cells, pattern):
+            raise ValueError(f"`only`={pattern!r} names no METHOD/TASK of the study{nearest(pattern, cells, True)}")
+    return [one for one in runs if any(fnmatch.fnmatchcase(f"{one.method}/{one.task}", pattern) for pattern in only)]
 
 
 FREE = ("model.lr", "model.weight_decay", "model.warmup")

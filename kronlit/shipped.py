@@ -1,0 +1,27 @@
+"""The YAMLs that come with kronlit, found by name from any folder."""
+
+from pathlib import Path
+
+
+def shipped() -> Path:
+    """The folder of the YAMLs: in the package where it was installed from a wheel, else beside it."""
+    package = Path(__file__).parent
+    inside = package / "shipped_configs"
+    return inside if inside.is_dir() else package.parent / "configs"
+
+
+def config_path(name: str, folder: str = "") -> str:
+    """The file that `--config` names: a file of one's own first, else one that comes with kronlit.
+
+    Args:
+        name: a path; or the name of a shipped YAML such as `krona_mnli`, `methods/lora` or `configs/krona_mnli.yaml`.
+        folder: of the shipped ones, where to look first.
+    """
+    if Path(name).is_file():
+        return name
+    stem = name.removeprefix("configs/").removesuffix(".yaml")
+    for inside in (f"{folder}/{stem}", stem) if folder else (stem,):
+        path = shipped() / f"{inside}.yaml"
+        if path.is_file() and path.resolve().is_relative_to(shipped().resolve()):
+            return str(path)
+    return name
