@@ -44,6 +44,7 @@ ALLOWED = {
     "aliases": {"errors"},
     "metrics_csv": set(),
     "quiet": set(),
+    "shipped": set(),
     "signals": set(),
     "preemption": {"signals"},
     "slurm": {"aliases", "errors", "signals", "studies"},
@@ -60,7 +61,7 @@ ALLOWED = {
         "structured",
     },
     "side_by_side": {"adapters", "aliases", "cli", "errors", "modules", "signals"},
-    "studies": {"aliases", "errors", "metrics_csv", "signals", "slurm.job"},
+    "studies": {"aliases", "errors", "metrics_csv", "shipped", "signals", "slurm.job"},
     "cli": {
         "aliases",
         "checkpoint",
@@ -82,8 +83,8 @@ ALLOWED = {
     },
     "__init__": {"adapters", "exchange", "methods"},
     "__main__": {"", "cli", "configs", "exchange", "info", "signals", "slurm", "studies"},
-    "configs": {"cli", "errors", "exchange", "studies"},
-    "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "quiet"},
+    "configs": {"cli", "errors", "exchange", "shipped", "studies"},
+    "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "quiet", "shipped"},
 }
 ONLY_TORCH = {"structured", "adapters", "methods"}
 

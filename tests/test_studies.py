@@ -485,3 +485,12 @@ def test_a_real_study_that_is_killed_at_random_moments_gives_the_same_table(real
         except subprocess.TimeoutExpired:
             kill(process)
     assert table(finished(real, "--dir", "killed", *more)) == table(whole)
+
+
+def test_only_the_cells_that_are_named_run(tmp_path, stand_in):
+    path = study_file(tmp_path, tasks=["s", "t"])
+    out = finished(path, "--dir", tmp_path / "study", "--only", "A/t")
+    assert set(results(tmp_path / "study")) == {Path("t/A/seed-1"), Path("t/A/seed-2")}
+    assert "2 runs, 0 of them done before" in out
+    finished(path, "--dir", tmp_path / "study")  # the same study goes on with the rest
+    assert len(results(tmp_path / "study")) == 8

@@ -15,7 +15,7 @@ EACH = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 """The job's id; of a job array, the task's own (`scontrol requeue` takes the id of the array for all of its tasks)."""
 
 
-def script(job: Job, name: str, log: str, words: list[str], array: int | None = None) -> str:
+def script(job: Job, name: str, log: str, words: list[str], array: str | None = None) -> str:
     """A batch script that runs `words` under srun, and again each time that it stops with `STOPPED`.
 
     Args:
@@ -23,7 +23,7 @@ def script(job: Job, name: str, log: str, words: list[str], array: int | None = 
         name: the job's.
         log: the file of all that is printed, in sbatch's notation.
         words: after `kronlit`, as the shell is to read them.
-        array: tasks of the job array; `None` for one job.
+        array: numbers of the job array's tasks, as sbatch takes them, such as 0-8; `None` for one job.
 
     Raises:
         ValueError: if an option has more than one line, of which the shell would run the second.
@@ -37,7 +37,7 @@ def script(job: Job, name: str, log: str, words: list[str], array: int | None = 
         *([f"--gpus-per-node={job.gpus_per_node}"] if job.gpus_per_node else []),
         *([f"--time={job.time}"] if job.time else []),
         *([f"--partition={job.partition}"] if job.partition else []),
-        *([f"--array=0-{array - 1}" + (f"%{job.at_once}" if job.at_once else "")] if array else []),
+        *([f"--array={array}" + (f"%{job.at_once}" if job.at_once else "")] if array else []),
         f"--signal=USR1@{job.stop_seconds}",
         "--requeue",
         "--open-mode=append",

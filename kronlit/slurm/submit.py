@@ -17,7 +17,7 @@ from kronlit.slurm.job import Job
 from kronlit.slurm.script import script
 from kronlit.studies.command import made, study_folder, study_parser
 from kronlit.studies.execute import write_study
-from kronlit.studies.plan import plan
+from kronlit.studies.plan import chosen, plan
 
 OWN = {"dry_run", *(field.name for field in fields(Job))}
 SET_HERE = ("--trainer.devices", "--trainer.num_nodes", "--ckpt_path", "--processes", "--gpus", "--run")
@@ -129,7 +129,9 @@ def submit_study(job: Job, words: list[str], dry_run: bool) -> None:
     for run in runs:
         run.config_hash()  # reads the files it names
     again = ["study", "--config", str(root / "study.yaml"), "--dir", str(root), "--retry_failed", "true", "--run"]
-    text = script(job, root.name, f"{root}/slurm-%A_%a.log", [shlex.join(again), '"$SLURM_ARRAY_TASK_ID"'], len(runs))
+    numbers = ",".join(str(runs.index(run)) for run in chosen(runs, config.only))
+    array = numbers if config.only else f"0-{len(runs) - 1}"
+    text = script(job, root.name, f"{root}/slurm-%A_%a.log", [shlex.join(again), '"$SLURM_ARRAY_TASK_ID"'], array)
     if not dry_run:
         root.mkdir(parents=True, exist_ok=True)
         write_study(study, root)

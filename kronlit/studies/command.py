@@ -57,7 +57,8 @@ def study_parser() -> ArgumentParser:
     add("--dry_run", type=bool, default=False, help="Print the commands and run none.")
     add(
         "--only",
-        type=list[str] | str | None,
+        type=str,
+        nargs="+",
         help="Run these alone, each METHOD/TASK as the study names them, or with * for any, such as 'KronA/*'.",
     )
     add("--run", type=int | None, help="Run this one alone, in the order of --dry_run from 0; others may go on beside.")
@@ -75,15 +76,21 @@ def run(words: list[str]) -> None:
         raise ValueError(f"`processes`={config.processes} must be at least 1.")
     if config.side_by_side < 1:
         raise ValueError(f"`side_by_side`={config.side_by_side} must be at least 1.")
-    only = [config.only] if isinstance(config.only, str) else config.only
     if config.dry_run:
-        for one in chosen(plan(study), only):
+        for one in chosen(plan(study), config.only):
             one.config_hash()  # reads the files it names
             print(shlex.join(command(one, root)))
         return
     try:
         results = execute(
-            study, root, config.processes, config.gpus, config.retry_failed, config.run, config.side_by_side, only
+            study,
+            root,
+            config.processes,
+            config.gpus,
+            config.retry_failed,
+            config.run,
+            config.side_by_side,
+            config.only,
         )
     except KeyboardInterrupt:
         print("kronlit: stopped; the same command goes on from here.", file=sys.stderr)
