@@ -3,7 +3,7 @@
 import pytest
 from transformers import AutoTokenizer
 
-from kronlit.modules.template import Template
+from kronlit.modules.template import Template, pieces
 
 WORDS = ("The cat sat on the house", "A dog ran")
 FIRST, SECOND = ["The", "Ġcat", "Ġsat", "Ġon", "Ġthe", "Ġhouse"], ["A", "Ġdog", "Ġran"]
@@ -59,3 +59,18 @@ def test_a_row_with_demonstrations_loses_the_end_of_them(mlm_roberta):
         "attention_mask": [1] * 7,
         "token_type_ids": [0, 0, 0, 1, 1, 1, 1],
     }
+
+
+@pytest.mark.parametrize(
+    ("variable", "said"),
+    [
+        ("sent_0", "the Cat."),
+        ("sent-_0", "the Cat"),
+        ("sentu-_0", "The Cat"),
+        ("+sentl_0", " the Cat."),
+        ("+sent-_0", " the Cat"),
+    ],
+)
+def test_a_sentence_loses_its_last_character_where_its_variable_says_so(variable, said):
+    (piece, *_) = (piece for piece in pieces(f"*cls**{variable}**mask*", 1) if piece.sentence == 0)
+    assert piece.said("the Cat.") == said
