@@ -204,3 +204,22 @@ def test_a_missing_library_is_named_with_its_extra(missing, monkeypatch):
 def test_a_task_of_another_kind_is_refused(metrics, task, words):
     with pytest.raises(ValueError, match=words):
         metrics(task)
+
+
+@pytest.mark.parametrize("name", ["bleu", "nist", "ter"])
+def test_case_is_ignored_as_the_official_scripts_do(name):
+    texts, references = ["The Dog bit a MAN there"], [["the dog BIT a man there"]]
+    assert METRICS[name](texts, references) == METRICS[name](references[0], references)
+    assert METRICS[name](texts, references) == pytest.approx({"bleu": 1, "nist": math.log2(6), "ter": 0}[name])
+
+
+@pytest.mark.parametrize("order", [1, 2, 5])
+def test_nist_counts_a_repeated_n_gram_as_often_as_its_reference_has_it(order):
+    texts, references = ["a a a b a a", "c d c d c d c"], [["a b a c"], ["c d e c d"]]
+    theirs = corpus_nist([[words(r) for r in row] for row in references], [words(text) for text in texts], order)
+    assert METRICS["nist"](texts, references, order) == pytest.approx(theirs)
+
+
+def test_nist_counts_a_repeated_word_as_often_as_the_reference_that_has_it_most():
+    # By hand: a is 2 of the 4 words of the references, and comes once in each, so that one of two is shared
+    assert METRICS["nist"](["a a"], [["a b", "a c"]], 1) == pytest.approx(math.log2(4 / 2) / 2)

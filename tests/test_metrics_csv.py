@@ -99,3 +99,24 @@ def test_a_kill_while_the_file_is_written_anew_loses_no_row(tmp_path, monkeypatc
     again, _ = written(tmp_path, step=4)
     again.log_metrics({"val/loss": 5}, 4)
     assert metrics_rows(path) == [*({"step": n, "train/loss": n} for n in range(4)), {"step": 4, "val/loss": 5}]
+
+
+def test_a_row_of_the_step_from_which_a_run_goes_on_is_written_anew(tmp_path):
+    # Step 3 was in the file when the run was killed, and is done again: there is one row of it.
+    file, path = written(tmp_path)
+    for step in range(5):
+        file.log_metrics({"train/loss": step}, step)
+    again, _ = written(tmp_path, step=3)
+    again.log_metrics({"train/loss": 30}, 3)
+    assert [row["step"] for row in metrics_rows(path)] == [0, 1, 2, 3]
+    assert metrics_rows(path)[-1] == {"step": 3, "train/loss": 30}
+
+
+def test_rows_without_a_step_do_not_stop_a_run_that_goes_on(tmp_path):
+    file, path = written(tmp_path)
+    file.log_metrics({"train/loss": 1}, 0)
+    with path.open("a") as file:
+        file.write(",9.5\r\nx,8.5\r\n")
+    again, _ = written(tmp_path, step=1)
+    again.log_metrics({"train/loss": 2}, 1)
+    assert metrics_rows(path) == [{"step": 0, "train/loss": 1}, {"step": 1, "train/loss": 2}]

@@ -15,7 +15,7 @@ from test_metrics import both, computed
 from kronlit import KronA
 from kronlit.__main__ import main
 from kronlit.data import SuperGLUE
-from kronlit.data.super_glue import marked
+from kronlit.data.super_glue import marked, wsc
 from kronlit.data.tasks import SUPER_GLUE_TASKS
 from kronlit.metrics import TaskMetrics, marks
 from kronlit.modules import SequenceClassification, TextToText
@@ -227,3 +227,21 @@ def test_labels_of_the_hub_are_read_as_they_are(tmp_path):
 def test_an_unknown_task_is_one_line():
     with pytest.raises(ValueError, match=r"`data\.task`='cola' is no SuperGLUE task; there are boolq, cb, copa"):
         SuperGLUE("cola")
+
+
+@pytest.mark.parametrize(
+    ("spans", "text"),
+    [
+        # Raffel et al., appendix D: the noun has stars, the pronoun hashes, wherever either stands
+        (("Ann", 0, "she", 3), "* Ann * saw that # she # knew Bob well"),
+        (("she", 3, "Ann", 0), "# Ann # saw that * she * knew Bob well"),
+        (("Bob", 5, "she", 3), "Ann saw that # she # knew * Bob * well"),
+        (("she", 3, "well", 6), "Ann saw that * she * knew Bob # well #"),
+        (("knew Bob", 4, "well", 6), "Ann saw that she * knew Bob * # well #"),
+        (("well", 6, "Ann", 0), "# Ann # saw that she knew Bob * well *"),
+    ],
+)
+def test_both_spans_of_wsc_are_marked_whichever_comes_first(spans, text):
+    names = ("span1_text", "span1_index", "span2_text", "span2_index")
+    row = {"text": "Ann saw that she knew Bob well"} | dict(zip(names, spans, strict=True))
+    assert wsc(row) == {"text": text}

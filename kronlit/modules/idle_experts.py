@@ -39,4 +39,4 @@ class IdleExperts:
         for experts, idle, values, state in self.kept:
             experts[idle] = values
             for name, value in self._moments(experts):
-                value[idle] = state.get(name, torch.zeros((), device=value.device))
+                value[idle] = state.get(name, value.new_zeros(()))

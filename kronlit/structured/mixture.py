@@ -28,7 +28,8 @@ class Mixture(StructuredLinear):
         expert: makes one expert from `(in_features, out_features)`.
         num_experts: how many there are; 1 is the expert itself.
         shared: names of factors of which one serves all experts, such as `b` of `LowRank`.
-        bias: give each expert a bias, zero at the start, that is drawn with its first factor.
+        bias: give each expert a bias, zero at the start, that is drawn with its first factor that is not shared; where
+            all are, there is one.
         same_start: start all experts from the same values, as the paper's code does for LoRA.
         evaluation: what serves in evaluation: the mean of the experts; an expert drawn at random for each row, or the
             first, both of which are the paper's ablations.
@@ -76,7 +77,8 @@ class Mixture(StructuredLinear):
                 raise ValueError(f"`shared` has {name!r}; an expert has {', '.join(self.factors)}.")
         for name in self.factors:
             self.register_parameter(name, nn.Parameter(self._stacked(experts, name)))
-        self.bias = nn.Parameter(torch.zeros(num_experts, out_features)) if bias else None
+        biases = 1 if set(shared) == set(self.factors) else num_experts
+        self.bias = nn.Parameter(torch.zeros(biases, out_features)) if bias else None
         self.drawn: dict[str, set[int]] = {name: set() for name, _ in self.named_parameters()}
         # Kept out of the module's own parameters: it has none, those of an expert are given to it.
         self._skeleton = [experts[0].to("meta")]
@@ -136,9 +138,10 @@ class Mixture(StructuredLinear):
         self.num_experts = 1
 
     def idle_experts(self) -> Iterator[tuple[nn.Parameter, list[int]]]:
-        """Each factor with the experts that no training forward drew since the last call."""
+        """Each factor with the experts that no training forward drew since the last call; one alone is never idle."""
         for name, experts in self.named_parameters():
-            yield experts, [index for index in range(len(experts)) if index not in self.drawn[name]]
+            several = range(len(experts) if len(experts) > 1 else 0)
+            yield experts, [index for index in several if index not in self.drawn[name]]
             self.drawn[name].clear()
 
     def mean_expert(self) -> StructuredLinear:

@@ -1,7 +1,9 @@
 """All methods against one, task by task."""
 
 from dataclasses import dataclass, replace
+from itertools import combinations
 from pathlib import Path
+from statistics import fmean
 
 from kronlit.studies.significance import ScoredSystem, holm, over_examples, over_seeds
 from kronlit.studies.study import Study
@@ -48,7 +50,7 @@ def differences(study: Study, root: Path, rows: list[Row], baseline: str, metric
             examples = None
             if task != AVERAGE:
                 name = metric or study.metric_of(task)
-                examples = over_examples(system(root, cell, seeds, name), system(root, theirs, seeds, name))
+                examples = over_same_figure(root, cell, theirs, seeds, name)
             found.append(Difference(row.name, task, mean, len(seeds), over_seeds(*pairs), examples))
     by_seeds = holm([one.p_seeds for one in found])
     by_examples = holm([one.p_examples for one in found])
@@ -57,13 +59,35 @@ def differences(study: Study, root: Path, rows: list[Row], baseline: str, metric
     ]
 
 
-def system(root: Path, cell: Cell, seeds: list[int], metric: str) -> ScoredSystem:
-    """What a cell's runs answered, for the metric, or for those whose mean it is."""
-    results = [cell.results[seed] for seed in seeds]
+def over_same_figure(root: Path, ours: Cell, theirs: Cell, seeds: list[int], metric: str) -> float | None:
+    """The p over examples of the metric; of a score, that of the metrics whose mean it is.
+
+    Where the scores are the mean of one set of metrics as well as of another, the greatest p stands.
+    """
+    sides = [(cell, [cell.results[seed].scores for seed in seeds]) for cell in (ours, theirs)]
+    ps = []
+    for names in averaged_metrics([one for _, scores in sides for one in scores], metric):
+        one, other = (ScoredSystem(row_files(root, cell, seeds, metric), scores, names) for cell, scores in sides)
+        ps.append(over_examples(one, other))
+    known = [p for p in ps if p is not None]
+    return max(known) if known and len(known) == len(ps) else None
+
+
+def averaged_metrics(runs: list[dict[str, float]], metric: str) -> list[tuple[str, ...]]:
+    """The metric alone; of a score, those whose mean it is in all `runs`: which a task takes is not recorded."""
     split, name = metric.split("/")
-    parts = [metric]
-    if name == "score":
-        others = (f"{split}/loss", f"{split}/score")
-        parts = [key for key in results[0].scores if key.startswith(f"{split}/") and key not in others]
-    files = [cell.runs[seed].folder / str(cell.results[seed].fit) / f"{split}_rows.csv" for seed in seeds]
-    return ScoredSystem([root / file for file in files], [result.scores for result in results], parts)
+    if name != "score":
+        return [(metric,)]
+    parts = [
+        key
+        for key in runs[0]
+        if key.startswith(f"{split}/") and key not in (metric, f"{split}/loss") and all(key in run for run in runs)
+    ]
+    sets = (names for size in range(len(parts)) for names in combinations(parts, size + 1))
+    return [names for names in sets if all(abs(fmean(run[n] for n in names) - run[metric]) < 1e-6 for run in runs)]
+
+
+def row_files(root: Path, cell: Cell, seeds: list[int], metric: str) -> list[Path]:
+    """The files of the rows that the metric was computed from, one a seed."""
+    name = f"{metric.split('/')[0]}_rows.csv"
+    return [root / cell.runs[seed].folder / str(cell.results[seed].fit) / name for seed in seeds]

@@ -66,6 +66,7 @@ def ratio(above: Array, below: Array) -> Array:
 ROW_METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "f1": f1,
+    "f1a": f1,
     "macro_f1": macro_f1,
     "matthews": matthews,
     "pearson": pearson,

@@ -72,24 +72,23 @@ def over_examples(ours: ScoredSystem, theirs: ScoredSystem, seed: int = 0) -> fl
     names = [name.split("/")[1] for name in ours.metrics]
     if not names or any(name not in ROW_METRICS for name in names) or len(ours.files) != len(theirs.files):
         return None
-    loaded = [[load(file, names[0]) for file in system.files] for system in (ours, theirs)]
+    loaded = [[load(file, names) for file in system.files] for system in (ours, theirs)]
     first = next((one for system in loaded for one in system if one), None)
     if first is None or any(one is None or not same_rows(one, first) for system in loaded for one in system):
         return None
-    sides = np.stack([[one["prediction"] for one in system if one] for system in loaded])  # (2, seeds, rows)
-    target = first["target"]
-    for system, side in zip((ours, theirs), sides, strict=True):
-        for name, metric in zip(names, system.metrics, strict=True):
-            again = ROW_METRICS[name](side, target)
-            if not np.allclose(again, [scores[metric] for scores in system.scores], atol=1e-5):
+    target, rows = first["target"], len(first["target"])
+    both = {}  # of each metric, ours and theirs: (seeds, 2 * rows)
+    for name, metric in zip(names, ours.metrics, strict=True):
+        sides = [np.stack([one[name] for one in system if one]) for system in loaded]
+        for side, system in zip(sides, (ours, theirs), strict=True):
+            if not np.allclose(ROW_METRICS[name](side, target), [one[metric] for one in system.scores], atol=1e-5):
                 return None
-    rows = len(target)
-    both = np.concatenate(list(sides), axis=-1)  # (seeds, 2 * rows)
+        both[name] = np.concatenate(sides, axis=-1)
 
     def score(chosen: "Array") -> "Array":
         # scipy exchanges the numbers of rows, so that all seeds' predictions of a row go together
-        picked = both[:, chosen.astype(int)]  # (seeds, ..., rows)
-        return np.mean([ROW_METRICS[name](picked, target) for name in names], axis=(0, 1))
+        chosen = chosen.astype(int)
+        return np.mean([ROW_METRICS[name](one[:, chosen], target) for name, one in both.items()], axis=(0, 1))
 
     result = permutation_test(
         (np.arange(rows), np.arange(rows, 2 * rows)),
@@ -97,25 +96,28 @@ def over_examples(ours: ScoredSystem, theirs: ScoredSystem, seed: int = 0) -> fl
         permutation_type="samples",
         vectorized=True,
         n_resamples=RESAMPLES,
-        batch=max(1, ENTRIES // both.size),
+        batch=max(1, ENTRIES // both[names[0]].size),
         axis=-1,
         rng=seed,
     )
     return float(result.pvalue)
 
 
-def load(path: Path, metric: str) -> "dict[str, Array] | None":
-    """Row, prediction and target of a file of scored rows; marks stand for predictions. `None` if there is none."""
+def load(path: Path, metrics: Sequence[str]) -> "dict[str, Array] | None":
+    """Row and target of a file of scored rows, and by metric its marks or else the predictions.
+
+    `None` if there is no such file. What has marks has no targets: the rows stand for them.
+    """
     import numpy as np
 
     if not path.exists():
         return None
     with path.open(newline="") as file:
         lines = list(csv.DictReader(file))
-    marked = metric if metric in lines[0] else "prediction"
-    if marked not in lines[0]:
+    columns = {"row": "row", "target": "target" if "target" in lines[0] else "row"}
+    columns |= {metric: metric if metric in lines[0] else "prediction" for metric in metrics}
+    if not set(columns.values()) <= lines[0].keys():
         return None
-    columns = {"row": "row", "prediction": marked, "target": "target" if "target" in lines[0] else marked}
     return {name: np.array([float(line[column]) for line in lines]) for name, column in columns.items()}
 
 
