@@ -65,9 +65,9 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
     finally:
         transformers.logging.set_verbosity(verbosity)
     fresh = [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]
-    inside = {id(parameter) for parameter in body(model).parameters()}
+    inside = body(model) | {id(buffer) for buffer in model.buffers()}
     for name in fresh:
-        if id(model.get_parameter(name)) in inside and ".pooler." not in name:
+        if id(model.get_parameter_or_buffer(name)) in inside and ".pooler." not in name:
             raise ValueError(
                 f"`model.plm`={plm!r} is damaged: its files have no {name} of the shape that its config.json says."
             )
