@@ -46,6 +46,7 @@ ALLOWED = {
     "quiet": set(),
     "signals": set(),
     "preemption": {"signals"},
+    "preflight": {"errors", "methods", "modules"},
     "slurm": {"aliases", "errors", "signals", "studies"},
     "exchange": {
         "",
@@ -74,6 +75,7 @@ ALLOWED = {
         "predictions",
         "quiet",
         "preemption",
+        "preflight",
         "run_directory",
         "run_summary",
         "scored_rows",
