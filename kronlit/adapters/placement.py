@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kronlit.adapters.calls import Call
 from kronlit.adapters.linear import is_linear, matrix_of
 from kronlit.adapters.merged import MergedProduct
 from kronlit.structured import Stacked, StructuredLinear
@@ -50,6 +51,10 @@ class Placement(nn.Module):
     @property
     def obstacle(self) -> str | None:
         """Why mathematics forbids to merge this placement; `None` where it can be merged."""
+        return None
+
+    def misfit(self, call: Call) -> str | None:
+        """Why the host, which the model calls so, cannot be wrapped; `None` if it can."""
         return None
 
     def merge(self) -> nn.Module:
@@ -197,6 +202,17 @@ class ParallelAdapter(Placement):
         self.body = body(in_features, out_features)
         self.scale = scale
         self.residual_scale = None if residual_scale is None else nn.Parameter(torch.tensor(float(residual_scale)))
+
+    def misfit(self, call: Call) -> str | None:
+        *_, x, y = (None, *call.args, call.output)
+        if isinstance(x, Tensor) and isinstance(y, Tensor) and len(call.args) in (1, 2) and not call.kwargs:
+            if x.shape == (*y.shape[:-1], self.in_features) and y.shape[-1] == self.out_features:
+                return None
+        return (
+            f"a {type(self).__name__} goes beside a block that is given one tensor, whose last dimension is the model's "
+            f"width, {self.out_features}, and gives another, as a feed-forward network does; a {type(self.host).__name__} "
+            "is none: name a feed-forward network in `sites`."
+        )
 
     def forward(self, x: Tensor, block_input: Tensor | None = None) -> Tensor:
         if block_input is None:

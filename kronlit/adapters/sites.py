@@ -145,6 +145,11 @@ def matches(model: nn.Module, site: str) -> list[str]:
     return linear or list(found)
 
 
+def known_sites(model: nn.Module, sites: list[str]) -> bool:
+    """Whether all `sites` are in the table for the model's architecture, and none is a regular expression."""
+    return all(site in SITES.get(architecture_of(model), {}) for site in sites)
+
+
 def slice_of(model: nn.Module, site: str, out_features: int) -> slice | None:
     """The part of its module's output that is `site`; `None` if it is all of it."""
     parts = FUSED.get(architecture_of(model), ())
