@@ -11,6 +11,7 @@ from kronlit.adapters.linear import features, is_linear
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.random_subspace import settle
 from kronlit.adapters.sites import known_sites, layer_of, matches, slice_of
+from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
 from kronlit.structured import Mixture, StructuredLinear
 
 
@@ -56,8 +57,7 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
                 raise ValueError(f"{name}: {error}") from error
             device = next(host.parameters(), next(model.parameters())).device
             added[name] = placement.to(device).train(host.training)
-    for name in sorted(added, key=lambda name: -name.count(".")):  # what is inside another host before that
-        model.set_submodule(name, added[name])
+    replace(model, {id(placement.host): placement for placement in added.values()})
     tie(model)
 
 
@@ -142,14 +142,25 @@ def collapse(model: nn.Module) -> None:
 def merge(model: nn.Module) -> None:
     """Fold all that was added to `model` into its weights, for good. A model without adapters stays as it is.
 
-    Mixtures are folded as their mean.
+    Mixtures are folded as their mean. Where a weight that changes is that of the embeddings too, they part, and the
+    model's config says so.
 
     Raises:
         TypeError: if a placement cannot be folded, with the reason; then nothing is.
     """
+    tied = [name for name, placement in placements(model) if is_shared(model, placement.host.parameters())]
     for name, placement in placements(model):
-        if placement.obstacle:
-            raise TypeError(f"{name} cannot be merged: {placement.obstacle}. Keep the adapter checkpoint.")
-    for name, placement in list(placements(model)):
-        model.set_submodule(name, placement.merge())
+        if obstacle := placement.obstacle or (untie_blocker(model) if name in tied else None):
+            raise TypeError(f"{name} cannot be merged: {obstacle}. Keep the adapter checkpoint.")
+    if tied:
+        untie(model)
+    replace(model, {id(placement): placement.merge() for _, placement in list(placements(model))})
     settle(model)
+
+
+def replace(model: nn.Module, others: dict[int, nn.Module]) -> None:
+    """Put others in the place of modules of `model`, by the `id` of these, wherever one stands."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if id(child) in others:
+                parent._modules[name] = others[id(child)]
