@@ -19,7 +19,13 @@ TEXT = {"text_config": SMALL | {"vocab_size": 99, "bos_token_id": 1, "eos_token_
 MAMBA = {"hidden_size": 24, "num_hidden_layers": 2, "state_size": 4, "time_step_rank": 4, "vocab_size": 99}
 CONVNEXT = {"hidden_sizes": [8, 16], "depths": [1, 1], "num_stages": 2}
 SWITCH = {"d_model": 24, "d_kv": 12, "d_ff": 48, "num_layers": 2, "num_decoder_layers": 2, "num_heads": 2}
-SWITCH |= {"num_experts": 4, "vocab_size": 99, "decoder_start_token_id": 0, "expert_capacity": 2, "num_sparse_encoder_layers": 2}
+SWITCH |= {
+    "num_experts": 4,
+    "vocab_size": 99,
+    "decoder_start_token_id": 0,
+    "expert_capacity": 2,
+    "num_sparse_encoder_layers": 2,
+}
 MOBILE = SMALL | {"vocab_size": 99, "embedding_size": 12, "intra_bottleneck_size": 24}
 BART = {"d_model": 24, "encoder_layers": 1, "decoder_layers": 1, "encoder_attention_heads": 2, "vocab_size": 99}
 BART |= {"decoder_attention_heads": 2, "encoder_ffn_dim": 48, "decoder_ffn_dim": 48, "max_position_embeddings": 32}
@@ -144,7 +150,9 @@ def test_the_sites_of_the_table_cost_no_pass(monkeypatch):
 
 def test_many_insertions_cost_one_pass(monkeypatch):
     passes = []
-    monkeypatch.setattr(sys.modules["kronlit.adapters.inject"], "first_calls", lambda model: passes.append(1) or first_calls(model))
+    monkeypatch.setattr(
+        sys.modules["kronlit.adapters.inject"], "first_calls", lambda model: passes.append(1) or first_calls(model)
+    )
     sites = [r".*query", r".*value", r".*key"]
     insert(MODELS["bert"](), [Insertion((site,), LoRA().insertions()[0].placement) for site in sites])
     assert passes == [1]

@@ -24,7 +24,7 @@ PERCEIVER |= {"num_self_attention_heads": 2, "num_cross_attention_heads": 2, "vo
 PERCEIVER |= {"max_position_embeddings": 16}
 
 IMAGES, SEQUENCES = AutoModelForImageClassification, AutoModelForSequenceClassification
-RELEASED = [  # architecture, its config, the class that is released, what opens it as a classifier, the start of its head
+RELEASED = [  # architecture, config, the class that is released, what opens it as a classifier, where its head is
     ("clip", TOWERS, "CLIPModel", IMAGES, "classifier."),
     ("siglip", TOWERS, "SiglipModel", IMAGES, "classifier."),
     (
@@ -103,4 +103,6 @@ def test_a_model_without_a_head_of_classes_is_refused(tmp_path):
 def test_a_bare_model_has_no_head():
     model = transformers.ViTModel(transformers.ViTConfig(**VISION))
     inject(model, KronA())
-    assert not [name for name, parameter in model.named_parameters() if parameter.requires_grad and "matrix" not in name]
+    assert not [
+        name for name, parameter in model.named_parameters() if parameter.requires_grad and "matrix" not in name
+    ]

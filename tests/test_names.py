@@ -21,7 +21,9 @@ def dinov2():
 def siglip_text():
     """A text model that the table of sites lacks, with digits in the names of its modules."""
     return transformers.SiglipTextModel(
-        transformers.SiglipTextConfig(**SMALL, vocab_size=99, max_position_embeddings=16, bos_token_id=1, eos_token_id=2)
+        transformers.SiglipTextConfig(
+            **SMALL, vocab_size=99, max_position_embeddings=16, bos_token_id=1, eos_token_id=2
+        )
     )
 
 

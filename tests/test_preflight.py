@@ -111,7 +111,7 @@ def test_a_job_that_loads_in_a_way_of_its_own_is_left_alone(request):
         def load(self):
             raise RuntimeError("no meta device here")
 
-    kind, plm, task, _ = JOBS["classification"]
+    _, plm, task, _ = JOBS["classification"]
     check_method(Own(str(request.getfixturevalue(plm)), KronAB(a_shape=(5, 7)), task), trains=True)
 
 

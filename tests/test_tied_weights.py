@@ -78,7 +78,9 @@ def test_what_cannot_part_is_not_merged(name):
     model, head = build(name)
     disturb(inject(model, LoRA(rank=2, sites=(head,), trains=())))
     before, tying = logits(model), model.config.tie_word_embeddings
-    with pytest.raises(TypeError, match=r"lm_head cannot be merged: its weight is that of the embeddings too, and an? "):
+    with pytest.raises(
+        TypeError, match=r"lm_head cannot be merged: its weight is that of the embeddings too, and an? "
+    ):
         kronlit.merge(model)
     assert torch.equal(logits(model), before)
     assert model.config.tie_word_embeddings == tying

@@ -84,7 +84,7 @@ def passed_over(name: str, model: nn.Module, calls: dict[str, Call]) -> bool:
 
     A part of the model that was not reached, such as an expert that was not chosen, is not passed over.
     """
-    path, _, own = name.rpartition(".")
+    path = name.rpartition(".")[0]
     while path and isinstance(parent := model.get_submodule(path), (nn.ModuleList, nn.ModuleDict)):
         if any(f"{path}.{sibling}" in calls for sibling in parent._modules):
             return False

@@ -80,8 +80,8 @@ def check_call(name: str, model: nn.Module, calls: dict[str, Call], placement: P
     """Raise `ValueError` if the host of `placement`, of this name, is not called, or in a way that does not suit it."""
     if passed_over(name, model, calls):
         raise ValueError(
-            f"a {type(model).__name__} does not call this {type(placement.host).__name__}, so what is added to it would "
-            "train nothing (its weight may be read elsewhere): leave it out of `sites`."
+            f"a {type(model).__name__} does not call this {type(placement.host).__name__}, so what is added to it "
+            "would train nothing (its weight may be read elsewhere): leave it out of `sites`."
         )
     if name in calls and (misfit := placement.misfit(calls[name])):
         raise ValueError(misfit)
@@ -109,8 +109,8 @@ def widths(model: nn.Module, host: nn.Module) -> tuple[int, int]:
     hidden_size: int | None = getattr(config, "hidden_size", None)
     if hidden_size is None:
         raise ValueError(
-            f"a {type(host).__name__} is no linear module, and a {type(model).__name__} has no width that all its blocks "
-            "share, which what is placed on one must know: name linear modules in `sites`."
+            f"a {type(host).__name__} is no linear module, and a {type(model).__name__} has no width that all its "
+            "blocks share, which what is placed on one must know: name linear modules in `sites`."
         )
     return hidden_size, hidden_size
 

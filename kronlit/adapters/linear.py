@@ -20,7 +20,7 @@ def features(module: nn.Module) -> tuple[int, int]:
     """
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
-    shape = module.weight.shape
+    shape: torch.Size = module.weight.shape  # type: ignore[assignment]
     if len(shape) != 2:
         raise ValueError(f"this {type(module).__name__} has a weight of shape {tuple(shape)}, and is no linear module.")
     return shape[0], shape[1]

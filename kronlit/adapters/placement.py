@@ -68,7 +68,7 @@ class Placement(nn.Module):
 
 
 def takes_rows(call: Call, in_features: int, out_features: int, most: int = 1) -> bool:
-    """Whether a module was given tensors alone, at `most` so many, the last of `in_features`, and gave `out_features`."""
+    """Whether a module was given one tensor, or up to `most`, the last of `in_features`, and gave `out_features`."""
     *_, x, y = (None, *call.args, call.output)
     if call.kwargs or not 1 <= len(call.args) <= most or not (isinstance(x, Tensor) and isinstance(y, Tensor)):
         return False
@@ -225,9 +225,9 @@ class ParallelAdapter(Placement):
         if takes_rows(call, self.in_features, self.out_features, most=2):
             return None
         return (
-            f"a {type(self).__name__} goes beside a block that is given one tensor, whose last dimension is the model's "
-            f"width, {self.out_features}, and gives another, as a feed-forward network does; a {type(self.host).__name__} "
-            "is none: name a feed-forward network in `sites`."
+            f"a {type(self).__name__} goes beside a block that is given one tensor, whose last dimension is the "
+            f"model's width, {self.out_features}, and gives another, as a feed-forward network does; a "
+            f"{type(self.host).__name__} is none: name a feed-forward network in `sites`."
         )
 
     def forward(self, x: Tensor, block_input: Tensor | None = None) -> Tensor:

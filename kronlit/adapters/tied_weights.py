@@ -50,7 +50,7 @@ def untie(model: nn.Module) -> None:
     set_tying(tying_configs(model), False)
     for module in model.modules():
         if hasattr(module, "all_tied_weights_keys"):  # what Transformers would tie, or save once
-            module.all_tied_weights_keys = {}
+            module.all_tied_weights_keys = {}  # type: ignore[assignment]
 
 
 def tying_configs(model: nn.Module) -> list[Any]:

@@ -156,9 +156,9 @@ def in_host(name: str, changes: Iterable[str]) -> str:
 
 
 def put_own(model: nn.Module, own: dict[str, Tensor], folder: Path) -> None:
-    """Copy the model's own parameters that PEFT saved into `model`; those of one of several tied places into that alone.
+    """Copy the model's own parameters that PEFT saved into `model`, each into its own place alone.
 
-    PEFT saves a module and trains it apart from what it is tied to.
+    PEFT trains a module apart from what it is tied to.
 
     Raises:
         ValueError: if something has another shape there, or `model` can't part with what is tied.

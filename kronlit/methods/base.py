@@ -37,8 +37,8 @@ class Method:
             raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
         own = {name: group(model, name) for name in self.trains}
         for name, parameters in own.items():
-            if packed := next((str(p.dtype) for p in parameters if not p.is_floating_point()), None):
-                raise ValueError(f"`trains` has {name!r}, and weights of {packed}, which are quantised, can't be trained.")
+            if packed := next((p.dtype for p in parameters if not p.is_floating_point()), None):
+                raise ValueError(f"`trains` has {name!r}, and quantised weights ({packed}) cannot be trained.")
         model.requires_grad_(False)
         insert(model, self.insertions())
         for parameters in own.values():
