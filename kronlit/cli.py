@@ -26,6 +26,7 @@ from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
+from kronlit.preflight import check_method
 from kronlit.quiet import quieten
 from kronlit.run_directory import found_checkpoint, held, loggers, new_version
 from kronlit.run_summary import write_summary
@@ -162,6 +163,7 @@ class CLI(LightningCLI):
         return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path}
 
     def _run_subcommand(self, subcommand: str) -> None:
+        check_method(self.model, trains=subcommand == "fit")  # now, not after all rows were tokenised
         with held(self.log_dir if subcommand == "fit" else None):
             super()._run_subcommand(subcommand)
 

@@ -47,6 +47,7 @@ ALLOWED = {
     "shipped": set(),
     "signals": set(),
     "preemption": {"signals"},
+    "preflight": {"errors", "methods", "modules"},
     "slurm": {"aliases", "errors", "signals", "studies"},
     "exchange": {
         "",
@@ -75,6 +76,7 @@ ALLOWED = {
         "predictions",
         "quiet",
         "preemption",
+        "preflight",
         "run_directory",
         "run_summary",
         "scored_rows",

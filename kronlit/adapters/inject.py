@@ -6,10 +6,12 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from kronlit.adapters.calls import Call, first_calls, passed_over
 from kronlit.adapters.linear import features, is_linear
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.random_subspace import settle
-from kronlit.adapters.sites import layer_of, matches, slice_of
+from kronlit.adapters.sites import known_sites, layer_of, matches, slice_of
+from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
 from kronlit.structured import Mixture, StructuredLinear
 
 
@@ -32,29 +34,57 @@ class Insertion:
 def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
     """Wrap every host that an insertion names, and tie what is shared.
 
+    Where a site is a regular expression, a forward pass over one made-up row says whether what it names is called.
+
     Raises:
-        ValueError: if there are no sites, one matches nothing in `model`, or its width does not suit the placement.
+        ValueError: if there are no sites, one matches nothing in `model`, its width does not suit the placement, or it
+            is not called in a forward pass; then `model` is as it was.
     """
+    calls: dict[str, Call] | None = None
+    added: dict[str, Placement] = {}
     for insertion in insertions:
-        if not insertion.sites:
-            raise ValueError("`sites`=[] must name one or more; to add nothing, use the method `HeadOnly`.")
-        # All names first: a wrapped host is found under another name.
-        found: dict[str, list[str]] = {}
-        for site in insertion.sites:
-            for name in matches(model, site):
-                found.setdefault(name, []).append(site)
-        kept = {name: sites for name, sites in found.items() if layer_of(name) >= insertion.first_layer}
-        if not kept:
-            last = max(map(layer_of, found))
-            raise ValueError(f"`first_layer`={insertion.first_layer} leaves no layer: the last one is {last}.")
-        for name, sites in kept.items():
+        for name, sites in hosts(model, insertion).items():
+            if calls is None and not known_sites(model, sites):
+                calls = first_calls(model)
             host = model.get_submodule(name)
             try:
+                if name in added:
+                    raise ValueError("`sites` of two insertions name this module, and one can stand on it.")
                 placement = placed(insertion, model, host, sites)
+                if calls and not known_sites(model, sites):
+                    check_call(name, model, calls, placement)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            model.set_submodule(name, placement.to(next(host.parameters()).device).train(host.training))
+            device = next(host.parameters(), next(model.parameters())).device
+            added[name] = placement.to(device).train(host.training)
+    replace(model, {id(placement.host): placement for placement in added.values()})
     tie(model)
+
+
+def hosts(model: nn.Module, insertion: Insertion) -> dict[str, list[str]]:
+    """The names of the modules that `insertion` wraps, each with those of its sites that are there."""
+    if not insertion.sites:
+        raise ValueError("`sites`=[] must name one or more; to add nothing, use the method `HeadOnly`.")
+    found: dict[str, list[str]] = {}
+    for site in insertion.sites:
+        for name in matches(model, site):
+            found.setdefault(name, []).append(site)
+    kept = {name: sites for name, sites in found.items() if layer_of(name) >= insertion.first_layer}
+    if not kept:
+        last = max(map(layer_of, found))
+        raise ValueError(f"`first_layer`={insertion.first_layer} leaves no layer: the last one is {last}.")
+    return kept
+
+
+def check_call(name: str, model: nn.Module, calls: dict[str, Call], placement: Placement) -> None:
+    """Raise `ValueError` if the host of `placement`, of this name, is not called, or in a way that does not suit it."""
+    if passed_over(name, model, calls):
+        raise ValueError(
+            f"a {type(model).__name__} does not call this {type(placement.host).__name__}, so what is added to it "
+            "would train nothing (its weight may be read elsewhere): leave it out of `sites`."
+        )
+    if name in calls and (misfit := placement.misfit(calls[name])):
+        raise ValueError(misfit)
 
 
 def placed(insertion: Insertion, model: nn.Module, host: nn.Module, sites: list[str]) -> Placement:
@@ -74,8 +104,14 @@ def widths(model: nn.Module, host: nn.Module) -> tuple[int, int]:
     """Width of the input and output of a linear module, or of a block of `model`."""
     if is_linear(host):
         return features(host)
-    config = getattr(model.config, "vision_config", model.config)  # CLIP's own has none: it is of two models
-    hidden_size: int = config.hidden_size  # type: ignore[union-attr, assignment]
+    config = getattr(model, "config", None)
+    config = getattr(config, "vision_config", config)  # CLIP's own has none: it is of two models
+    hidden_size: int | None = getattr(config, "hidden_size", None)
+    if hidden_size is None:
+        raise ValueError(
+            f"a {type(host).__name__} is no linear module, and a {type(model).__name__} has no width that all its "
+            "blocks share, which what is placed on one must know: name linear modules in `sites`."
+        )
     return hidden_size, hidden_size
 
 
@@ -106,14 +142,25 @@ def collapse(model: nn.Module) -> None:
 def merge(model: nn.Module) -> None:
     """Fold all that was added to `model` into its weights, for good. A model without adapters stays as it is.
 
-    Mixtures are folded as their mean.
+    Mixtures are folded as their mean. Where a weight that changes is that of the embeddings too, they part, and the
+    model's config says so.
 
     Raises:
         TypeError: if a placement cannot be folded, with the reason; then nothing is.
     """
+    tied = [name for name, placement in placements(model) if is_shared(model, placement.host.parameters())]
     for name, placement in placements(model):
-        if placement.obstacle:
-            raise TypeError(f"{name} cannot be merged: {placement.obstacle}. Keep the adapter checkpoint.")
-    for name, placement in list(placements(model)):
-        model.set_submodule(name, placement.merge())
+        if obstacle := placement.obstacle or (untie_blocker(model) if name in tied else None):
+            raise TypeError(f"{name} cannot be merged: {obstacle}. Keep the adapter checkpoint.")
+    if tied:
+        untie(model)
+    replace(model, {id(placement): placement.merge() for _, placement in list(placements(model))})
     settle(model)
+
+
+def replace(model: nn.Module, others: dict[int, nn.Module]) -> None:
+    """Put others in the place of modules of `model`, by the `id` of these, wherever one stands."""
+    for parent in list(model.modules()):
+        for name, child in parent._modules.items():
+            if id(child) in others:
+                parent._modules[name] = others[id(child)]

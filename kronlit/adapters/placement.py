@@ -11,7 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronlit.adapters.linear import is_linear, matrix_of
+from kronlit.adapters.calls import Call
+from kronlit.adapters.linear import is_linear, is_whole, matrix_of, merge_blocker
 from kronlit.adapters.merged import MergedProduct
 from kronlit.structured import Stacked, StructuredLinear
 from kronlit.structured.base import compute_dtype
@@ -52,9 +53,26 @@ class Placement(nn.Module):
         """Why mathematics forbids to merge this placement; `None` where it can be merged."""
         return None
 
+    def misfit(self, call: Call) -> str | None:
+        """Why the host, which the model calls so, cannot be wrapped; `None` if it can."""
+        if self.takes_blocks or takes_rows(call, self.in_features, self.out_features):
+            return None
+        return (
+            f"a {type(self).__name__} goes on a module that maps one tensor, {self.in_features} wide, to another, "
+            f"{self.out_features} wide; a {type(self.host).__name__} does not: leave it out of `sites`."
+        )
+
     def merge(self) -> nn.Module:
         """Fold what was added into the host and return it; only where there is no `obstacle`."""
         raise NotImplementedError
+
+
+def takes_rows(call: Call, in_features: int, out_features: int, most: int = 1) -> bool:
+    """Whether a module was given one tensor, or up to `most`, the last of `in_features`, and gave `out_features`."""
+    *_, x, y = (None, *call.args, call.output)
+    if call.kwargs or not 1 <= len(call.args) <= most or not (isinstance(x, Tensor) and isinstance(y, Tensor)):
+        return False
+    return x.shape == (*y.shape[:-1], in_features) and y.shape[-1] == out_features
 
 
 class Delta(Placement):
@@ -91,6 +109,7 @@ class Delta(Placement):
             self.matrix = Stacked(in_features, out_features, matrix, slices)
         self.scale = nn.Parameter(torch.zeros(())) if scale == "trained" else scale
         self.dropout = dropout
+        self._plain = type(host) is nn.Linear and is_whole(host.weight)
 
     def forward(self, x: Tensor) -> Tensor:
         if self._in_one_product(x) and (summand := self.matrix.summand()):
@@ -106,7 +125,7 @@ class Delta(Placement):
         """Whether host and change are applied as one matrix: where nothing is rounded away and it is faster."""
         weight = self.host.weight
         return (
-            type(self.host) is nn.Linear
+            self._plain
             and x.dtype == weight.dtype
             and compute_dtype(x) in (torch.float32, torch.float64)
             and not weight.requires_grad
@@ -114,6 +133,10 @@ class Delta(Placement):
             and not (self.dropout and self.training)
             and 2 * x.numel() >= self.in_features**2  # fewer tokens do not repay the forming of the matrix
         )
+
+    @property
+    def obstacle(self) -> str | None:
+        return merge_blocker(self.host)
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
@@ -152,7 +175,7 @@ class SequentialAdapter(Placement):
     @property
     def obstacle(self) -> str | None:
         if isinstance(self.body, StructuredLinear):
-            return None
+            return merge_blocker(self.host)
         return "an adapter behind a module, with an activation inside, is no change of that module's weight"
 
     @torch.no_grad()
@@ -197,6 +220,15 @@ class ParallelAdapter(Placement):
         self.body = body(in_features, out_features)
         self.scale = scale
         self.residual_scale = None if residual_scale is None else nn.Parameter(torch.tensor(float(residual_scale)))
+
+    def misfit(self, call: Call) -> str | None:
+        if takes_rows(call, self.in_features, self.out_features, most=2):
+            return None
+        return (
+            f"a {type(self).__name__} goes beside a block that is given one tensor, whose last dimension is the "
+            f"model's width, {self.out_features}, and gives another, as a feed-forward network does; a "
+            f"{type(self.host).__name__} is none: name a feed-forward network in `sites`."
+        )
 
     def forward(self, x: Tensor, block_input: Tensor | None = None) -> Tensor:
         if block_input is None:

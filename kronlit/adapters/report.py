@@ -1,13 +1,13 @@
 """What is trained, as a table."""
 
 import math
-import re
 from collections.abc import Iterable, Sequence
 
 from torch import nn
 
 from kronlit.adapters.inject import placements
 from kronlit.adapters.random_subspace import RandomSubspace
+from kronlit.adapters.sites import without_layers
 
 
 def parameter_counts(model: nn.Module) -> tuple[int, int]:
@@ -22,7 +22,7 @@ def parameter_counts(model: nn.Module) -> tuple[int, int]:
 def trainable_report(model: nn.Module) -> str:
     """A table of the trainable parameters of `model`: name, copies, shape, count, per cent of the model as it came.
 
-    Parameters of one shape whose names differ only in numbers (of layers) share a row.
+    Parameters of one shape whose names differ only in numbers of layers share a row.
     """
     shapes = [(name, parameter.shape) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return shape_table(shapes, parameter_counts(model)[1])
@@ -38,7 +38,7 @@ def shape_table(shapes: Iterable[tuple[str, Sequence[int]]], total: int | None) 
     rows: dict[tuple[str, str], list[int]] = {}
     for name, shape in shapes:
         sizes = " x ".join(str(n) for n in shape) or "scalar"
-        rows.setdefault((re.sub(r"\d+", "*", name), sizes), []).append(math.prod(shape))
+        rows.setdefault((without_layers(name), sizes), []).append(math.prod(shape))
 
     def per_cent(count: int) -> str:
         return f"{100 * count / total:.4f}" if total else ""

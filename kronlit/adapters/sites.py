@@ -136,13 +136,18 @@ def matches(model: nn.Module, site: str) -> list[str]:
     found = {name: module for name, module in model.named_modules() if matched(pattern, name)}
     linear = [name for name, module in found.items() if is_linear(module)]
     if not found:
-        names = sorted({re.sub(r"\d+", "*", name) for name, m in model.named_modules() if is_linear(m)})
+        names = sorted({without_layers(name) for name, module in model.named_modules() if is_linear(module)})
         has = ", ".join(known) or f"no site of its own; its linear modules are {', '.join(names)}"
         raise ValueError(
             f"{architecture!r} has no site {site!r}; it has {has}. "
             "A site may also be a regular expression over whole module names."
         )
     return linear or list(found)
+
+
+def known_sites(model: nn.Module, sites: list[str]) -> bool:
+    """Whether all `sites` are in the table for the model's architecture, and none is a regular expression."""
+    return all(site in SITES.get(architecture_of(model), {}) for site in sites)
 
 
 def slice_of(model: nn.Module, site: str, out_features: int) -> slice | None:
@@ -163,6 +168,11 @@ def layer_of(name: str) -> int:
     """The number, from 0, of the layer of its stack that a module is in, from its name; 0 for one in none."""
     number = re.search(r"\.(\d+)\.", f".{name}.")
     return int(number[1]) if number else 0
+
+
+def without_layers(name: str) -> str:
+    """`name` with a star for each number of a layer: as a regular expression, it matches what it stands for."""
+    return ".".join("*" if part.isdecimal() else part for part in name.split("."))
 
 
 def matched(pattern: str, name: str) -> bool:

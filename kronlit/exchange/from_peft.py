@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, Insertion, inject, placements
+from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
 from kronlit.exchange.adapter_folder import read_tensors
 from kronlit.exchange.to_peft import PREFIX, TENSORS
 from kronlit.modules.plm import load_model
@@ -81,7 +82,7 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
     parts: dict[str, dict[str, Tensor]] = {}
     own = {}
     for key, tensor in read_tensors(folder / TENSORS).items():
-        name = key.removeprefix(PREFIX)
+        name = key.removeprefix(PREFIX).replace(".base_layer.", ".")  # the weight under an adapter on a tied head
         if found := NAMES[kind].fullmatch(name):
             parts.setdefault(found[1], {})[found[2]] = tensor.float()
         elif re.search(r"\.(lora|lokr|c3a)_", name):
@@ -140,11 +141,37 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
     model.requires_grad_(False)
     dropout = content.get("lora_dropout", 0.0)
     inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
-    state = own | {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
+    state = {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
+    put_own(model, {in_host(name, changes): tensor for name, tensor in own.items()}, folder)
     put(model, state, folder)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in state)
+        parameter.requires_grad_(name in state or name in own)
     return model.eval()
+
+
+def in_host(name: str, changes: Iterable[str]) -> str:
+    """What the parameter of this name is called where `changes` have wrapped its module."""
+    module, _, own = name.rpartition(".")
+    return f"{module}.host.{own}" if module in changes else name
+
+
+def put_own(model: nn.Module, own: dict[str, Tensor], folder: Path) -> None:
+    """Copy the model's own parameters that PEFT saved into `model`, each into its own place alone.
+
+    PEFT trains a module apart from what it is tied to.
+
+    Raises:
+        ValueError: if something has another shape there, or `model` can't part with what is tied.
+    """
+    there = dict(model.named_parameters(remove_duplicate=False))
+    changed = {name for name in own if name in there and there[name].shape == own[name].shape}
+    changed = {name for name in changed if not torch.equal(there[name], own[name].to(there[name]))}
+    apart = [name for name in changed if is_shared(model, [there[name]])]
+    if apart and (blocker := untie_blocker(model)):
+        raise ValueError(f"{str(folder)!r} has a {min(apart)} of its own: {blocker}.")
+    if apart:
+        untie(model)
+    put(model, own, folder)
 
 
 def put(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:

@@ -1,5 +1,6 @@
 """What a paper adds to a frozen model, and what else it trains."""
 
+import re
 from typing import Literal, TypeVar, get_args
 
 from torch import nn
@@ -35,6 +36,9 @@ class Method:
         if any(isinstance(module, (Placement, RandomSubspace)) for module in model.modules()):
             raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
         own = {name: group(model, name) for name in self.trains}
+        for name, parameters in own.items():
+            if packed := next((p.dtype for p in parameters if not p.is_floating_point()), None):
+                raise ValueError(f"`trains` has {name!r}, and quantised weights ({packed}) cannot be trained.")
         model.requires_grad_(False)
         insert(model, self.insertions())
         for parameters in own.values():
@@ -78,7 +82,7 @@ def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
     if name == "all":
         return list(model.parameters())
     if name == "head":
-        others = {id(parameter) for parameter in body(model).parameters()}
+        others = body(model)
         outputs = getattr(model, "get_output_embeddings", lambda: None)()
         if outputs is not None:  # most often tied to the body's own embeddings, but not always
             others.add(id(outputs.weight))
@@ -90,12 +94,20 @@ def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
     raise ValueError(f"`trains` has {name!r}; it may have {', '.join(get_args(Group))}.")
 
 
-def body(model: nn.Module) -> nn.Module:
-    """The pre-trained body of a Transformers model: what is not its head."""
-    if type(model).__name__ == "CLIPForImageClassification":  # its `base_model` is itself
-        return model.get_submodule("vision_model")
+def body(model: nn.Module) -> set[int]:
+    """The parameters, by `id`, of the pre-trained body of a Transformers model: of what is not its head.
+
+    The body is the `base_model`, and the head what stands outside it. Where a classifier has nothing outside, as the
+    `base_model` is itself (CLIP, SigLIP) or holds the head too (Perceiver), the head is its last part that has
+    parameters.
+    """
     base: nn.Module = getattr(model, "base_model", model)
-    return base
+    inside = {id(parameter) for parameter in base.parameters()}
+    classifies = hasattr(model, "base_model") and re.search(r"For\w*Classification", type(model).__name__)
+    if classifies and all(id(parameter) in inside for parameter in model.parameters()):
+        *_, last = (part for part in base.children() if next(part.parameters(), None) is not None)
+        inside -= {id(parameter) for parameter in last.parameters()}
+    return inside
 
 
 def is_norm(module: nn.Module) -> bool:

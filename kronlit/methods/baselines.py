@@ -5,6 +5,8 @@ from dataclasses import dataclass
 from torch import nn
 
 from kronlit.adapters import Bias
+from kronlit.adapters.calls import first_calls, passed_over
+from kronlit.adapters.sites import SITES, architecture_of
 from kronlit.methods.base import Group, Method, is_norm
 
 
@@ -28,8 +30,11 @@ class BitFit(Method):
             for name, module in model.named_modules()
             if (isinstance(module, nn.Linear) or is_norm(module)) and getattr(module, "bias", None) is None
         ]
+        calls = first_calls(model) if bare and architecture_of(model) not in SITES else {}
         for name, module in bare:
-            width = module.weight.shape[0]
+            if calls and passed_over(name, model, calls):  # its weight alone is read
+                continue
+            width = module.out_features if isinstance(module, nn.Linear) else module.weight.shape[0]
             model.set_submodule(name, Bias(module, width, width).to(module.weight.device))
 
 

@@ -5,6 +5,8 @@ from torch import nn
 from torch.nn.utils import parametrize
 from transformers.pytorch_utils import Conv1D
 
+from kronlit.adapters.linear import is_whole
+
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16}
 """The precision of a trainer to the dtype that it casts the weights of products to."""
 
@@ -20,5 +22,6 @@ def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
     for module in model.modules():
         if isinstance(module, (nn.Linear, nn.Conv2d, Conv1D)) and not parametrize.is_parametrized(module):
             for parameter in module.parameters(recurse=False):
-                if not parameter.requires_grad and id(parameter) not in embeddings:
+                frozen = not parameter.requires_grad and id(parameter) not in embeddings
+                if frozen and is_whole(parameter):  # a quantised weight means nothing in another type
                     parameter.data = parameter.data.to(dtype)

@@ -24,7 +24,8 @@ from kronlit.modules.finite import check_loss, check_weights
 from kronlit.modules.idle_experts import IdleExperts
 from kronlit.modules.plm import load_config
 from kronlit.modules.precision import check_precision
-from kronlit.modules.random_state import random_state, redrawn, restore_random_state
+from kronlit.modules.random_state import random_state, restore_random_state
+from kronlit.modules.recompute import recompute_activations
 from kronlit.structured import Mixture
 
 Batch = dict[str, Any]
@@ -90,7 +91,7 @@ class FrozenPLM(LightningModule, ABC):
 
     @abstractmethod
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
-        """The pre-trained model, and those of its parameters that are drawn anew."""
+        """The pre-trained model, and those of its parameters that are drawn anew; see `load_model`."""
 
     @abstractmethod
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
@@ -138,9 +139,7 @@ class FrozenPLM(LightningModule, ABC):
         self._plm = fingerprint(self.model)
         store_frozen(self.model, self._frozen_dtype)
         if self.gradient_checkpointing:
-            # Non-reentrant: the inputs of a frozen model need no gradient, what is added inside does.
-            kwargs = {"use_reentrant": False, "context_fn": redrawn(self._router)}
-            self.model.gradient_checkpointing_enable(kwargs)
+            recompute_activations(self.model, self._router)
         for module in self.model.modules():
             if isinstance(module, Mixture):
                 module.generator = self._router

@@ -1,6 +1,5 @@
 """Image classification on a vision Transformer."""
 
-import re
 from functools import cached_property
 from typing import Any, Literal
 
@@ -9,14 +8,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
+from kronlit.adapters import placements
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
+from kronlit.methods.base import group
 from kronlit.modules.base import Batch, FrozenPLM
 from kronlit.modules.image_input import ImageInput
 from kronlit.modules.plm import load_model
-
-UNUSED = re.compile(r"\.(post_layernorm|mask_token)\b.*(?<!theta)$")
-"""Names of parameters of CLIP and DINOv2 that are not on the way to the logits; of a random subspace, the scales."""
 
 
 class ImageClassification(FrozenPLM):
@@ -64,15 +62,37 @@ class ImageClassification(FrozenPLM):
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
         names = dict(enumerate(self.task.labels))
         numbers = {name: number for number, name in names.items()}
-        return load_model(AutoModelForImageClassification, self.plm, id2label=names, label2id=numbers)
+        model, fresh = load_model(AutoModelForImageClassification, self.plm, id2label=names, label2id=numbers)
+        if not any(len(parameter) == len(names) for parameter in group(model, "head")):
+            raise ValueError(
+                f"`model.plm`={self.plm!r} is a {type(model).__name__}, which has no head of {len(names)} classes: "
+                "use a model that classifies images by a head, such as a ViT."
+            )
+        return model, fresh
 
     def configure_model(self) -> None:
         if self.model is None:
             super().configure_model()
-            for name, parameter in self.named_parameters():
-                # What no class depends on: trained, it would have no gradient, and processes would wait for one.
-                if UNUSED.search(name):
-                    parameter.requires_grad_(False)
+            # What no class depends on: trained, it would have no gradient, and processes would wait for one.
+            for parameter in self._beside_the_logits():
+                parameter.requires_grad_(False)
+
+    def _beside_the_logits(self) -> list[nn.Parameter]:
+        """What is trained of the model's own, and is not on the way to the logits (a mask token, CLIP's last norm)."""
+        assert self.model is not None
+        added = {id(p) for _, placement in placements(self.model) for p in placement.parameters()}
+        head = {id(parameter) for parameter in group(self.model, "head")}
+        own = [p for p in self.model.parameters() if p.requires_grad and id(p) not in added | head]
+        if not own:
+            return []
+        pixels = torch.zeros(1, *self.reader.shape, device=own[0].device)
+        rounds = self._frozen_dtype != torch.float32  # then so do the products
+        self.model.eval()
+        with torch.enable_grad(), torch.autocast(pixels.device.type, self._frozen_dtype, enabled=rounds):
+            logits = self.model(pixel_values=pixels).logits
+        self.model.train()
+        gradients = torch.autograd.grad(logits.sum(), own, allow_unused=True)
+        return [parameter for parameter, gradient in zip(own, gradients, strict=True) if gradient is None]
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
         """Rows of pixels as one batch; they stay bytes until they are on the model's device."""

@@ -2,6 +2,8 @@
 
 import hashlib
 import importlib.util
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -52,11 +54,16 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
     """The model of `plm` in float32, and those of its parameters that are drawn anew.
 
     New are those that the files lack, and a head of another size, such as that of a model fine-tuned on another task.
+    Under `torch.device("meta")` the model has no weights, and of the files config.json alone is read.
 
     Raises:
         ValueError: if `plm` can't be reached, isn't a model of this kind, or lacks weights of its body (a pooler may
             be missing: many models are released without one).
     """
+    if torch.empty(0).is_meta:
+        config = from_pretrained(AutoConfig, plm, **kwargs)
+        with one_reason(auto_class, plm):
+            return auto_class.from_config(config), []
     kwargs |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # its report of a head that is new alarms, and is checked here
@@ -65,9 +72,9 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
     finally:
         transformers.logging.set_verbosity(verbosity)
     fresh = [*info["missing_keys"], *(name for name, *_ in info["mismatched_keys"])]
-    inside = {id(parameter) for parameter in body(model).parameters()}
+    inside = body(model) | {id(buffer) for buffer in model.buffers()}
     for name in fresh:
-        if id(model.get_parameter(name)) in inside and ".pooler." not in name:
+        if id(model.get_parameter_or_buffer(name)) in inside and ".pooler." not in name:
             raise ValueError(
                 f"`model.plm`={plm!r} is damaged: its files have no {name} of the shape that its config.json says."
             )
@@ -80,8 +87,15 @@ def from_pretrained(auto_class: Any, plm: str, **kwargs: Any) -> Any:
     Raises:
         ValueError: if `plm` can't be reached or isn't a model of this kind.
     """
-    try:
+    with one_reason(auto_class, plm):
         return auto_class.from_pretrained(located(plm), **kwargs)
+
+
+@contextmanager
+def one_reason(auto_class: Any, plm: str) -> Iterator[None]:
+    """Make one line of why `plm` cannot be loaded."""
+    try:
+        yield
     except (OSError, ConnectionError, ValueError, KeyError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(

@@ -1,0 +1,92 @@
+"""Which modules a forward pass calls, and with what: one that is never called cannot be wrapped."""
+
+import inspect
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+TOKENS = 8
+"""Length of the text that the pass reads."""
+
+
+@dataclass(frozen=True)
+class Call:
+    """How a module was called: what it was given by place and by name, and what it gave."""
+
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    output: Any
+
+
+def first_calls(model: nn.Module) -> dict[str, Call]:
+    """The first call of each module of a Transformers model in a forward pass over a made-up row, by name.
+
+    Without gradients, in evaluation, and without a trace in torch's random numbers. Nothing where the model can't be
+    called so, as one that reads neither texts nor images.
+    """
+    calls: dict[str, Call] = {}
+
+    def hook(name: str) -> Any:
+        return lambda _, args, kwargs, output: calls.setdefault(name, Call(args, kwargs, output)) and None
+
+    handles = [
+        module.register_forward_hook(hook(name), with_kwargs=True) for name, module in model.named_modules() if name
+    ]
+    try:
+        with torch.no_grad(), evaluating(model):
+            model(**made_up_row(model))
+    except Exception:  # whatever else the model needs
+        return {}
+    finally:
+        for handle in handles:
+            handle.remove()
+    return calls
+
+
+@contextmanager
+def evaluating(model: nn.Module) -> Iterator[None]:
+    """`model` is in evaluation, and draws no random numbers of others."""
+    training = [module for module in model.modules() if module.training]
+    devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
+    model.eval()
+    try:
+        with torch.random.fork_rng(devices=list(devices)):
+            yield
+    finally:
+        for module in training:
+            module.training = True
+
+
+def made_up_row(model: nn.Module) -> dict[str, Tensor]:
+    """What `model` reads, for one row: an image of its size, or a text that ends as its texts do."""
+    config: Any = model.config
+    device = next(model.parameters()).device
+    reads = inspect.signature(model.forward).parameters
+    if "input_ids" not in reads:
+        config = getattr(config, "vision_config", config)
+        size = getattr(config, "image_size", 224)
+        height, width = (size, size) if isinstance(size, int) else size
+        return {"pixel_values": torch.zeros(1, config.num_channels, height, width, device=device)}
+    end = getattr(config, "eos_token_id", None)
+    ids = torch.arange(3, 3 + TOKENS, device=device)[None]
+    if isinstance(end, int):
+        ids[ids == end] = 3 + TOKENS  # BART counts them
+        ids[0, -1] = end
+    return {"input_ids": ids} | ({"decoder_input_ids": ids} if "decoder_input_ids" in reads else {})
+
+
+def passed_over(name: str, model: nn.Module, calls: dict[str, Call]) -> bool:
+    """Whether the module of this name was not called although the one that it is in was.
+
+    A part of the model that was not reached, such as an expert that was not chosen, is not passed over.
+    """
+    path = name.rpartition(".")[0]
+    while path and isinstance(parent := model.get_submodule(path), (nn.ModuleList, nn.ModuleDict)):
+        if any(f"{path}.{sibling}" in calls for sibling in parent._modules):
+            return False
+        path = path.rpartition(".")[0]
+    return name not in calls and path in calls
