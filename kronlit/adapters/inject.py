@@ -6,6 +6,7 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from kronlit.adapters.agreement import disagreement
 from kronlit.adapters.linear import features, is_linear
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.random_subspace import settle
@@ -110,10 +111,17 @@ def merge(model: nn.Module) -> None:
 
     Raises:
         TypeError: if a placement cannot be folded, with the reason; then nothing is.
+        ValueError: if folding one would make another map of it; then nothing is folded.
     """
     for name, placement in placements(model):
         if placement.obstacle:
             raise TypeError(f"{name} cannot be merged: {placement.obstacle}. Keep the adapter checkpoint.")
+    for name, placement in placements(model):
+        if fault := disagreement(placement):
+            kind = type(getattr(placement, "matrix", getattr(placement, "body", placement))).__name__
+            raise ValueError(
+                f"{name} cannot be merged: the `forward` and the `to_dense` of {kind} are not the same matrix, {fault}."
+            )
     for name, placement in list(placements(model)):
         model.set_submodule(name, placement.merge())
     settle(model)
