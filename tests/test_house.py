@@ -80,12 +80,13 @@ ALLOWED = {
         "sharded",
         "slurm.job",
     },
+    "testing": {"adapters", "structured"},
     "__init__": {"adapters", "exchange", "methods"},
     "__main__": {"", "cli", "configs", "exchange", "info", "signals", "slurm", "studies"},
     "configs": {"cli", "errors", "exchange", "studies"},
     "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "quiet"},
 }
-ONLY_TORCH = {"structured", "adapters", "methods"}
+ONLY_TORCH = {"structured", "adapters", "methods", "testing"}
 
 
 def imports(path):

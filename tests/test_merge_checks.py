@@ -1,6 +1,5 @@
 """What is merged is the same model, or nothing is written; and a check that can't be made loses nothing."""
 
-import json
 from dataclasses import dataclass
 from functools import partial
 
@@ -83,14 +82,17 @@ def test_a_model_that_fails_on_made_up_rows_is_written_all_the_same(kronlit, run
 def test_images_are_made_as_large_as_the_processor_makes_them(kronlit, run_of, images, tmp_path):
     config = ResNetConfig(embedding_size=8, hidden_sizes=[8, 8, 8, 8], depths=[1, 1, 1, 1], num_labels=3)
     assert not hasattr(config, "image_size")
-    folder = saved(tmp_path / "resnet", ViTImageProcessorPil(size={"height": 32, "width": 32}), ResNetForImageClassification(config))
+    folder = saved(
+        tmp_path / "resnet",
+        ViTImageProcessorPil(size={"height": 32, "width": 32}),
+        ResNetForImageClassification(config),
+    )
     data = {"class_path": "Images", "init_args": {"dataset": "mine", "path": str(images)}}
     run, _ = run_of(folder, "HeadOnly", "ImageClassification", data)
     code, out, err = kronlit("merge", "--ckpt_path", run, "--output", tmp_path / "merged")
     assert code == 0, err
     assert float(out.split("probe batch: ")[1].split()[0]) < 1e-5
     AutoModelForImageClassification.from_pretrained(tmp_path / "merged")
-
 
 
 # --- structures whose dense matrix is another one ---
