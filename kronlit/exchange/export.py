@@ -66,10 +66,11 @@ def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.Pef
     save_file(adapter.tensors, folder / peft.TENSORS, metadata={"format": "pt"})
     (folder / peft.CONFIG).write_text(json.dumps(adapter.config, indent=2) + "\n", encoding="utf-8")
     kind = auto_class(module.model)
-    labels = f", num_labels={module.task.num_labels}" if "Classification" in kind else ""
+    # The base's files may have a head of another size: the adapter brings its own.
+    labels = f", num_labels={module.task.num_labels}, ignore_mismatched_sizes=True" if "Classification" in kind else ""
     opening = (
         f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
-        f'base = {kind}.from_pretrained("{module.plm}"{labels})\n'
+        f"base = {kind}.from_pretrained({json.dumps(module.plm)}{labels})\n"
         'model = PeftModel.from_pretrained(base, "…")  # this folder'
     )
     (folder / "README.md").write_text(model_card(run, module, "peft", opening), encoding="utf-8")
