@@ -70,7 +70,7 @@ def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.Pef
     labels = f", num_labels={module.task.num_labels}, ignore_mismatched_sizes=True" if "Classification" in kind else ""
     opening = (
         f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
-        f"base = {kind}.from_pretrained({json.dumps(module.plm)}{labels})\n"
+        f"base = {kind}.from_pretrained({json.dumps(module.plm, ensure_ascii=False)}{labels})\n"
         'model = PeftModel.from_pretrained(base, "…")  # this folder'
     )
     (folder / "README.md").write_text(model_card(run, module, "peft", opening), encoding="utf-8")
