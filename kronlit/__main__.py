@@ -1,6 +1,7 @@
 """The command `kronlit`. What needs no torch answers without importing it."""
 
 import difflib
+import os
 import sys
 
 from kronlit import __version__
@@ -39,6 +40,8 @@ everything that can be set, and every method with its options
 
 def main() -> None:
     """Run the command line."""
+    if not ({"", os.getcwd()} & set(sys.path) or getattr(sys.flags, "safe_path", False)):
+        sys.path.append("")  # last, so that it hides nothing: a YAML may name a class in a file of this folder
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)

@@ -126,6 +126,8 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
     """
     message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("typing.", "")
     message = message.replace("NoneType", "null").replace('"<unicode string>"', ", ".join(config_files()) or "a value")
+    if line := unimportable(message):
+        return line
     if found := re.search(r'key "([\w.]+)".*Expected a dot import path string: (\S+)', message, re.DOTALL):
         key, name = found[1].split(".")[-1], found[2]
         names = [subclass.__name__ for subclass in subclasses(bases[key])] if key in bases else []
@@ -158,6 +160,16 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
     if message.startswith("Unexpected config"):
         return f"{', '.join(config_files())} must hold keys and values, as the files in configs/ do. {message}"
     return re.sub(r"\b(fit|validate|test|predict)\.(?=data|model)", "", message)
+
+
+def unimportable(message: str) -> str | None:
+    """The sentence on a class whose module is missing, or lacks it, if a parser's error is about one."""
+    if found := re.search(r"given class_path '([\w.]+)':\s+No module named '([\w.]+)'", message):
+        cure = "work in the folder of its file, or add that to PYTHONPATH"
+        return f"`class_path`={found[1]!r} needs the module {found[2]}, which is not found: {cure}."
+    if found := re.search(r"given class_path '([\w.]+)':\s+module '([\w.]+)' has no attribute '(\w+)'", message):
+        return f"`class_path`={found[1]!r}: the module {found[2]} has no {found[3]}."
+    return None
 
 
 def mistyped(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_list: bool) -> str:

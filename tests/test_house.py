@@ -84,7 +84,7 @@ ALLOWED = {
     "__init__": {"adapters", "exchange", "methods"},
     "__main__": {"", "cli", "configs", "exchange", "info", "signals", "slurm", "studies"},
     "configs": {"cli", "errors", "exchange", "studies"},
-    "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "quiet"},
+    "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "methods", "quiet"},
 }
 ONLY_TORCH = {"structured", "adapters", "methods", "testing"}
 

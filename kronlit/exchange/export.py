@@ -56,7 +56,9 @@ def write_own(folder: Path, run: SavedRun, module: FrozenPLM) -> None:
     assert module.model is not None
     method, parameters = single(module.method), parameter_counts(module.model)[1]
     write_adapter(folder, module.model, config_of(module.model, method, module.plm, module.task.name, parameters))
-    opening = 'import kronlit\n\nmodel = kronlit.load("…")  # this folder, or its id on the hub'
+    module_name = type(method).__module__
+    own = "" if module_name.startswith("kronlit.") else f"import {module_name}  # has {type(method).__name__}\n"
+    opening = f'import kronlit\n{own}\nmodel = kronlit.load("…")  # this folder, or its id on the hub'
     (folder / "README.md").write_text(model_card(run, module, "kronlit", opening), encoding="utf-8")
 
 
