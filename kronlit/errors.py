@@ -164,6 +164,8 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
 
 def unimportable(message: str) -> str | None:
     """The sentence on a class whose module is missing, or lacks it, if a parser's error is about one."""
+    if found := re.search(r"^\s*- (`class_path`=.*)$", message, re.MULTILINE):  # said by a parser within this one
+        return found[1]
     if found := re.search(r"given class_path '([\w.]+)':\s+No module named '([\w.]+)'", message):
         cure = "work in the folder of its file, or add that to PYTHONPATH"
         return f"`class_path`={found[1]!r} needs the module {found[2]}, which is not found: {cure}."

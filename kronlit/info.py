@@ -44,7 +44,11 @@ def config(path: Path) -> str:
         raise ValueError(f"`what`={str(path)!r} is no file.")
     module = configured(resolved([str(path)]))
     assert module.model is not None
-    lines = {"config": path, "method": described(module.method), "model": f"{module.plm}, a {type(module.model).__name__}"}
+    lines = {
+        "config": path,
+        "method": described(module.method),
+        "model": f"{module.plm}, a {type(module.model).__name__}",
+    }
     return titled(lines | {"task": module.task.name}) + "\n\n" + trainable_report(module.model)
 
 
@@ -65,7 +69,13 @@ def adapter(path: Path) -> str:
         said = adapter_config(content, str(path / CONFIG))
         tensors, total = read_tensors(path / TENSORS), said.parameters or None
         model = f"{said.plm}, a {said.model_class} with fingerprint {said.fingerprint}"
-        lines = {"adapter": path, "method": described(said.method), "model": model, "task": said.task, "kronlit": said.kronlit}
+        lines = {
+            "adapter": path,
+            "method": described(said.method),
+            "model": model,
+            "task": said.task,
+            "kronlit": said.kronlit,
+        }
     lines |= {"size": f"{sum(tensor.nbytes for tensor in tensors.values()):,} bytes"}
     return titled(lines) + "\n\n" + shape_table([(name, tensor.shape) for name, tensor in tensors.items()], total)
 
