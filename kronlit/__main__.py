@@ -1,7 +1,6 @@
 """The command `kronlit`. What needs no torch answers without importing it."""
 
 import difflib
-import os
 import sys
 
 from kronlit import __version__
@@ -40,8 +39,7 @@ everything that can be set, and every method with its options
 
 def main() -> None:
     """Run the command line."""
-    if not ({"", os.getcwd()} & set(sys.path) or getattr(sys.flags, "safe_path", False)):
-        sys.path.append("")  # last, so that it hides nothing: a YAML may name a class in a file of this folder
+    find_files_here()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
@@ -79,6 +77,12 @@ def main() -> None:
         from kronlit.cli import run
 
         run()
+
+
+def find_files_here() -> None:
+    """Let a YAML name a class in a file of the current folder, which is not on a console script's path."""
+    if "" not in sys.path and not getattr(sys.flags, "safe_path", False):
+        sys.path.append("")  # last, so that it hides nothing
 
 
 if __name__ == "__main__":

@@ -11,6 +11,7 @@ from kronlit.adapters.linear import features, is_linear
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.random_subspace import settle
 from kronlit.adapters.sites import layer_of, matches, slice_of
+from kronlit.adapters.transaction import INJECTED
 from kronlit.structured import Mixture, StructuredLinear
 
 
@@ -125,3 +126,4 @@ def merge(model: nn.Module) -> None:
     for name, placement in list(placements(model)):
         model.set_submodule(name, placement.merge())
     settle(model)
+    vars(model).pop(INJECTED, None)  # a plain model now

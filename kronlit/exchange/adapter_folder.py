@@ -1,7 +1,7 @@
 """kronlit's own folder of an adapter: adapter.safetensors, and adapter_config.json that says what it goes on."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -134,3 +134,10 @@ def config_of(model: PreTrainedModel, method: Method, plm: str, task: str, param
     names = model.config.id2label or {}
     labels = tuple(str(names[number]) for number in sorted(names)) if "Classification" in type(model).__name__ else ()
     return AdapterConfig(method, plm, type(model).__name__, fingerprint(model), labels, parameters, task)
+
+
+def single(method: Method) -> Method:
+    """`method` with one expert, which is what a collapsed mixture has."""
+    if is_dataclass(method) and "num_experts" in {field.name for field in fields(method)}:
+        return replace(method, num_experts=1)
+    return method

@@ -1,7 +1,6 @@
 """`kronlit export`: what a run trained, in a small folder, for kronlit or for PEFT."""
 
 import json
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Literal
 
@@ -9,12 +8,11 @@ from safetensors.torch import save_file
 
 from kronlit.adapters import collapse, parameter_counts
 from kronlit.exchange import to_peft as peft
-from kronlit.exchange.adapter_folder import config_of, write_adapter
+from kronlit.exchange.adapter_folder import config_of, single, write_adapter
 from kronlit.exchange.merge import auto_class, described
 from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.saved_run import SavedRun, saved_run
-from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 
 Format = Literal["kronlit", "peft", "auto"]
@@ -76,10 +74,3 @@ def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.Pef
         'model = PeftModel.from_pretrained(base, "…")  # this folder'
     )
     (folder / "README.md").write_text(model_card(run, module, "peft", opening), encoding="utf-8")
-
-
-def single(method: Method) -> Method:
-    """`method` with one expert, which is what a collapsed mixture has."""
-    if is_dataclass(method) and "num_experts" in {field.name for field in fields(method)}:
-        return replace(method, num_experts=1)
-    return method

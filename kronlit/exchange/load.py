@@ -5,11 +5,22 @@ from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from kronlit.adapters.transaction import whole_or_not
 from kronlit.checkpoint import fingerprint, in_names_of, misfit
-from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, model_class, read_json, read_tensors
+from kronlit.exchange.adapter_folder import (
+    CONFIG,
+    TENSORS,
+    AdapterConfig,
+    adapter_config,
+    model_class,
+    read_json,
+    read_tensors,
+)
 from kronlit.exchange.from_peft import with_peft
+from kronlit.methods import inject
 from kronlit.methods.written import described
 from kronlit.modules.plm import load_model
 
@@ -48,11 +59,20 @@ def with_adapter(
     where = str(folder / CONFIG)
     config = adapter_config(content, where, imports)
     if model is None:
+        if not config.plm:
+            raise ValueError(f"{where} does not say what it goes on (`plm`): give a `model`.")
         names = dict(enumerate(config.labels))
         labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}} if names else {}
         model, _ = load_model(model_class(config.model_class, where), config.plm, **labels)
-    config.method.apply(model)
-    state = in_names_of(model, read_tensors(folder / TENSORS))
+    tensors = read_tensors(folder / TENSORS)
+    with whole_or_not(model):
+        put(inject(model, config.method), config, tensors, folder)
+    return model.eval()
+
+
+def put(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Give what was added to `model` the values of the folder's `tensors`, if it is what they were trained on."""
+    state = in_names_of(model, tensors)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in state)
     if fault := misfit(model, state):
@@ -62,10 +82,9 @@ def with_adapter(
     if (found := fingerprint(model)) != config.fingerprint:
         raise ValueError(
             f"{str(folder)!r} was trained on {config.plm!r} with fingerprint {config.fingerprint}; the frozen weights "
-            f"of this model have {found}: they are others, or not in float32."
+            f"of this model have {found}: they are others, or not in float32. Give the `model`, loaded as it was then."
         )
     model.load_state_dict(state, strict=False)
-    return model.eval()
 
 
 def local(source: str | Path) -> Path:

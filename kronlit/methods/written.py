@@ -9,10 +9,9 @@ from kronlit.methods.base import Method
 
 def class_path(kind: Any) -> str:
     """What names a class or function: for a method of kronlit's own its name, else the whole import path."""
-    if isinstance(kind, type) and issubclass(kind, Method):
-        if kind.__module__.startswith("kronlit.") or "<locals>" in kind.__qualname__:
-            return kind.__name__  # the latter can be read only where it is known
-    return f"{kind.__module__}.{kind.__qualname__}"
+    path = f"{kind.__module__}.{kind.__qualname__}"
+    bare = path.startswith("kronlit.") or "<locals>" in path  # the latter can be read only where it is known
+    return kind.__name__ if bare and isinstance(kind, type) and issubclass(kind, Method) else path
 
 
 def written(value: Any) -> Any:
@@ -31,7 +30,7 @@ def written(value: Any) -> Any:
         kinds = [part for part in (value.func, *value.args) if isinstance(part, type)]
         if len(kinds) == 1:
             return {"class_path": class_path(kinds[0]), "init_args": written(value.keywords)}
-    elif isinstance(value, Method) or is_dataclass(value) and not isinstance(value, type):
+    elif isinstance(value, Method) or (is_dataclass(value) and not isinstance(value, type)):
         return {"class_path": class_path(type(value)), "init_args": written(vars(value))}
     elif "<" not in getattr(value, "__qualname__", "<"):  # no lambda, no function in a function
         return class_path(value)
