@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from peft import LoraConfig, PeftModel, get_peft_model
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -100,6 +101,29 @@ def test_a_collapsed_mixture_is_saved_as_one_adapter(tiny_bert, tmp_path):
     torch.testing.assert_close(logits(kronlit.load(tmp_path / "adapter")), logits(model))
 
 
+def test_what_peft_wrote_is_saved_as_pefts(tiny_bert, tmp_path):
+    theirs = get_peft_model(
+        BERT.from_pretrained(tiny_bert),
+        LoraConfig(task_type="SEQ_CLS", r=4, lora_alpha=6, target_modules=["query", "dense"]),
+    )
+    theirs.save_pretrained(tmp_path / "peft")
+    model = trained(kronlit.load(tmp_path / "peft"))
+    kronlit.save(model, tmp_path / "again")
+    torch.testing.assert_close(logits(kronlit.load(tmp_path / "again")), logits(model))
+    theirs = PeftModel.from_pretrained(BERT.from_pretrained(tiny_bert), tmp_path / "again")
+    torch.testing.assert_close(logits(theirs), logits(model), atol=1e-5, rtol=1e-5)
+
+
+def test_an_adapter_of_pefts_that_does_not_fit_leaves_the_model_as_it_was(tiny_bert, wide_bert, tmp_path):
+    config = LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query"])
+    get_peft_model(BERT.from_pretrained(wide_bert), config).save_pretrained(tmp_path / "peft")
+    model = BERT.from_pretrained(tiny_bert)
+    before = picture(model)
+    with pytest.raises(ValueError, match="where the model has"):
+        kronlit.load(tmp_path / "peft", model)
+    assert_same(model, before)
+
+
 def test_a_model_that_came_from_no_files_is_loaded_into_its_like(tmp_path):
     config = BertConfig(vocab_size=64, hidden_size=16, num_hidden_layers=1, num_attention_heads=2, intermediate_size=32)
     model = BertForSequenceClassification(config)
@@ -114,7 +138,7 @@ def test_a_model_that_came_from_no_files_is_loaded_into_its_like(tmp_path):
 
 def test_what_cannot_be_saved_is_one_line(tiny_bert, tmp_path):
     model = BERT.from_pretrained(tiny_bert)
-    with pytest.raises(ValueError, match="holds nothing that `kronlit.inject` added"):
+    with pytest.raises(ValueError, match="holds nothing that `kronlit"):
         kronlit.save(model, tmp_path / "adapter")
     kronlit.merge(kronlit.inject(model, kronlit.KronA()))
     with pytest.raises(ValueError, match="by its own `save_pretrained`"):

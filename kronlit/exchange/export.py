@@ -4,8 +4,6 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from safetensors.torch import save_file
-
 from kronlit.adapters import collapse, parameter_counts
 from kronlit.exchange import to_peft as peft
 from kronlit.exchange.adapter_folder import config_of, single, write_adapter
@@ -63,8 +61,7 @@ def write_own(folder: Path, run: SavedRun, module: FrozenPLM) -> None:
 def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.PeftAdapter) -> None:
     """Write PEFT's files."""
     assert module.model is not None
-    save_file(adapter.tensors, folder / peft.TENSORS, metadata={"format": "pt"})
-    (folder / peft.CONFIG).write_text(json.dumps(adapter.config, indent=2) + "\n", encoding="utf-8")
+    adapter.write(folder)
     kind = auto_class(module.model)
     # The base's files may have a head of another size: the adapter brings its own.
     labels = f", num_labels={module.task.num_labels}, ignore_mismatched_sizes=True" if "Classification" in kind else ""

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, Insertion, inject, placements
+from kronlit.adapters.transaction import whole_or_not
 from kronlit.exchange.adapter_folder import read_tensors
 from kronlit.exchange.to_peft import PREFIX, TENSORS
 from kronlit.modules.plm import load_model
@@ -137,11 +138,12 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
         raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
     if others := own.keys() - model.state_dict().keys():
         raise ValueError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
-    model.requires_grad_(False)
     dropout = content.get("lora_dropout", 0.0)
-    inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
     state = own | {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
-    put(model, state, folder)
+    with whole_or_not(model):
+        model.requires_grad_(False)
+        inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
+        put(model, state, folder)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in state)
     return model.eval()

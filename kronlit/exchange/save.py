@@ -7,10 +7,11 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedModel
 
-from kronlit.adapters import parameter_counts
+from kronlit.adapters import parameter_counts, placements
 from kronlit.adapters.transaction import INJECTED
 from kronlit.exchange.adapter_folder import config_of, single, write_adapter
 from kronlit.exchange.new_folder import new_folder
+from kronlit.exchange.to_peft import to_peft
 from kronlit.methods import Method
 from kronlit.methods.base import group
 from kronlit.structured import Mixture
@@ -22,7 +23,7 @@ def save(model: PreTrainedModel, output: str | Path) -> None:
     A classifier's head is in it in any case: the files of a pre-trained model may have none, or another.
 
     Args:
-        model: from `kronlit.inject`, or from `kronlit.load` of an adapter of kronlit's own.
+        model: from `kronlit.inject` or `kronlit.load`; an adapter of PEFT's is written as one.
         output: the folder to write; it must not exist.
 
     Raises:
@@ -35,16 +36,19 @@ def save(model: PreTrainedModel, output: str | Path) -> None:
     if not isinstance(model, PreTrainedModel):
         raise ValueError(f"`model` must be a model of Transformers, not a {type(model).__name__}.")
     method = vars(model).get(INJECTED)
-    if not isinstance(method, Method):
+    if isinstance(method, Method):
+        with head_trained(model), new_folder(output) as folder:
+            method = single(method) if collapsed(model) else method
+            counted = parameter_counts(model)[1]
+            write_adapter(folder, model, config_of(model, method, model.config.name_or_path, "", counted))
+    elif any(placements(model)):
+        adapter = to_peft(model, model.config.name_or_path)
+        with new_folder(output) as folder:
+            adapter.write(folder)
+    else:
         raise ValueError(
             "`model` holds nothing that `kronlit.inject` added. A merged model is written by its own `save_pretrained`."
         )
-    if collapsed(model):
-        method = single(method)
-    with head_trained(model):
-        config = config_of(model, method, model.config.name_or_path, "", parameter_counts(model)[1])
-        with new_folder(output) as folder:
-            write_adapter(folder, model, config)
 
 
 def collapsed(model: nn.Module) -> bool:
