@@ -71,6 +71,8 @@ def mistake(error: BaseException) -> str | None:
             return f"`trainer`: {chain}"
         if isinstance(chain, OSError) and full_disk(chain):
             return f"{chain.filename or 'a file'} cannot be written: {chain.strerror}."
+        if chain is error and isinstance(chain, OSError) and chain.filename and chain.strerror:
+            return f"{str(chain.filename)!r} cannot be read or written: {chain.strerror}."
         if isinstance(chain, UnicodeDecodeError) and config_files():
             return f"`config`={', '.join(config_files())} is not UTF-8 text: {chain}."
         chain = chain.__cause__ or chain.__context__

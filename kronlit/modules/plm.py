@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -82,7 +83,7 @@ def from_pretrained(auto_class: Any, plm: str, **kwargs: Any) -> Any:
     """
     try:
         return auto_class.from_pretrained(located(plm), **kwargs)
-    except (OSError, ConnectionError, ValueError, KeyError) as error:
+    except (OSError, ConnectionError, ValueError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"`model.plm`={plm!r} cannot be loaded as {auto_class.__name__}: {reason[:300]} "
