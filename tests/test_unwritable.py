@@ -7,6 +7,7 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from safetensors import SafetensorError
@@ -235,9 +236,8 @@ def test_damaged_weights_of_the_pretrained_model_are_named(kronlit_, run_of, tin
 
 
 def test_a_submission_onto_a_full_disk_leaves_nothing(kronlit_, monkeypatch, tmp_path):
-    monkeypatch.setattr(
-        submission, "TABLES", {"glue": type("None", (), {"TEST_SETS": {}, "keys": None, "table": None})}
-    )
+    no_tables = SimpleNamespace(TEST_SETS={}, keys=None, table=None)
+    monkeypatch.setattr("kronlit.exchange.submission.TABLES", {"glue": no_tables})
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

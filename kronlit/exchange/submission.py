@@ -27,6 +27,8 @@ def write_submission(predictions: Path, output: Path, benchmark: Benchmark = "gl
     Raises:
         ValueError: if a file is missing, or is not of a whole test set of its task.
     """
+    if output.exists():
+        raise ValueError(f"`output`={str(output)!r} is there already; give another name.")
     check_new(output)
     test_sets, keys, table = TABLES[benchmark].TEST_SETS, TABLES[benchmark].keys, TABLES[benchmark].table
     missing = sorted({task for task, *_ in test_sets.values() if not (predictions / f"{task}.jsonl").is_file()})
