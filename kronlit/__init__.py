@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kronlit.adapters import collapse, merge, trainable_report
     from kronlit.exchange.load import load
+    from kronlit.exchange.save import save
     from kronlit.methods import (
         PA,
         SURM,
@@ -64,6 +65,7 @@ __all__ = [
     "inject",
     "load",
     "merge",
+    "save",
     "trainable_report",
 ]
 
@@ -71,7 +73,10 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # Late, so that `import kronlit` (and with it `kronlit --help`) does not wait for torch.
     if name in __all__:
-        rooms = dict.fromkeys(("collapse", "merge", "trainable_report"), "adapters") | {"load": "exchange.load"}
+        rooms = dict.fromkeys(("collapse", "merge", "trainable_report"), "adapters") | {
+            "load": "exchange.load",
+            "save": "exchange.save",
+        }
         room = f"kronlit.{rooms.get(name, 'methods')}"
         return getattr(importlib.import_module(room), name)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

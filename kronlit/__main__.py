@@ -39,6 +39,7 @@ everything that can be set, and every method with its options
 
 def main() -> None:
     """Run the command line."""
+    find_files_here()
     arguments = sys.argv[1:]
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
@@ -81,6 +82,12 @@ def main() -> None:
 
         sys.argv[2:] = with_run_dir(arguments[1:])  # in place: processes of DDP are started with these words again
         run()
+
+
+def find_files_here() -> None:
+    """Let a YAML name a class in a file of the current folder, which is not on a console script's path."""
+    if "" not in sys.path and not getattr(sys.flags, "safe_path", False):
+        sys.path.append("")  # last, so that it hides nothing
 
 
 if __name__ == "__main__":

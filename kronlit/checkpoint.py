@@ -123,8 +123,13 @@ class AtomicCheckpoint(TorchCheckpointIO):
         """The checkpoint in `path`, of tensors and plain values alone: no code in it is run.
 
         Raises:
-            ValueError: if it is damaged, no checkpoint, or holds anything else.
+            ValueError: if it can't be read, is damaged, no checkpoint, or holds anything else.
         """
+        try:
+            with Path(path).open("rb"):
+                pass
+        except OSError as error:  # the system's word, not the file's fault
+            raise ValueError(f"the checkpoint {str(path)!r} cannot be read: {error.strerror}.") from error
         try:
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:  # torch writes checksums, but does not read them

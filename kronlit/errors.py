@@ -71,6 +71,8 @@ def mistake(error: BaseException) -> str | None:
             return f"`trainer`: {chain}"
         if isinstance(chain, OSError) and full_disk(chain):
             return f"{chain.filename or 'a file'} cannot be written: {chain.strerror}."
+        if chain is error and isinstance(chain, OSError) and chain.filename and chain.strerror:
+            return f"{str(chain.filename)!r} cannot be read or written: {chain.strerror}."
         if isinstance(chain, UnicodeDecodeError) and config_files():
             return f"`config`={', '.join(config_files())} is not UTF-8 text: {chain}."
         chain = chain.__cause__ or chain.__context__
@@ -126,10 +128,8 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
     """
     message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("typing.", "")
     message = message.replace("NoneType", "null").replace('"<unicode string>"', ", ".join(config_files()) or "a value")
-    if found := re.search(r'key "([\w.]+)".*Expected a dot import path string: (\S+)', message, re.DOTALL):
-        key, name = found[1].split(".")[-1], found[2]
-        names = [subclass.__name__ for subclass in subclasses(bases[key])] if key in bases else []
-        return f"{found[1]}={name!r} names no class that is known{nearest(name, names, everything=True)}"
+    if line := no_class(message, bases):
+        return line
     if found := re.search(r'key "([\w.]+)".*Given value: NestedArg\(key=\'([\w.]+)\'', message, re.DOTALL):
         option = found[1].split(".")[-1]
         names = [subclass.__name__ for subclass in subclasses(bases[option])] if option in bases else []
@@ -158,6 +158,22 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
     if message.startswith("Unexpected config"):
         return f"{', '.join(config_files())} must hold keys and values, as the files in configs/ do. {message}"
     return re.sub(r"\b(fit|validate|test|predict)\.(?=data|model)", "", message)
+
+
+def no_class(message: str, bases: dict[str, type[Any]]) -> str | None:
+    """The sentence on a class that is not known, or not in its module, if a parser's error is about one."""
+    if found := re.search(r"^\s*- (`class_path`=.*)$", message, re.MULTILINE):  # said by a parser within this one
+        return found[1]
+    if found := re.search(r"given class_path '([\w.]+)':\s+No module named '([\w.]+)'", message):
+        cure = "work in the folder of its file, or add that to PYTHONPATH"
+        return f"`class_path`={found[1]!r} needs the module {found[2]}, which is not found: {cure}."
+    if found := re.search(r"given class_path '([\w.]+)':\s+module '([\w.]+)' has no attribute '(\w+)'", message):
+        return f"`class_path`={found[1]!r}: the module {found[2]} has no {found[3]}."
+    if found := re.search(r'key "([\w.]+)".*Expected a dot import path string: (\S+)', message, re.DOTALL):
+        key, name = found[1].split(".")[-1], found[2]
+        names = [subclass.__name__ for subclass in subclasses(bases[key])] if key in bases else []
+        return f"{found[1]}={name!r} names no class that is known{nearest(name, names, everything=True)}"
+    return None
 
 
 def mistyped(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_list: bool) -> str:

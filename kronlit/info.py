@@ -39,12 +39,17 @@ def config(path: Path) -> str:
     from kronlit.adapters import trainable_report
     from kronlit.configs import resolved
     from kronlit.exchange.saved_run import configured
+    from kronlit.methods.written import described
 
     if not path.is_file():
         raise ValueError(f"`what`={str(path)!r} is no file.")
     module = configured(resolved([str(path)]))
     assert module.model is not None
-    lines = {"config": path, "method": module.method, "model": f"{module.plm}, a {type(module.model).__name__}"}
+    lines = {
+        "config": path,
+        "method": described(module.method),
+        "model": f"{module.plm}, a {type(module.model).__name__}",
+    }
     return titled(lines | {"task": module.task.name}) + "\n\n" + trainable_report(module.model)
 
 
@@ -53,6 +58,7 @@ def adapter(path: Path) -> str:
     from kronlit.adapters import shape_table
     from kronlit.exchange import to_peft
     from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
+    from kronlit.methods.written import described
 
     content = read_json(path / CONFIG)
     if "peft_type" in content:
@@ -64,7 +70,13 @@ def adapter(path: Path) -> str:
         said = adapter_config(content, str(path / CONFIG))
         tensors, total = read_tensors(path / TENSORS), said.parameters or None
         model = f"{said.plm}, a {said.model_class} with fingerprint {said.fingerprint}"
-        lines = {"adapter": path, "method": said.method, "model": model, "task": said.task, "kronlit": said.kronlit}
+        lines = {
+            "adapter": path,
+            "method": described(said.method),
+            "model": model,
+            "task": said.task,
+            "kronlit": said.kronlit,
+        }
     lines |= {"size": f"{sum(tensor.nbytes for tensor in tensors.values()):,} bytes"}
     return titled(lines) + "\n\n" + shape_table([(name, tensor.shape) for name, tensor in tensors.items()], total)
 

@@ -58,6 +58,8 @@ def last_whole(last: Path) -> Path:
         try:
             AtomicCheckpoint().load_checkpoint(file)
         except ValueError as error:
+            if isinstance(error.__cause__, OSError):
+                raise  # it may be whole
             faults.append(str(error))
             continue
         if faults:

@@ -275,7 +275,8 @@ def test_an_adapter_is_not_put_on_another_model(kronlit_, run_of, tiny_bert, tmp
 @pytest.mark.parametrize(
     ("change", "message"),
     [
-        ({"method": {"class_path": "os.system", "init_args": {}}}, "bare name"),
+        ({"method": {"class_path": "os.system", "init_args": {}}}, "the module os has no method system"),
+        ({"method": {"class_path": "os system", "init_args": {}}}, "must be the name of a method"),
         ({"method": {"class_path": "Krona", "init_args": {}}}, "Krona"),
         ({"method": {"class_path": "KronA", "init_args": {"scal": 1.0}}}, "scal"),
         ({"method": {"class_path": "KronA", "init_args": {"a_shape": [5, 5]}}}, "a_shape"),

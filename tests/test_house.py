@@ -83,12 +83,13 @@ ALLOWED = {
         "sharded",
         "slurm.job",
     },
+    "testing": {"adapters", "structured"},
     "__init__": {"adapters", "exchange", "methods"},
     "__main__": {"", "cli", "configs", "exchange", "info", "signals", "slurm", "studies"},
     "configs": {"cli", "errors", "exchange", "shipped", "studies"},
-    "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "quiet", "shipped"},
+    "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "methods", "quiet", "shipped"},
 }
-ONLY_TORCH = {"structured", "adapters", "methods"}
+ONLY_TORCH = {"structured", "adapters", "methods", "testing"}
 
 
 def imports(path):

@@ -6,12 +6,14 @@ from dataclasses import dataclass
 
 from torch import nn
 
+from kronlit.adapters.agreement import disagreement
 from kronlit.adapters.calls import Call, first_calls, passed_over
 from kronlit.adapters.linear import features, is_linear
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.random_subspace import settle
 from kronlit.adapters.sites import known_sites, layer_of, matches, slice_of
 from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
+from kronlit.adapters.transaction import INJECTED
 from kronlit.structured import Mixture, StructuredLinear
 
 
@@ -147,15 +149,23 @@ def merge(model: nn.Module) -> None:
 
     Raises:
         TypeError: if a placement cannot be folded, with the reason; then nothing is.
+        ValueError: if folding one would make another map of it; then nothing is folded.
     """
     tied = [name for name, placement in placements(model) if is_shared(model, placement.host.parameters())]
     for name, placement in placements(model):
         if obstacle := placement.obstacle or (untie_blocker(model) if name in tied else None):
             raise TypeError(f"{name} cannot be merged: {obstacle}. Keep the adapter checkpoint.")
+    for name, placement in placements(model):
+        if fault := disagreement(placement):
+            kind = type(getattr(placement, "matrix", getattr(placement, "body", placement))).__name__
+            raise ValueError(
+                f"{name} cannot be merged: the `forward` and the `to_dense` of {kind} are not the same matrix, {fault}."
+            )
     if tied:
         untie(model)
     replace(model, {id(placement): placement.merge() for _, placement in list(placements(model))})
     settle(model)
+    vars(model).pop(INJECTED, None)  # a plain model now
 
 
 def replace(model: nn.Module, others: dict[int, nn.Module]) -> None:

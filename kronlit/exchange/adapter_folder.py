@@ -1,7 +1,7 @@
 """kronlit's own folder of an adapter: adapter.safetensors, and adapter_config.json that says what it goes on."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,9 @@ from transformers import PreTrainedModel
 from kronlit import __version__
 from kronlit.checkpoint import adapter_state, fingerprint
 from kronlit.errors import Parser
+from kronlit.exchange.own_method import imported_names, method_class
 from kronlit.methods import Method
+from kronlit.methods.written import class_path, written
 
 CONFIG, TENSORS = "adapter_config.json", "adapter.safetensors"
 
@@ -48,8 +50,7 @@ def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -
     """Write what was added to `model` and trained, and `config`."""
     state = {name: tensor.detach().contiguous().clone() for name, tensor in adapter_state(model).items()}
     save_file(state, folder / TENSORS)
-    method = {"class_path": type(config.method).__name__, "init_args": vars(config.method)}
-    content = {"format": "kronlit"} | vars(config) | {"method": method}
+    content = {"format": "kronlit"} | vars(config) | {"method": written(config.method)}
     (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -73,17 +74,21 @@ def read_json(path: Path) -> dict[str, Any]:
     """
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as JSON: {error}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{str(path)!r} must hold keys and values.")
     return content
 
 
-def adapter_config(content: dict[str, Any], where: str) -> AdapterConfig:
+def adapter_config(content: dict[str, Any], where: str, imports: bool = True) -> AdapterConfig:
     """What the content of an adapter_config.json means.
 
-    Only methods that are known already can be named: a file from elsewhere is not to say what is imported.
+    Args:
+        content: the file's.
+        where: its name.
+        imports: whether a module that it names may be imported. One from elsewhere is not to say what is: it can
+            name what was imported already.
 
     Raises:
         ValueError: if a key is missing or unknown, or a value is not of its type.
@@ -91,8 +96,17 @@ def adapter_config(content: dict[str, Any], where: str) -> AdapterConfig:
     values = {key: value for key, value in content.items() if key != "format"}
     method = values.get("method")
     name = method.get("class_path") if isinstance(method, dict) else method
-    if not (isinstance(name, str) and name.isidentifier()):
-        raise ValueError(f"{where}: `method`={name!r} must be the bare name of a method, such as 'KronA'.")
+    if not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
+        raise ValueError(f"{where}: `method`={name!r} must be the name of a method, such as 'KronA' or 'mine.Method'.")
+    if kind := method_class(name, where, imports):
+        given = method if isinstance(method, dict) else {}
+        own = kind.__module__.startswith("kronlit.")
+        if not (imports or own) and (other := next(imported_names(given.get("init_args")), None)):
+            raise ValueError(
+                f"{where}: `method`={name!r} has the argument {other!r}, which might be imported: if you trust it, "
+                "give `kronlit.load` `trust_code=True`."
+            )
+        values["method"] = given | {"class_path": class_path(kind)}
     parser = Parser(exit_on_error=False)
     parser.bases = {"method": Method}
     parser.add_class_arguments(AdapterConfig, "adapter")
@@ -120,3 +134,10 @@ def config_of(model: PreTrainedModel, method: Method, plm: str, task: str, param
     names = model.config.id2label or {}
     labels = tuple(str(names[number]) for number in sorted(names)) if "Classification" in type(model).__name__ else ()
     return AdapterConfig(method, plm, type(model).__name__, fingerprint(model), labels, parameters, task)
+
+
+def single(method: Method) -> Method:
+    """`method` with one expert, which is what a collapsed mixture has."""
+    if is_dataclass(method) and "num_experts" in {field.name for field in fields(method)}:
+        return replace(method, num_experts=1)
+    return method

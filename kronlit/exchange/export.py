@@ -1,20 +1,16 @@
 """`kronlit export`: what a run trained, in a small folder, for kronlit or for PEFT."""
 
 import json
-from dataclasses import fields, is_dataclass, replace
 from pathlib import Path
 from typing import Literal
 
-from safetensors.torch import save_file
-
 from kronlit.adapters import collapse, parameter_counts
 from kronlit.exchange import to_peft as peft
-from kronlit.exchange.adapter_folder import config_of, write_adapter
+from kronlit.exchange.adapter_folder import config_of, single, write_adapter
 from kronlit.exchange.merge import auto_class, described
 from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.saved_run import SavedRun, saved_run
-from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 
 Format = Literal["kronlit", "peft", "auto"]
@@ -56,27 +52,22 @@ def write_own(folder: Path, run: SavedRun, module: FrozenPLM) -> None:
     assert module.model is not None
     method, parameters = single(module.method), parameter_counts(module.model)[1]
     write_adapter(folder, module.model, config_of(module.model, method, module.plm, module.task.name, parameters))
-    opening = 'import kronlit\n\nmodel = kronlit.load("…")  # this folder, or its id on the hub'
+    module_name = type(method).__module__
+    own = "" if module_name.startswith("kronlit.") else f"import {module_name}  # has {type(method).__name__}\n"
+    opening = f'import kronlit\n{own}\nmodel = kronlit.load("…")  # this folder, or its id on the hub'
     (folder / "README.md").write_text(model_card(run, module, "kronlit", opening), encoding="utf-8")
 
 
 def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.PeftAdapter) -> None:
     """Write PEFT's files."""
     assert module.model is not None
-    save_file(adapter.tensors, folder / peft.TENSORS, metadata={"format": "pt"})
-    (folder / peft.CONFIG).write_text(json.dumps(adapter.config, indent=2) + "\n", encoding="utf-8")
+    adapter.write(folder)
     kind = auto_class(module.model)
-    labels = f", num_labels={module.task.num_labels}" if "Classification" in kind else ""
+    # The base's files may have a head of another size: the adapter brings its own.
+    labels = f", num_labels={module.task.num_labels}, ignore_mismatched_sizes=True" if "Classification" in kind else ""
     opening = (
         f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
-        f'base = {kind}.from_pretrained("{module.plm}"{labels})\n'
+        f"base = {kind}.from_pretrained({json.dumps(module.plm, ensure_ascii=False)}{labels})\n"
         'model = PeftModel.from_pretrained(base, "…")  # this folder'
     )
     (folder / "README.md").write_text(model_card(run, module, "peft", opening), encoding="utf-8")
-
-
-def single(method: Method) -> Method:
-    """`method` with one expert, which is what a collapsed mixture has."""
-    if is_dataclass(method) and "num_experts" in {field.name for field in fields(method)}:
-        return replace(method, num_experts=1)
-    return method

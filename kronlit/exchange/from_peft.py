@@ -15,6 +15,7 @@ from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, Insertion, inject, placements
 from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
+from kronlit.adapters.transaction import whole_or_not
 from kronlit.exchange.adapter_folder import read_tensors
 from kronlit.exchange.to_peft import PREFIX, TENSORS
 from kronlit.modules.plm import load_model
@@ -138,12 +139,13 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
         raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
     if others := own.keys() - model.state_dict().keys():
         raise ValueError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
-    model.requires_grad_(False)
     dropout = content.get("lora_dropout", 0.0)
-    inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
     state = {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
-    put_own(model, {in_host(name, changes): tensor for name, tensor in own.items()}, folder)
-    put(model, state, folder)
+    with whole_or_not(model):
+        model.requires_grad_(False)
+        inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
+        put_own(model, {in_host(name, changes): tensor for name, tensor in own.items()}, folder)
+        put(model, state, folder)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in state or name in own)
     return model.eval()

@@ -12,8 +12,9 @@ from kronlit.adapters import Delta, placements
 from kronlit.checkpoint import adapter_state, in_names_of
 from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
 from kronlit.exchange.from_peft import read_peft
-from kronlit.exchange.load import local
+from kronlit.exchange.load import is_here, local
 from kronlit.methods import Method
+from kronlit.methods.written import described
 from kronlit.modules import FrozenPLM
 
 
@@ -52,11 +53,13 @@ def init_adapter(model: nn.Module, method: Method, source: str) -> tuple[int, li
     if "peft_type" in content:
         state = of_peft(model, folder, content)
     else:
-        theirs = adapter_config(content, str(folder / CONFIG)).method
+        theirs = adapter_config(content, str(folder / CONFIG), is_here(source)).method
         if is_dataclass(theirs) and type(theirs) is type(method):
             theirs = replace(theirs, trains=method.trains)
-        if repr(theirs) != repr(method):
-            raise ValueError(f"`init_adapter`={source!r} is of {theirs}, and `model.method` is {method}.")
+        if described(theirs) != described(method):
+            raise ValueError(
+                f"`init_adapter`={source!r} is of {described(theirs)}, and `model.method` is {described(method)}."
+            )
         state = in_names_of(model, read_tensors(folder / TENSORS))
     own = adapter_state(model)
     added = tuple(f"{name}." for name, _ in placements(model))

@@ -1,24 +1,39 @@
 """`kronlit.load`: an adapter from a folder or the hub, in a Transformers model."""
 
+import os
 from pathlib import Path
 from typing import Any
 
 from huggingface_hub import snapshot_download
+from torch import Tensor
 from transformers import PreTrainedModel
 
+from kronlit.adapters.transaction import whole_or_not
 from kronlit.checkpoint import fingerprint, in_names_of, misfit
-from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, model_class, read_json, read_tensors
+from kronlit.exchange.adapter_folder import (
+    CONFIG,
+    TENSORS,
+    AdapterConfig,
+    adapter_config,
+    model_class,
+    read_json,
+    read_tensors,
+)
 from kronlit.exchange.from_peft import with_peft
+from kronlit.methods import inject
+from kronlit.methods.written import described
 from kronlit.modules.plm import load_model
 
 
-def load(source: str | Path, model: PreTrainedModel | None = None) -> PreTrainedModel:
+def load(source: str | Path, model: PreTrainedModel | None = None, trust_code: bool = False) -> PreTrainedModel:
     """A Transformers model with an adapter in it: predict with it, train it on, or `kronlit.merge` it.
 
     Args:
         source: folder that `kronlit export` wrote, or PEFT for LoRA, LoKr or C3A; or the id of such a repository
             of the hub.
         model: to put the adapter in, in place; by default the one that the folder names, in float32.
+        trust_code: whether an adapter of the hub may name a module of this machine that is imported for its method.
+            A folder may; no code is ever fetched.
 
     Returns:
         The model in evaluation; what the adapter trained requires gradients, the rest is frozen.
@@ -32,32 +47,44 @@ def load(source: str | Path, model: PreTrainedModel | None = None) -> PreTrained
     """
     folder = local(source)
     content = read_json(folder / CONFIG)
-    return (with_peft if "peft_type" in content else with_adapter)(folder, content, model)
+    if "peft_type" in content:
+        return with_peft(folder, content, model)
+    return with_adapter(folder, content, model, trust_code or is_here(source))
 
 
-def with_adapter(folder: Path, content: dict[str, Any], model: PreTrainedModel | None) -> PreTrainedModel:
-    """`model`, or the one that the folder names, with the folder's adapter."""
+def with_adapter(
+    folder: Path, content: dict[str, Any], model: PreTrainedModel | None, imports: bool
+) -> PreTrainedModel:
+    """`model`, or the one that the folder names, with the folder's adapter, which may name a module or may not."""
     where = str(folder / CONFIG)
-    config = adapter_config(content, where)
+    config = adapter_config(content, where, imports)
     if model is None:
+        if not config.plm:
+            raise ValueError(f"{where} does not say what it goes on (`plm`): give a `model`.")
         names = dict(enumerate(config.labels))
         labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}} if names else {}
         model, _ = load_model(model_class(config.model_class, where), config.plm, **labels)
-    config.method.apply(model)
-    state = in_names_of(model, read_tensors(folder / TENSORS))
+    tensors = read_tensors(folder / TENSORS)
+    with whole_or_not(model):
+        put(inject(model, config.method), config, tensors, folder)
+    return model.eval()
+
+
+def put(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor], folder: Path) -> None:
+    """Give what was added to `model` the values of the folder's `tensors`, if it is what they were trained on."""
+    state = in_names_of(model, tensors)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in state)
     if fault := misfit(model, state):
         raise ValueError(
-            f"{str(folder / TENSORS)!r} does not fit a {type(model).__name__} with {config.method}: {fault}."
+            f"{str(folder / TENSORS)!r} does not fit a {type(model).__name__} with {described(config.method)}: {fault}."
         )
     if (found := fingerprint(model)) != config.fingerprint:
         raise ValueError(
             f"{str(folder)!r} was trained on {config.plm!r} with fingerprint {config.fingerprint}; the frozen weights "
-            f"of this model have {found}: they are others, or not in float32."
+            f"of this model have {found}: they are others, or not in float32. Give the `model`, loaded as it was then."
         )
     model.load_state_dict(state, strict=False)
-    return model.eval()
 
 
 def local(source: str | Path) -> Path:
@@ -66,7 +93,7 @@ def local(source: str | Path) -> Path:
     Raises:
         ValueError: if it is nowhere.
     """
-    if Path(source).is_dir():
+    if is_here(source):
         return Path(source)
     try:
         return Path(snapshot_download(str(source), allow_patterns=["adapter_config.json", "*.safetensors"]))
@@ -75,3 +102,8 @@ def local(source: str | Path) -> Path:
         raise ValueError(
             f"`source`={str(source)!r} is no folder, and the hub does not give it: {reason[:200]}"
         ) from error
+
+
+def is_here(source: str | Path) -> bool:
+    """Whether `source` is a folder of this machine, not a repository of the hub."""
+    return os.path.isdir(source)  # which, unlike Path.is_dir, takes a name that is too long

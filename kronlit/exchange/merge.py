@@ -5,7 +5,7 @@ from transformers import PreTrainedModel
 from kronlit.adapters import collapse, merge
 from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
-from kronlit.exchange.probe import logits
+from kronlit.exchange.probe import compared, logits
 from kronlit.exchange.saved_run import saved_run
 from kronlit.modules import CausalLM, FrozenPLM, ImageClassification
 from kronlit.modules.text import TextModule
@@ -15,10 +15,12 @@ def merge_run(ckpt_path: str, output: str) -> None:
     """Write a folder that Transformers opens by itself, and say how far its logits are from those before merging.
 
     Everything is in float32, also where the run kept its frozen weights in 16 bits. Mixtures become their mean first.
+    Where a model takes no made-up rows, the folder is written, and it is said that nothing was compared.
 
     Raises:
         TypeError: if what was added cannot be merged, with the reason.
-        ValueError: if there is no such checkpoint, or `output` exists.
+        ValueError: if there is no such checkpoint, `output` exists, or merging makes another model; then nothing is
+            written.
     """
     check_new(output)
     run = saved_run(ckpt_path)
@@ -26,11 +28,11 @@ def merge_run(ckpt_path: str, output: str) -> None:
     model = module.model
     assert model is not None
     collapse(model)
-    before = logits(model)
+    before = logits(module, model)
     try:
         merge(model)
-    except TypeError as error:
-        raise TypeError(f"{error} `kronlit export` writes it as an adapter.") from error
+    except (TypeError, ValueError) as error:
+        raise type(error)(f"{error} `kronlit export` writes it as an adapter.") from error
     if module.task.is_regression:
         model.config.problem_type = "regression"  # a pipeline then gives the number, not its sigmoid
     with new_folder(output) as folder:
@@ -45,9 +47,9 @@ def merge_run(ckpt_path: str, output: str) -> None:
         opening = f'from transformers import {name}\n\nmodel = {name}.from_pretrained("…")  # this folder'
         (folder / "README.md").write_text(model_card(run, module, "transformers", opening), encoding="utf-8")
         # From the files, by Transformers alone: what a user of the folder gets.
-        difference = (logits(type(model).from_pretrained(folder).eval()) - before).abs().max()
+        check = compared(before, logits(module, type(model).from_pretrained(folder).eval()))
     print(f"{run.checkpoint}: merged {described(module)} in float32 into {output}, a {type(model).__name__}.")
-    print(f"largest difference of a logit on a probe batch: {difference:.2e} (logits reach {before.abs().max():.2e}).")
+    print(check)
 
 
 def described(module: FrozenPLM) -> str:

@@ -8,6 +8,7 @@ import yaml
 from kronlit import __version__
 from kronlit.data.tasks import Task
 from kronlit.exchange.saved_run import SavedRun
+from kronlit.methods.written import described
 from kronlit.modules import FrozenPLM, SequenceClassification
 from kronlit.modules.text import TextModule
 
@@ -36,7 +37,7 @@ def model_card(run: SavedRun, module: FrozenPLM, library: str, opening: str) -> 
 
 # {Path(module.plm).name}, {module.task.name}, {type(module.method).__name__}
 
-{module.plm}, fine-tuned on {module.task.name} with kronlit {__version__}: `{module.method!r}`.
+{module.plm}, fine-tuned on {module.task.name} with kronlit {__version__}: `{described(module.method)}`.
 
 ```python
 {opening}

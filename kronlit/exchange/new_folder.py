@@ -1,6 +1,8 @@
-"""Folders that are written whole or not at all, and never over another."""
+"""Folders and files that are written whole or not at all, and never over another."""
 
+import errno
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -8,14 +10,20 @@ from pathlib import Path
 
 
 def check_new(output: str | Path) -> Path:
-    """`output` as a path.
+    """`output` as a path, before any work for it.
 
     Raises:
-        ValueError: if something is there already.
+        ValueError: if something is there already, or nothing can be written there.
     """
     path = Path(output)
-    if path.exists() or path.is_symlink():
-        raise ValueError(f"`output`={str(output)!r} exists already, and nothing is overwritten: name a new folder.")
+    with refusals(output):
+        if path.exists() or path.is_symlink():
+            raise ValueError(f"`output`={str(output)!r} exists already, and nothing is overwritten: give another name.")
+        parent = next(parent for parent in path.absolute().parents if parent.exists())
+        if not parent.is_dir():
+            raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
+        if not os.access(parent, os.W_OK | os.X_OK):
+            raise PermissionError(errno.EACCES, os.strerror(errno.EACCES))
     return path
 
 
@@ -24,19 +32,60 @@ def new_folder(output: str | Path) -> Iterator[Path]:
     """A folder to write to, which becomes `output` if all went well.
 
     Raises:
-        ValueError: if something is there already, or nothing can be written there.
+        ValueError: if something is there already, or nothing, or not all, can be written there.
     """
-    path = check_new(output)
-    partial = path.absolute().with_name(f".{path.absolute().name}.{os.getpid()}.partial")
-    try:
+    with refusals(output), unfinished(output) as (path, partial):
         partial.mkdir(parents=True)
-    except OSError as error:
-        raise ValueError(f"`output`={str(output)!r} cannot be written: {error.strerror}.") from error
-    try:
         yield partial
         for file in partial.rglob("*"):  # safetensors leaves its own to their owner alone
             file.chmod(partial.stat().st_mode & (0o777 if file.is_dir() else 0o666))
         check_new(path)  # a rename would replace an empty folder
         partial.rename(path)
+
+
+@contextmanager
+def new_file(output: str | Path) -> Iterator[Path]:
+    """A file to write, which becomes `output` if all went well.
+
+    Raises:
+        ValueError: as `new_folder`.
+    """
+    with refusals(output), unfinished(output) as (path, partial):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield partial
+        partial.replace(path)
+
+
+@contextmanager
+def unfinished(output: str | Path) -> Iterator[tuple[Path, Path]]:
+    """`output` as a path, and one beside it for what is not whole yet, of which nothing stays."""
+    path = check_new(output)
+    name = path.absolute().name[:50]  # room for what is added, in a name of the longest that there may be
+    partial = path.absolute().with_name(f".{name}.{os.getpid()}.partial")
+    try:
+        yield path, partial
     finally:
         shutil.rmtree(partial, ignore_errors=True)
+        if partial.is_file():
+            partial.unlink()
+
+
+@contextmanager
+def refusals(output: str | Path) -> Iterator[None]:
+    """Make one line of what the system refuses."""
+    try:
+        yield
+    except ValueError:
+        raise
+    except Exception as error:
+        if reason := refusal(error):
+            raise ValueError(f"`output`={str(output)!r} cannot be written: {reason}.") from error
+        raise
+
+
+def refusal(error: Exception) -> str | None:
+    """What the system said that made `error`, as Python or a library in Rust (safetensors, tokenizers) tells it."""
+    if isinstance(error, OSError):
+        return error.strerror or str(error)
+    found = re.search(r"([A-Z][\w ]+) \(os error \d+\)", str(error))
+    return found[1] if found else None

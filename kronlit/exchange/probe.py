@@ -1,26 +1,70 @@
-"""A batch on which two models are compared."""
+"""Made-up rows on which a model is compared with itself, merged."""
 
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from kronlit.modules import FrozenPLM, ImageClassification
+from kronlit.modules.text import TextModule
 
-def probe(model: PreTrainedModel) -> dict[str, Tensor]:
-    """Two made-up inputs of `model`, the same in every call: tokens `(2, 16)`, or images of its size."""
+TOLERANCE = 1e-4
+"""Of the largest logit, how far another one may be: more than float32 rounds away, less than any slip costs."""
+
+Rows = list[dict[str, Tensor]]
+Logits = Tensor | str
+"""Those of all rows, one after the other; or why there are none."""
+
+
+def probe(module: FrozenPLM) -> Rows:
+    """Two rows as the model reads them, the same in every call; each by itself, so that nothing is padded."""
     generator = torch.Generator().manual_seed(0)
-    if model.main_input_name == "pixel_values":
-        config = getattr(model.config, "vision_config", model.config)
-        size = config.image_size
-        height, width = (size, size) if isinstance(size, int) else size
-        return {"pixel_values": torch.randn(2, config.num_channels, height, width, generator=generator)}
-    vocabulary = model.get_input_embeddings().weight.shape[0]
-    tokens = torch.randint(vocabulary, (2, 16), generator=generator)
+    if isinstance(module, TextModule):
+        return [of_text(module, generator) for _ in range(2)]
+    if isinstance(module, ImageClassification):
+        pixels = torch.randint(256, (2, 1, *module.reader.shape), generator=generator, dtype=torch.uint8)
+        return [{"pixel_values": module.reader.normalised(image)} for image in pixels]
+    assert module.model is not None
+    return [dict(module.model.dummy_inputs)]
+
+
+def of_text(module: TextModule, generator: torch.Generator) -> dict[str, Tensor]:
+    """Words drawn from the vocabulary, with what the tokenizer puts around a text."""
+    assert module.model is not None
+    tokenizer, config = module.tokenizer, module.model.config
+    words = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
+    drawn = torch.randint(len(words), (16,), generator=generator).tolist()
+    text, length = tokenizer.decode([words[number] for number in drawn]), min(module.max_length, 32)
+    tokens = tokenizer(text, truncation=True, max_length=length, return_tensors="pt")["input_ids"]
     inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-    return inputs | ({"decoder_input_ids": tokens} if model.config.is_encoder_decoder else {})
+    # A classifier makes its decoder's input itself.
+    decodes = config.is_encoder_decoder and "Classification" not in type(module.model).__name__
+    return inputs | ({"decoder_input_ids": tokens} if decodes else {})
 
 
-@torch.no_grad()
-def logits(model: PreTrainedModel) -> Tensor:
-    """Those of `probe`, `(2, ...)`."""
-    result: Tensor = model(**probe(model)).logits
-    return result.float()
+def logits(module: FrozenPLM, model: PreTrainedModel) -> Logits:
+    """Those of `probe` for `module`, by `model`."""
+    try:
+        with torch.no_grad():
+            found = torch.cat([model(**row).logits.float().flatten() for row in probe(module)])
+    except Exception as error:  # whatever a model, perhaps not ours, makes of rows that it was not made for
+        return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
+    return found if found.isfinite().all() else "its logits are no finite numbers"
+
+
+def compared(before: Logits, after: Logits) -> str:
+    """A sentence on how far two models are from each other.
+
+    Raises:
+        ValueError: if they are not the same model.
+    """
+    if isinstance(before, str):
+        return f"not checked: no logits could be compared, as the model failed on made-up rows ({before})."
+    if isinstance(after, str):
+        raise ValueError(f"the merged model fails where the one before merging does not: {after}.")
+    difference, reach = (after - before).abs().max().item(), before.abs().max().item()
+    if difference > TOLERANCE * reach + 1e-6:  # the latter for logits that are all near zero
+        raise ValueError(
+            f"the merged model is another one: a logit on a probe batch differs by {difference:.2e} (logits reach "
+            f"{reach:.2e})."
+        )
+    return f"largest difference of a logit on a probe batch: {difference:.2e} (logits reach {reach:.2e})."

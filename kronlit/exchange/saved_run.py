@@ -1,6 +1,7 @@
 """A checkpoint opened again, as the model that it is of."""
 
 import json
+import sys
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -58,10 +59,29 @@ def saved_run(ckpt_path: str) -> SavedRun:
     folder = checkpoint.absolute().parent.parent
     if not (folder / "config.yaml").is_file():
         raise ValueError(f"`ckpt_path`={ckpt_path!r} is not in a run's folder: {str(folder)!r} has no config.yaml.")
-    summary = folder / "summary.json"
-    return SavedRun(
-        checkpoint, read_yaml(folder / "config.yaml"), json.loads(summary.read_text()) if summary.is_file() else {}
-    )
+    return SavedRun(checkpoint, read_yaml(folder / "config.yaml"), read_summary(folder / "summary.json"))
+
+
+def read_summary(path: Path) -> dict[str, Any]:
+    """What a summary.json says; nothing where there is none, or, with a word of that, it is damaged."""
+    if not path.is_file():
+        return {}
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if isinstance(content, dict) and numbers(content.get("scores", {})):
+            return content
+        reason = "is damaged"
+    except OSError as error:
+        reason = f"cannot be read ({error.strerror})"
+    except (ValueError, RecursionError):
+        reason = "is damaged"
+    print(f"{path} {reason}: going on without its scores.", file=sys.stderr)
+    return {}
+
+
+def numbers(scores: Any) -> bool:
+    """Whether `scores` are numbers by name."""
+    return isinstance(scores, dict) and all(isinstance(score, (int, float)) for score in scores.values())
 
 
 def found(path: Path) -> Path:
@@ -70,7 +90,7 @@ def found(path: Path) -> Path:
         return path
     for name in ("best", "last"):
         files = [*path.glob(f"checkpoints/{name}*.ckpt"), *path.glob(f"version_*/checkpoints/{name}*.ckpt")]
-        if files:
+        if files := [file for file in files if file.is_file()]:  # no links to nothing
             return max(files, key=lambda file: file.stat().st_mtime)
     raise ValueError(f"`ckpt_path`={str(path)!r} is neither a checkpoint nor the folder of a run that has one.")
 
@@ -83,7 +103,7 @@ def read_yaml(path: Path) -> dict[str, Any]:
     """
     try:
         content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, yaml.YAMLError) as error:
+    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
         raise ValueError(f"{str(path)!r} cannot be read as YAML: {error}.") from error
     if not isinstance(content, dict):
         raise ValueError(f"{str(path)!r} must hold keys and values, as the files in configs/ do.")

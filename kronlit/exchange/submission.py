@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from kronlit.exchange import glue_tables, super_glue_tables
+from kronlit.exchange.new_folder import check_new, new_file
 
 Benchmark = Literal["glue", "super_glue"]
 
@@ -28,6 +29,7 @@ def write_submission(predictions: Path, output: Path, benchmark: Benchmark = "gl
     """
     if output.exists():
         raise ValueError(f"`output`={str(output)!r} is there already; give another name.")
+    check_new(output)
     test_sets, keys, table = TABLES[benchmark].TEST_SETS, TABLES[benchmark].keys, TABLES[benchmark].table
     missing = sorted({task for task, *_ in test_sets.values() if not (predictions / f"{task}.jsonl").is_file()})
     if missing:
@@ -40,12 +42,9 @@ def write_submission(predictions: Path, output: Path, benchmark: Benchmark = "gl
         name: table(task, predicted(predictions / f"{task}.jsonl", split, rows, keys(task)))
         for name, (task, split, rows) in test_sets.items()
     }
-    output.parent.mkdir(parents=True, exist_ok=True)
-    partial = output.with_name(f".{output.name}.partial")
-    with zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
+    with new_file(output) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in tables.items():
             archive.writestr(name, text)
-    partial.replace(output)
 
 
 def predicted(file: Path, split: str, rows: int, keys: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -1,10 +1,13 @@
 """What was added to a model and trained, as PEFT writes it."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
@@ -41,6 +44,11 @@ class PeftAdapter:
     config: dict[str, Any]
     tensors: dict[str, Tensor]
     why: str
+
+    def write(self, folder: Path) -> None:
+        """Write the files."""
+        save_file(self.tensors, folder / TENSORS, metadata={"format": "pt"})
+        (folder / CONFIG).write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
 
 
 @torch.no_grad()

@@ -8,6 +8,7 @@ from torch import nn
 from kronlit.adapters import Insertion, Placement
 from kronlit.adapters import inject as insert
 from kronlit.adapters.random_subspace import RandomSubspace
+from kronlit.adapters.transaction import INJECTED, whole_or_not
 
 Group = Literal["head", "layer_norm", "bias", "all"]
 Model = TypeVar("Model", bound=nn.Module)
@@ -50,10 +51,10 @@ def inject(model: Model, method: Method) -> Model:
     """Freeze a Transformers model and add to it what `method` adds, in place; train it as you like.
 
     Returns:
-        The same model.
+        The same model, which remembers its method, for `kronlit.save`.
 
     Raises:
-        ValueError: if the model already holds adapters, or a site or a shape does not suit it.
+        ValueError: if the model already holds adapters, or a site or a shape does not suit it; it is then as it was.
 
     Example:
         >>> from transformers import BertConfig, BertModel
@@ -63,7 +64,9 @@ def inject(model: Model, method: Method) -> Model:
         >>> sum(p.numel() for p in model.parameters() if p.requires_grad)  # 2 layers x 2 sites x 2 x (8 x 8)
         512
     """
-    method.apply(model)
+    with whole_or_not(model):
+        method.apply(model)
+    vars(model)[INJECTED] = method
     return model
 
 

@@ -16,6 +16,7 @@ from kronlit.adapters import trainable_report
 from kronlit.checkpoint import adapter_state, check_adapter_state, fingerprint, in_names_of
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
+from kronlit.methods.written import described
 from kronlit.metrics import TaskMetrics
 from kronlit.modules.backbone import AUTOCAST, store_frozen
 from kronlit.modules.consistency import doubled, symmetric_divergence
@@ -255,7 +256,7 @@ class FrozenPLM(LightningModule, ABC):
 
     def _origin(self) -> dict[str, str]:
         """What the weights in a checkpoint mean nothing without: the method, and the frozen model (not its path)."""
-        return {"method": repr(self.method), "plm": f"a model with fingerprint {self._plm}"}
+        return {"method": described(self.method), "plm": f"a model with fingerprint {self._plm}"}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = adapter_state(self)

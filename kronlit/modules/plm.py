@@ -9,6 +9,7 @@ from typing import Any
 
 import torch
 import transformers
+from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
@@ -96,7 +97,7 @@ def one_reason(auto_class: Any, plm: str) -> Iterator[None]:
     """Make one line of why `plm` cannot be loaded."""
     try:
         yield
-    except (OSError, ConnectionError, ValueError, KeyError) as error:
+    except (OSError, ConnectionError, ValueError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise ValueError(
             f"`model.plm`={plm!r} cannot be loaded as {auto_class.__name__}: {reason[:300]} "

@@ -1,0 +1,70 @@
+"""`kronlit.save`: what was added to a model and trained, in a folder that `kronlit.load` opens."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from torch import nn
+from transformers import PreTrainedModel
+
+from kronlit.adapters import parameter_counts, placements
+from kronlit.adapters.transaction import INJECTED
+from kronlit.exchange.adapter_folder import config_of, single, write_adapter
+from kronlit.exchange.new_folder import new_folder
+from kronlit.exchange.to_peft import to_peft
+from kronlit.methods import Method
+from kronlit.methods.base import group
+from kronlit.structured import Mixture
+
+
+def save(model: PreTrainedModel, output: str | Path) -> None:
+    """Write what `kronlit.inject` added to a Transformers model, and what else was trained, without the frozen rest.
+
+    A classifier's head is in it in any case: the files of a pre-trained model may have none, or another.
+
+    Args:
+        model: from `kronlit.inject` or `kronlit.load`; an adapter of PEFT's is written as one.
+        output: the folder to write; it must not exist.
+
+    Raises:
+        ValueError: if `model` holds nothing of kronlit's, or nothing can be written there.
+
+    Example:
+        >>> save(model, "adapter")  # doctest: +SKIP
+        >>> model = load("adapter")  # doctest: +SKIP
+    """
+    if not isinstance(model, PreTrainedModel):
+        raise ValueError(f"`model` must be a model of Transformers, not a {type(model).__name__}.")
+    method = vars(model).get(INJECTED)
+    if isinstance(method, Method):
+        with head_trained(model), new_folder(output) as folder:
+            method = single(method) if collapsed(model) else method
+            counted = parameter_counts(model)[1]
+            write_adapter(folder, model, config_of(model, method, model.config.name_or_path, "", counted))
+    elif any(placements(model)):
+        adapter = to_peft(model, model.config.name_or_path)
+        with new_folder(output) as folder:
+            adapter.write(folder)
+    else:
+        raise ValueError(
+            "`model` holds nothing that `kronlit.inject` added. A merged model is written by its own `save_pretrained`."
+        )
+
+
+def collapsed(model: nn.Module) -> bool:
+    """Whether all mixtures of `model`, if it has any, are of one expert, as `kronlit.collapse` leaves them."""
+    return all(module.num_experts == 1 for module in model.modules() if isinstance(module, Mixture))
+
+
+@contextmanager
+def head_trained(model: PreTrainedModel) -> Iterator[None]:
+    """Count the head of a classifier among what is trained, so that it is written and not of the frozen rest."""
+    head = group(model, "head") if "Classification" in type(model).__name__ else []
+    frozen = [parameter for parameter in head if not parameter.requires_grad]
+    for parameter in frozen:
+        parameter.requires_grad_(True)
+    try:
+        yield
+    finally:
+        for parameter in frozen:
+            parameter.requires_grad_(False)
