@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.aliases import check_configs
+from kronlit.best_checkpoint import BestCheckpoint
 from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.compiled import CompiledLayers
 from kronlit.data import TaskData
@@ -66,7 +67,7 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
-        parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
         parser.add_argument(
