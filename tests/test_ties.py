@@ -10,8 +10,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from kronlit.best_checkpoint import BestCheckpoint
+from kronlit.exchange.saved_run import found
 from kronlit.metrics_csv import best_scores
 from kronlit.modules import SequenceClassification
+from kronlit.run_directory import found_checkpoint
 
 NAN = float("nan")
 
@@ -44,12 +46,12 @@ class Scored(LightningModule):
 
 def kept(folder, scores, kind=BestCheckpoint, ckpt_path=None, epochs=None, **arguments):
     """The callback after a training, and the epochs of which it has kept the weights."""
-    callback = kind(folder, "{epoch}", monitor="val/score", **{"mode": "max"} | arguments)
+    callback = kind(folder, monitor="val/score", **{"mode": "max", "filename": "{epoch}"} | arguments)
     options = dict.fromkeys(("logger", "enable_progress_bar", "enable_model_summary"), False)
     options |= {"accelerator": "cpu", "devices": 1}
     trainer = Trainer(max_epochs=epochs or len(scores), num_sanity_val_steps=0, callbacks=[callback], **options)
     trainer.fit(Scored(scores), ckpt_path=ckpt_path)
-    return callback, {int(file.stem.split("=")[1]) for file in folder.glob("*.ckpt")}
+    return callback, {int(file.stem.split("epoch=")[1]) for file in folder.glob("*.ckpt")}
 
 
 @pytest.mark.parametrize(
@@ -123,3 +125,12 @@ def test_a_fit_keeps_tests_and_reports_the_one_of_lower_loss(kronlit, config, tm
     assert json.loads((run / "summary.json").read_text())["scores"]["val/loss"] == pytest.approx(0.2)
     with (run / "metrics.csv").open(newline="") as file:
         assert [row["val/loss"] for row in csv.DictReader(file) if row["val/loss"]][1].startswith("0.2")
+
+
+def test_of_several_that_are_kept_the_best_is_taken(tmp_path):
+    scores = [(0.5, 0.4), (0.9, 0.2), (0.8, 0.3), (0.7, 0.1)]
+    (tmp_path / "version_0/checkpoints").mkdir(parents=True)
+    kept(tmp_path / "version_0/checkpoints", scores, save_top_k=3, filename="best-{epoch}")
+    best = tmp_path / "version_0/checkpoints/best-epoch=1.ckpt"
+    assert found_checkpoint("best", tmp_path, "test") == str(best)
+    assert found(tmp_path) == found(tmp_path / "version_0") == best

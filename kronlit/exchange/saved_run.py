@@ -8,7 +8,7 @@ from typing import Any
 import yaml
 from jsonargparse import set_parsing_settings
 
-from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.checkpoint import AtomicCheckpoint, best_of
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.errors import Parser
@@ -71,7 +71,7 @@ def found(path: Path) -> Path:
     for name in ("best", "last"):
         files = [*path.glob(f"checkpoints/{name}*.ckpt"), *path.glob(f"version_*/checkpoints/{name}*.ckpt")]
         if files:
-            return max(files, key=lambda file: file.stat().st_mtime)
+            return best_of(files)
     raise ValueError(f"`ckpt_path`={str(path)!r} is neither a checkpoint nor the folder of a run that has one.")
 
 
