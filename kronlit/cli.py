@@ -1,5 +1,7 @@
 """The command line: a LightningCLI whose YAMLs name a model, a method and data."""
 
+import importlib
+import inspect
 import sys
 import threading
 import time
@@ -21,6 +23,7 @@ from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.compiled import CompiledLayers
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
+from kronlit.data.trained_task import follow, task_of
 from kronlit.errors import explained, fail, full_disk, one_line
 from kronlit.exchange.init_adapter import InitAdapter
 from kronlit.methods import Method
@@ -114,12 +117,26 @@ class CLI(LightningCLI):
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
         self.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, str(self.subcommand))
+        self._follow_checkpoint(config.data)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
         config.ckpt_path = None  # the saved config says how to repeat the run, from its beginning
         if self.subcommand != "fit" and self.ckpt_path is None:
             rank_zero_only(print)(
                 "no --ckpt_path: this is the model as it comes, with nothing trained.", file=sys.stderr
             )
+
+    def _follow_checkpoint(self, data: Any) -> None:
+        """Have `data` mean by classes and columns what the checkpoint does."""
+        self.checkpoint = AtomicCheckpoint().load_checkpoint(self.ckpt_path) if self.ckpt_path else {}
+        if (task := task_of(self.checkpoint)) is not None:
+            module, name = data.class_path.rsplit(".", 1)
+            parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+            follow(data.init_args, {name: one.default for name, one in parameters.items()}, task)
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        if self.ckpt_path:  # before any row is read
+            self.model.check_task(self.checkpoint)
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]

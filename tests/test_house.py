@@ -35,6 +35,7 @@ ALLOWED = {
         "checkpoint",
         "data.tasks",
         "data.prompts",
+        "data.trained_task",
     },
     "predictions": {"data.tasks"},
     "metrics_file": set(),
@@ -86,7 +87,7 @@ ALLOWED = {
     "__init__": {"adapters", "exchange", "methods"},
     "__main__": {"", "cli", "configs", "exchange", "info", "signals", "slurm", "studies"},
     "configs": {"cli", "errors", "exchange", "studies"},
-    "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "quiet"},
+    "info": {"adapters", "checkpoint", "configs", "data.trained_task", "errors", "exchange", "quiet"},
 }
 ONLY_TORCH = {"structured", "adapters", "methods"}
 

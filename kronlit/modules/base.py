@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from kronlit.adapters import trainable_report
 from kronlit.checkpoint import adapter_state, check_adapter_state, fingerprint, in_names_of
 from kronlit.data.tasks import Task
+from kronlit.data.trained_task import check_task, recorded, task_of
 from kronlit.methods import Method
 from kronlit.metrics import TaskMetrics
 from kronlit.modules.backbone import AUTOCAST, store_frozen
@@ -254,9 +255,10 @@ class FrozenPLM(LightningModule, ABC):
 
     # --- checkpoints ---
 
-    def _origin(self) -> dict[str, str]:
-        """What the weights in a checkpoint mean nothing without: the method, and the frozen model (not its path)."""
-        return {"method": repr(self.method), "plm": f"a model with fingerprint {self._plm}"}
+    def _origin(self) -> dict[str, Any]:
+        """What the weights in a checkpoint mean nothing without: method, frozen model (not its path), and task."""
+        plm = f"a model with fingerprint {self._plm}"
+        return {"method": repr(self.method), "plm": plm, "task": recorded(self.task)}
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = adapter_state(self)
@@ -269,15 +271,23 @@ class FrozenPLM(LightningModule, ABC):
         checkpoint["router"] = self._router.get_state()
         checkpoint["kronlit"] = self._origin()
 
+    def check_task(self, checkpoint: dict[str, Any]) -> None:
+        """Raise `ValueError` unless `checkpoint` is of the classes and columns of the task."""
+        if (task := task_of(checkpoint)) is not None:
+            check_task(self.task, task)
+
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the tensors of `checkpoint` under the names that they have here.
 
         Raises:
-            ValueError: if they are of another method or another frozen model.
+            ValueError: if they are of another method, another frozen model, or other classes or columns.
         """
+        self.check_task(checkpoint)
         checkpoint["state_dict"] = in_names_of(self, checkpoint["state_dict"])
         check_adapter_state(self, checkpoint["state_dict"])
-        for name, ours in self._origin().items():
+        origin = self._origin()
+        for name in ("method", "plm"):
+            ours = origin[name]
             theirs = checkpoint.get("kronlit", {}).get(name, ours)
             if theirs != ours:
                 raise ValueError(f"the checkpoint was trained with `model.{name}`={theirs}, not {ours}.")
