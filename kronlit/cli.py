@@ -28,6 +28,8 @@ from kronlit.errors import explained, fail, full_disk, one_line
 from kronlit.exchange.init_adapter import InitAdapter
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
+from kronlit.modules.origin import check_meaning
+from kronlit.modules.resumption import check_settings
 from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
 from kronlit.quiet import quieten
@@ -135,8 +137,34 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
-        if self.ckpt_path:  # before any row is read
-            self.model.check_task(self.checkpoint)
+        if self.ckpt_path:
+            self._check_checkpoint()
+
+    def _set_seed(self) -> None:
+        self.any_seed = self._get(self.config, "seed_everything") is True
+        super()._set_seed()
+
+    def _check_checkpoint(self) -> None:
+        """Raise `ValueError` where the checkpoint is of other classes, rows or settings; before rows are tokenised."""
+        check_meaning(self.model, self.checkpoint)
+        rows = self.checkpoint.get(type(self.datamodule).__qualname__, {})
+        if self.subcommand == "fit":
+            check_settings(self.model, self.checkpoint)
+            self._check_seed(rows.get("train", {}).get("seed"))
+        self.datamodule.check_trained_rows(rows, str(self.subcommand))
+
+    def _check_seed(self, theirs: int | None) -> None:
+        """Raise `ValueError` where a training is to go on with another seed, whose numbers it would not draw."""
+        config = self.config.fit
+        ours = config.seed_everything
+        if theirs is None or ours is False or ours % 2**31 == theirs:
+            return
+        if not self.any_seed:
+            raise ValueError(
+                f"`seed_everything`={ours}: the training in the checkpoint goes on with the random numbers of its own "
+                f"seed, {theirs}; give that, or leave out `ckpt_path` for a run with another."
+            )
+        config.seed_everything = theirs
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]

@@ -90,7 +90,10 @@ def test_classes_that_are_given_in_another_order_are_matched_by_name(kronlit, tm
 @pytest.mark.parametrize(
     ("more", "said"),
     [
-        (["--data.labels", "[good,bad,ugly]"], "of train, the classes bad, good, middling; `data` has the classes good"),
+        (
+            ["--data.labels", "[good,bad,ugly]"],
+            "of train, the classes bad, good, middling; `data` has the classes good",
+        ),
         (["--data.span", "[0, 1]"], "the classes bad, good, middling; `data` has numbers"),
         (["--data.columns", "[text, more]"], "on the columns text; `data` has text, more"),
     ],

@@ -11,7 +11,6 @@ from torch import nn
 from transformers import PreTrainedTokenizerBase
 
 from kronlit.data.tasks import Task
-from kronlit.data.trained_task import by_number
 from kronlit.methods import Method
 from kronlit.modules.base import Batch, FrozenPLM
 from kronlit.modules.plm import load_tokenizer
@@ -71,24 +70,7 @@ class TextModule(FrozenPLM):
         return [self.task.source_text(dict(zip(columns, row, strict=True))) for row in texts]
 
     def reads(self) -> tuple[str, ...]:
-        """Templates by which a row's columns reach the model, where it reads more than them."""
         return (self.task.source,)
-
-    def _origin(self) -> dict[str, Any]:
-        return super()._origin() | {"reads": self._reads_by_number()}
-
-    def _reads_by_number(self) -> list[str]:
-        return [by_number(one, self.task.columns) for one in self.reads()]
-
-    def check_task(self, checkpoint: dict[str, Any]) -> None:
-        super().check_task(checkpoint)
-        ours = self._reads_by_number()
-        theirs = checkpoint.get("kronlit", {}).get("reads", ours)
-        if theirs != ours:
-            raise ValueError(
-                f"the checkpoint was trained on rows as {theirs}, and `data` has them as {ours}: give the columns "
-                "names that they had."
-            )
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
