@@ -44,10 +44,10 @@ def check_resumed(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     both = [one["draws"] | {name: one[name] for name in ("max_train_samples", "sample_seed")} for one in (ours, theirs)]
     said = differences(*both)
     if not said and ours["digest"] != theirs["digest"]:
-        said = f"{ours['count']} rows to train on that are not the {theirs['count']} of the checkpoint"
+        said = f"`data` has {ours['count']} rows to train on that are not the {theirs['count']} of the checkpoint"
     if said:
         raise ValueError(
-            f"`data` has {said}: rows that were trained on could be validated on. A training goes on with the rows "
+            f"{said}: rows that were trained on could be validated on. A training goes on with the rows "
             f"that it had: give them again, or {CURE}."
         )
 
@@ -56,9 +56,9 @@ def check_held_out(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Raise `ValueError` unless rows that are held out by `ours` were not trained on by `theirs`."""
     seeds = [{"split_seed": one["draws"].get("split_seed")} for one in (ours, theirs)]
     if ours["digest"] != theirs["digest"] or differences(*seeds):
-        said = differences(ours["draws"], theirs["draws"]) or "other training rows than the checkpoint"
+        said = differences(ours["draws"], theirs["draws"]) or "`data` has other training rows than the checkpoint"
         raise ValueError(
-            f"`data` has {said}: rows that were trained on would be among those that are scored. Give what the run "
+            f"{said}: rows that were trained on would be among those that are scored. Give what the run "
             "had, as its config.yaml has it, or a file or split of its own to score."
         )
 
@@ -66,4 +66,4 @@ def check_held_out(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     """What differs, for a message."""
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
-    return ", ".join(f"`{name}`={ours.get(name)}, where the checkpoint had {theirs.get(name)}" for name in names)
+    return ", ".join(f"`data.{name}`={ours.get(name)}, where the checkpoint had {theirs.get(name)}" for name in names)
