@@ -1,7 +1,7 @@
 """kronlit's own folder of an adapter: adapter.safetensors, and adapter_config.json that says what it goes on."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,7 @@ class AdapterConfig:
         parameters: of the pre-trained model.
         task: that it was trained on.
         kronlit: the version that wrote it.
+        words: by class the word that a prompt was answered with; none where none was.
     """
 
     method: Method
@@ -42,6 +43,7 @@ class AdapterConfig:
     parameters: int = 0
     task: str = ""
     kronlit: str = __version__
+    words: dict[str, str] = field(default_factory=dict)
 
 
 def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -> None:
@@ -115,8 +117,18 @@ def model_class(name: str, where: str) -> type[PreTrainedModel]:
     return found
 
 
-def config_of(model: PreTrainedModel, method: Method, plm: str, task: str, parameters: int) -> AdapterConfig:
-    """The config of what was added to `model`."""
+def config_of(
+    model: PreTrainedModel,
+    method: Method,
+    plm: str,
+    task: str,
+    parameters: int,
+    labels: tuple[str, ...] = (),
+    words: dict[str, str] | None = None,
+) -> AdapterConfig:
+    """The config of what was added to `model`; `labels` are those of its task where it is no classifier itself."""
     names = model.config.id2label or {}
-    labels = tuple(str(names[number]) for number in sorted(names)) if "Classification" in type(model).__name__ else ()
-    return AdapterConfig(method, plm, type(model).__name__, fingerprint(model), labels, parameters, task)
+    if "Classification" in type(model).__name__:
+        labels = tuple(str(names[number]) for number in sorted(names))
+    kind, digits = type(model).__name__, fingerprint(model)
+    return AdapterConfig(method, plm, kind, digits, labels, parameters, task, words=words or {})

@@ -10,12 +10,13 @@ from safetensors.torch import save_file
 from kronlit.adapters import collapse, parameter_counts
 from kronlit.exchange import to_peft as peft
 from kronlit.exchange.adapter_folder import config_of, write_adapter
+from kronlit.exchange.class_names import METADATA
 from kronlit.exchange.merge import auto_class, described
 from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.saved_run import SavedRun, saved_run
 from kronlit.methods import Method
-from kronlit.modules import FrozenPLM
+from kronlit.modules import FrozenPLM, PromptClassification
 
 Format = Literal["kronlit", "peft", "auto"]
 
@@ -55,7 +56,9 @@ def write_own(folder: Path, run: SavedRun, module: FrozenPLM) -> None:
     """Write kronlit's own files."""
     assert module.model is not None
     method, parameters = single(module.method), parameter_counts(module.model)[1]
-    write_adapter(folder, module.model, config_of(module.model, method, module.plm, module.task.name, parameters))
+    words = module.words if isinstance(module, PromptClassification) else None
+    named = module.task.name, parameters, module.task.labels, words
+    write_adapter(folder, module.model, config_of(module.model, method, module.plm, *named))
     opening = 'import kronlit\n\nmodel = kronlit.load("…")  # this folder, or its id on the hub'
     (folder / "README.md").write_text(model_card(run, module, "kronlit", opening), encoding="utf-8")
 
@@ -63,7 +66,9 @@ def write_own(folder: Path, run: SavedRun, module: FrozenPLM) -> None:
 def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.PeftAdapter) -> None:
     """Write PEFT's files."""
     assert module.model is not None
-    save_file(adapter.tensors, folder / peft.TENSORS, metadata={"format": "pt"})
+    save_file(
+        adapter.tensors, folder / peft.TENSORS, metadata={"format": "pt", METADATA: json.dumps(module.task.labels)}
+    )
     (folder / peft.CONFIG).write_text(json.dumps(adapter.config, indent=2) + "\n", encoding="utf-8")
     kind = auto_class(module.model)
     labels = f", num_labels={module.task.num_labels}" if "Classification" in kind else ""

@@ -8,6 +8,7 @@ from transformers import PreTrainedModel
 
 from kronlit.checkpoint import fingerprint, in_names_of, misfit
 from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, model_class, read_json, read_tensors
+from kronlit.exchange.class_names import as_config, matched
 from kronlit.exchange.from_peft import with_peft
 from kronlit.modules.plm import load_model
 
@@ -40,9 +41,9 @@ def with_adapter(folder: Path, content: dict[str, Any], model: PreTrainedModel |
     where = str(folder / CONFIG)
     config = adapter_config(content, where)
     if model is None:
-        names = dict(enumerate(config.labels))
-        labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}} if names else {}
-        model, _ = load_model(model_class(config.model_class, where), config.plm, **labels)
+        kind = model_class(config.model_class, where)
+        labels = as_config(config.labels) if config.labels and "Classification" in config.model_class else {}
+        model, _ = load_model(kind, config.plm, **labels)
     config.method.apply(model)
     state = in_names_of(model, read_tensors(folder / TENSORS))
     for name, parameter in model.named_parameters():
@@ -56,7 +57,7 @@ def with_adapter(folder: Path, content: dict[str, Any], model: PreTrainedModel |
             f"{str(folder)!r} was trained on {config.plm!r} with fingerprint {config.fingerprint}; the frozen weights "
             f"of this model have {found}: they are others, or not in float32."
         )
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(matched(model, state, config.labels, repr(str(folder))), strict=False)
     return model.eval()
 
 
