@@ -5,6 +5,7 @@ import json
 import pytest
 import torch
 from peft import LoraConfig, get_peft_model
+from test_exchange import logits
 from transformers import AutoModelForSequenceClassification
 
 import kronlit
@@ -12,7 +13,6 @@ from kronlit.checkpoint import adapter_state
 from kronlit.data.tasks import Task
 from kronlit.exchange.init_adapter import init_adapter
 from kronlit.modules import SequenceClassification, TextToText
-from test_exchange import logits
 
 ABC = ("a", "b", "c")
 
@@ -162,6 +162,6 @@ def test_words_that_answer_a_prompt_stand_for_the_same_classes(kronlit_, run_of,
     labels = ("negative", "positive")
     init_adapter(fresh(), kronlit.LoRA(trains=("head",)), str(tmp_path / "own"), labels, words)
     init_adapter(fresh(), kronlit.LoRA(), str(tmp_path / "own"), labels, {"negative": "bad", "positive": "good"})
-    with pytest.raises(ValueError, match="`model.label_words` has"):
-        swapped = {"negative": "great", "positive": "terrible"}
+    swapped = {"negative": "great", "positive": "terrible"}
+    with pytest.raises(ValueError, match=r"`model.label_words` has"):
         init_adapter(fresh(), kronlit.LoRA(), str(tmp_path / "own"), labels, swapped)

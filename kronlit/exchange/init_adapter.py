@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, placements
 from kronlit.checkpoint import adapter_state, in_names_of
-from kronlit.exchange.adapter_folder import CONFIG, TENSORS, AdapterConfig, adapter_config, read_json, read_tensors
+from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
 from kronlit.exchange.class_names import class_names, named, output_layer, peft_class_names, rows_by_name
 from kronlit.exchange.from_peft import read_peft
 from kronlit.exchange.load import local
