@@ -63,7 +63,14 @@ def adapter(path: Path) -> str:
         said = adapter_config(content, str(path / CONFIG))
         tensors, total = read_tensors(path / TENSORS), said.parameters or None
         model = f"{said.plm}, a {said.model_class} with fingerprint {said.fingerprint}"
-        lines = {"adapter": path, "method": said.method, "model": model, "task": said.task, "kronlit": said.kronlit}
+        lines = {
+            "adapter": path,
+            "method": said.method,
+            "model": model,
+            "task": said.task,
+            "classes": ", ".join(said.labels),
+        }
+        lines |= {"kronlit": said.kronlit}
     lines |= {"size": f"{sum(tensor.nbytes for tensor in tensors.values()):,} bytes"}
     return titled(lines) + "\n\n" + shape_table([(name, tensor.shape) for name, tensor in tensors.items()], total)
 

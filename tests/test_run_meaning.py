@@ -161,5 +161,7 @@ def test_classes_in_the_order_of_another_task_are_not_taken_for_its_own(kronlit,
     change(checkpoint, lambda content: content["kronlit"]["task"].update(labels=("good", "bad", "middling")))
     module = SequenceClassification(str(tiny_bert), KronA(), TextFiles(str(tmp_path / "train.csv")).task)
     module.configure_model()
-    with pytest.raises(ValueError, match="good, bad, middling, in this order, and `data` has them in another"):
+    with pytest.raises(
+        ValueError, match="good, bad, middling, in this order; `data` has the classes bad, good, middling"
+    ):
         module.check_checkpoint(AtomicCheckpoint().load_checkpoint(checkpoint))

@@ -180,7 +180,7 @@ class TaskData(LightningDataModule, ABC):
         if command == "fit":
             check_resumed(self.trained_rows, theirs)
         elif any(self.held_out(split) for split in evaluated[command]):
-            check_held_out(self.trained_rows, theirs)
+            check_held_out(self, theirs)
 
     def state_dict(self) -> dict[str, Any]:
         """Where the training data stands."""

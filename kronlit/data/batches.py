@@ -147,8 +147,8 @@ class ResumableLoader(DataLoader[Any]):
         """Seed, epoch and batches given out; an epoch that is over counts as the start of the next."""
         over = self.given >= min(len(self), self.batches_per_epoch())
         epoch, given = (self.batches.epoch + 1, 0) if over else (self.batches.epoch, self.given)
-        kept = {"epoch": epoch, "given": given, "batch_size": self.batches.size, "lengths": self.batches.digest}
-        return {"seed": self.batches.seed} | kept
+        state = {"seed": self.batches.seed, "epoch": epoch, "given": given, "batch_size": self.batches.size}
+        return state | ({"lengths": self.batches.digest} if given else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken.

@@ -52,15 +52,24 @@ def check_resumed(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         )
 
 
-def check_held_out(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Raise `ValueError` unless rows that are held out by `ours` were not trained on by `theirs`."""
-    seeds = [{"split_seed": one["draws"].get("split_seed")} for one in (ours, theirs)]
-    if ours["digest"] != theirs["digest"] or differences(*seeds):
-        said = differences(ours["draws"], theirs["draws"]) or "`data` has other training rows than the checkpoint"
+def check_held_out(data: Any, theirs: dict[str, Any]) -> None:
+    """Raise `ValueError` unless rows that `data` holds out were neither trained nor selected on by `theirs`."""
+    ours = draws(data)
+    seeds = [{"split_seed": one.get("split_seed")} for one in (ours, theirs["draws"])]
+    if differences(*seeds) or other_rows(data, theirs):
+        said = differences(ours, theirs["draws"]) or "`data` has other training rows than the checkpoint"
         raise ValueError(
-            f"{said}: rows that were trained on would be among those that are scored. Give what the run "
-            "had, as its config.yaml has it, or a file or split of its own to score."
+            f"{said}: rows that were trained on would be among those that are scored. Give what the run had, as its "
+            "config.yaml has it, or a file or split of its own to score."
         )
+
+
+def other_rows(data: Any, theirs: dict[str, Any]) -> bool:
+    """Whether the training rows are others, as far as they are here."""
+    try:
+        return bool(data.trained_rows["digest"] != theirs["digest"])
+    except ValueError:  # none are; rows that are held out of them, which they would be missed for, say so themselves
+        return False
 
 
 def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:

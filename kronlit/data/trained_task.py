@@ -53,11 +53,10 @@ def follow(arguments: MutableMapping[str, Any], defaults: MutableMapping[str, An
 def check_task(ours: Task, theirs: Task) -> None:
     """Raise `ValueError` unless classes and columns of the data are those that were trained on."""
     if output(ours) != output(theirs):
-        order = "in this order, and `data` has them in another" if set(ours.labels) == set(theirs.labels) else ""
-        cure = "leave out `data.labels`, or " if order else ""
+        order = ", in this order" if set(ours.labels) == set(theirs.labels) else ""
         raise ValueError(
-            f"the checkpoint is of {theirs.name}, {output(theirs)}{f', {order}' if order else ''}; `data` has "
-            f"{output(ours)}: {cure}give data of what was trained on."
+            f"the checkpoint is of {theirs.name}, {output(theirs)}{order}; `data` has {output(ours)}: give data of "
+            "what was trained on."
         )
     if len(ours.columns) != len(theirs.columns):
         raise ValueError(
