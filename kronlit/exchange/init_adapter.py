@@ -23,7 +23,8 @@ from kronlit.modules import FrozenPLM, PromptClassification
 class InitAdapter(Callback):
     """Starts a training from an adapter that `kronlit export` or PEFT wrote.
 
-    All that was added is taken, and of what else is trained, such as a head, what has the same name and shape.
+    All that was added is taken, and of what else is trained what has the same name and shape; a head of the same
+    classes, each under its name.
 
     Args:
         source: the folder, or the id of a repository of the hub.
