@@ -141,3 +141,14 @@ class AtomicCheckpoint(TorchCheckpointIO):
         except Exception:  # whatever damage makes of the archive, the pickle in it, or the values in that
             reason = "it is damaged, no checkpoint, or holds more than tensors and plain values, which might run code"
         raise ValueError(f"the checkpoint {str(path)!r} cannot be read: {reason}.")
+
+
+def best_of(files: list[Path]) -> Path:
+    """Of best checkpoints, that of the newest run; of several in one run, the one that its newest says is the best."""
+    newest = max(files, key=lambda file: file.stat().st_mtime)
+    beside = {file.name: file for file in files if file.parent == newest.parent}
+    if len(beside) > 1:
+        for state in AtomicCheckpoint().load_checkpoint(newest).get("callbacks", {}).values():
+            if (name := Path(str(state.get("best_model_path"))).name) in beside:
+                return beside[name]
+    return newest

@@ -1,5 +1,7 @@
 """The command line: a LightningCLI whose YAMLs name a model, a method and data."""
 
+import importlib
+import inspect
 import sys
 import threading
 import time
@@ -16,14 +18,18 @@ from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.aliases import check_configs
+from kronlit.best_checkpoint import BestCheckpoint
 from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.compiled import CompiledLayers
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
+from kronlit.data.trained_task import follow, task_of
 from kronlit.errors import explained, fail, full_disk, one_line
 from kronlit.exchange.init_adapter import InitAdapter
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
+from kronlit.modules.origin import check_meaning
+from kronlit.modules.resumption import check_settings
 from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
 from kronlit.preflight import check_method
@@ -67,7 +73,7 @@ class CLI(LightningCLI):
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
-        parser.add_lightning_class_args(ModelCheckpoint, "best_checkpoint")
+        parser.add_lightning_class_args(BestCheckpoint, "best_checkpoint")
         parser.add_lightning_class_args(ModelCheckpoint, "last_checkpoint")
         parser.set_defaults(CHECKPOINT_DEFAULTS)
         parser.add_argument(
@@ -114,12 +120,52 @@ class CLI(LightningCLI):
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
         self.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, str(self.subcommand))
+        self._follow_checkpoint(config.data)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
         config.ckpt_path = None  # the saved config says how to repeat the run, from its beginning
         if self.subcommand != "fit" and self.ckpt_path is None:
             rank_zero_only(print)(
                 "no --ckpt_path: this is the model as it comes, with nothing trained.", file=sys.stderr
             )
+
+    def _follow_checkpoint(self, data: Any) -> None:
+        """Have `data` mean by classes and columns what the checkpoint does."""
+        self.checkpoint = AtomicCheckpoint().load_checkpoint(self.ckpt_path) if self.ckpt_path else {}
+        if (task := task_of(self.checkpoint)) is not None:
+            module, name = data.class_path.rsplit(".", 1)
+            parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+            follow(data.init_args, {name: one.default for name, one in parameters.items()}, task)
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        if self.ckpt_path:
+            self._check_checkpoint()
+
+    def _set_seed(self) -> None:
+        self.any_seed = self._get(self.config, "seed_everything") is True
+        super()._set_seed()
+
+    def _check_checkpoint(self) -> None:
+        """Raise `ValueError` where the checkpoint is of other classes, rows or settings; before rows are tokenised."""
+        check_meaning(self.model, self.checkpoint)
+        rows = self.checkpoint.get(type(self.datamodule).__qualname__, {})
+        if self.subcommand == "fit":
+            check_settings(self.model, self.checkpoint)
+            self._check_seed(rows.get("train", {}).get("seed"))
+        self.datamodule.check_trained_rows(rows, str(self.subcommand))
+
+    def _check_seed(self, theirs: int | None) -> None:
+        """Raise `ValueError` where a training is to go on with another seed, whose numbers it would not draw."""
+        config = self.config.fit
+        ours = config.seed_everything
+        if theirs is None or ours is False or ours % 2**31 == theirs:
+            return
+        if not self.any_seed:
+            raise ValueError(
+                f"`seed_everything`={ours}: the training in the checkpoint goes on with the random numbers of its own "
+                f"seed, {theirs}; give that, or leave out `ckpt_path` for a run with another."
+            )
+        config.seed_everything = theirs
 
     def instantiate_trainer(self, **kwargs: Any) -> Trainer:
         config = self.config_init[self.subcommand]

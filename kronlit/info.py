@@ -75,6 +75,7 @@ def adapter(path: Path) -> str:
             "method": described(said.method),
             "model": model,
             "task": said.task,
+            "classes": ", ".join(said.labels),
             "kronlit": said.kronlit,
         }
     lines |= {"size": f"{sum(tensor.nbytes for tensor in tensors.values()):,} bytes"}
@@ -103,6 +104,7 @@ def run(path: Path) -> str:
     """On a checkpoint."""
     from kronlit.adapters import shape_table
     from kronlit.checkpoint import AtomicCheckpoint
+    from kronlit.data.trained_task import task_of
     from kronlit.exchange.saved_run import saved_run
 
     saved = saved_run(str(path))
@@ -122,6 +124,8 @@ def run(path: Path) -> str:
         "scores": scores or "none recorded",
         "size": f"{sum(tensor.nbytes for tensor in state.values()):,} bytes",
     }
+    if (task := task_of(checkpoint)) is not None:
+        lines |= {"columns": ", ".join(task.columns), "classes": ", ".join(task.labels)}
     shapes = [(name, tensor.shape) for name, tensor in state.items()]
     return titled(lines) + "\n\n" + shape_table(shapes, saved.summary.get("parameters"))
 

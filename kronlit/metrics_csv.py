@@ -3,6 +3,8 @@
 import csv
 from pathlib import Path
 
+from kronlit.ranking import rank
+
 
 def metrics_rows(path: Path) -> list[dict[str, float]]:
     """The rows of a metrics.csv, without empty cells; none if there is no such file."""
@@ -15,8 +17,8 @@ def metrics_rows(path: Path) -> list[dict[str, float]]:
 def best_scores(rows: list[dict[str, float]], monitor: str | None, mode: str) -> dict[str, float]:
     """All `val` metrics of the best checkpoint, and all `test` metrics of the last test.
 
-    The best is the first of those with the best `monitor`, as `ModelCheckpoint` keeps it; where nothing is monitored,
-    the last.
+    The best is that with the best `monitor`, of equal ones that of lower loss, as `BestCheckpoint` keeps it; where
+    nothing is monitored, the last.
 
     Args:
         rows: of metrics.csv.
@@ -27,6 +29,6 @@ def best_scores(rows: list[dict[str, float]], monitor: str | None, mode: str) ->
     tests = [row for row in rows if any(name.startswith("test/") for name in row)]
     best = validations[-1] if validations else {}
     if monitor is not None and monitor in best:
-        best = (max if mode == "max" else min)(validations, key=lambda row: row[monitor])
+        best = max(validations, key=lambda row: rank(row, monitor, mode))
     values = best | (tests[-1] if tests else {})
     return {name: value for name, value in values.items() if name.startswith(("val", "test/"))}

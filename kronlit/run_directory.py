@@ -10,7 +10,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
-from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.checkpoint import AtomicCheckpoint, best_of
 from kronlit.metrics_file import MetricsFile
 
 KEYWORDS = ("last", "best")
@@ -39,7 +39,9 @@ def found_checkpoint(path: str | None, run_dir: Path, command: str) -> str | Non
         return path
     files = sorted(run_dir.glob(f"version_*/checkpoints/{path}*.ckpt"), key=lambda file: file.stat().st_mtime)
     if files:
-        return str(last_whole(files[-1]) if (path, command) == ("last", "fit") else files[-1])
+        if path == "best":
+            return str(best_of(files))
+        return str(last_whole(files[-1]) if command == "fit" else files[-1])
     if path == "last" and command == "fit":
         rank_zero_only(print)(f"{run_dir} has no checkpoint yet: starting afresh.")
         return None

@@ -136,12 +136,10 @@ def test_a_run_from_a_file_gets_a_folder_of_its_own(kronlit, config, tmp_path):
 def test_the_command_line_wins_over_what_a_checkpoint_remembers(kronlit, config, tmp_path):
     kronlit("fit", "--config", config, "--trainer.max_epochs", "1")
     last = tmp_path / "runs/small/version_0/checkpoints/last.ckpt"
-    code, _, _ = kronlit(
-        "fit", "--config", config, "--ckpt_path", last, "--model.lr", "0.5", "--model.max_length", "16"
-    )
+    changed = ["--trainer.gradient_clip_val", "0.5", "--model.max_length", "16"]
+    assert kronlit("fit", "--config", config, "--ckpt_path", last, *changed)[0] == 0
     saved = yaml.safe_load((tmp_path / "runs/small/version_1/config.yaml").read_text())
-    assert code == 0
-    assert saved["model"]["init_args"]["lr"] == 0.5
+    assert saved["trainer"]["gradient_clip_val"] == 0.5
     assert saved["model"]["init_args"]["max_length"] == 16
 
 

@@ -152,6 +152,7 @@ def damage(path):
 
 def test_a_damaged_last_checkpoint_is_named_and_the_best_goes_on(kronlit, config, tmp_path):
     always = ["--config", config, "--trainer.log_every_n_steps", "1", "--trainer.max_epochs", "3"]
+    always += ["--best_checkpoint.monitor", "val/loss", "--best_checkpoint.mode", "max"]  # the first epoch's
     assert kronlit("fit", *always, "--run_dir", "whole")[0] == 0
     assert kronlit("fit", *always)[0] == 0
     (best,) = RUN.glob("checkpoints/best*.ckpt")

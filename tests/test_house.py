@@ -23,6 +23,8 @@ ALLOWED = {
     "metrics": {"data.tasks"},
     "generation_metrics": {"data.tasks"},
     "checkpoint": {"adapters"},
+    "ranking": set(),
+    "best_checkpoint": {"ranking"},
     "compiled": {"modules"},
     "modules": {
         "structured",
@@ -33,6 +35,7 @@ ALLOWED = {
         "checkpoint",
         "data.tasks",
         "data.prompts",
+        "data.trained_task",
     },
     "predictions": {"data.tasks"},
     "metrics_file": set(),
@@ -42,7 +45,7 @@ ALLOWED = {
     "sharded": {"modules"},
     "errors": set(),
     "aliases": {"errors"},
-    "metrics_csv": set(),
+    "metrics_csv": {"ranking"},
     "quiet": set(),
     "shipped": set(),
     "signals": set(),
@@ -62,9 +65,10 @@ ALLOWED = {
         "structured",
     },
     "side_by_side": {"adapters", "aliases", "cli", "errors", "modules", "signals"},
-    "studies": {"aliases", "errors", "metrics_csv", "shipped", "signals", "slurm.job"},
+    "studies": {"aliases", "errors", "metrics_csv", "ranking", "shipped", "signals", "slurm.job"},
     "cli": {
         "aliases",
+        "best_checkpoint",
         "checkpoint",
         "compiled",
         "data",
@@ -87,7 +91,17 @@ ALLOWED = {
     "__init__": {"adapters", "exchange", "methods"},
     "__main__": {"", "cli", "configs", "exchange", "info", "signals", "slurm", "studies"},
     "configs": {"cli", "errors", "exchange", "shipped", "studies"},
-    "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "methods", "quiet", "shipped"},
+    "info": {
+        "adapters",
+        "checkpoint",
+        "configs",
+        "data.trained_task",
+        "errors",
+        "exchange",
+        "methods",
+        "quiet",
+        "shipped",
+    },
 }
 ONLY_TORCH = {"structured", "adapters", "methods", "testing"}
 

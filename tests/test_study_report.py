@@ -152,6 +152,17 @@ def test_a_point_that_lacks_a_seed_is_not_selected_for_all(tmp_path):
     assert [(one.run, one.reason) for one in cell.missing] == [(gone, "not run")]
 
 
+@pytest.mark.parametrize(("select", "mode"), [("per_seed", "max"), ("per_seed", "min"), ("per_method", "max")])
+def test_of_points_that_score_the_same_the_one_of_lower_loss_is_selected(tmp_path, select, mode):
+    study = Study(["A"], ["t"], seeds=[1, 2], grid={"lr": [1, 2, 3]}, select=select, select_mode=mode)
+    losses = {1: 0.4, 2: 0.1, 3: 0.2}
+    filled(
+        tmp_path, study,
+        lambda run: {"val/score": 0.5, "val/loss": losses[run.point["lr"]], "test/score": run.point["lr"] / 100},
+    )  # fmt: skip
+    assert table(study, tmp_path)[0].cells["t"].scores == pytest.approx({1: 2, 2: 2})
+
+
 @pytest.mark.parametrize("count", [2, 3, 5, 10])
 def test_over_seeds_it_is_the_paired_t_test(count):
     ours, theirs = RNG.normal(1, 1, count), RNG.normal(0, 1, count)

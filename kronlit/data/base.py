@@ -2,6 +2,7 @@
 
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -11,6 +12,7 @@ from torch.utils.data import DataLoader
 
 from kronlit.data.batches import LengthGroupedBatches, ResumableLoader, SeededBatches
 from kronlit.data.tasks import Task
+from kronlit.data.trained_rows import check_held_out, check_resumed, record_of
 
 Features = Any
 """A `datasets.Dataset`, or whatever else has a length and gives rows of features."""
@@ -161,11 +163,34 @@ class TaskData(LightningDataModule, ABC):
         self._resume()
         return self._train_loader
 
+    def held_out(self, split: str) -> bool:
+        """Whether the rows of a split are held out, by a seed, of rows that others are trained or selected on."""
+        return False
+
+    @cached_property
+    def trained_rows(self) -> dict[str, Any]:
+        """What tells the training rows from others."""
+        return record_of(self)
+
+    def check_trained_rows(self, state: dict[str, Any], command: str) -> None:
+        """Raise `ValueError` where a command would mix rows that a checkpoint, of `state`, trained on with others."""
+        if (theirs := state.get("rows")) is None:  # written before checkpoints said so
+            return
+        evaluated = {"validate": self.validation_splits(), "test": ("test",), "predict": self.predicted()}
+        if command == "fit":
+            check_resumed(self.trained_rows, theirs)
+        elif any(self.held_out(split) for split in evaluated[command]):
+            check_held_out(self, theirs)
+
     def state_dict(self) -> dict[str, Any]:
         """Where the training data stands."""
-        return {} if self._train_loader is None else {"train": self._train_loader.state_dict()}
+        if self._train_loader is None:
+            return {}
+        return {"train": self._train_loader.state_dict(), "rows": self.trained_rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        assert self.trainer is not None
+        self.check_trained_rows(state_dict, self.trainer.state.fn.value if self.trainer.state.fn else "fit")
         # Lightning restores a loader's own state only if it made the loader after reading the checkpoint; counting the
         # steps of the learning-rate schedule makes it before.
         self._train_state = state_dict.get("train")

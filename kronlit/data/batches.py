@@ -1,6 +1,8 @@
 """Batches of rows of like length, and a loader that can stop and go on anywhere."""
 
+import hashlib
 from collections.abc import Callable, Iterator
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -64,6 +66,11 @@ class LengthGroupedBatches(Sampler[list[int]]):
     def size(self) -> int:
         """Rows of a global batch, or its tokens."""
         return (self.max_tokens or self.batch_size) * self.world_size
+
+    @cached_property
+    def digest(self) -> str:
+        """Tells the lengths of the rows, and so their order, from others."""
+        return hashlib.sha256(self.lengths.numpy().tobytes()).hexdigest()[:16]
 
     def _budgeted(self) -> list[int]:
         """Rows of each global batch within the budget of tokens, from the shortest to the longest."""
@@ -136,23 +143,30 @@ class ResumableLoader(DataLoader[Any]):
             self.given += 1
             yield batch
 
-    def state_dict(self) -> dict[str, int]:
+    def state_dict(self) -> dict[str, Any]:
         """Seed, epoch and batches given out; an epoch that is over counts as the start of the next."""
         over = self.given >= min(len(self), self.batches_per_epoch())
         epoch, given = (self.batches.epoch + 1, 0) if over else (self.batches.epoch, self.given)
-        return {"seed": self.batches.seed, "epoch": epoch, "given": given, "batch_size": self.batches.size}
+        state = {"seed": self.batches.seed, "epoch": epoch, "given": given, "batch_size": self.batches.size}
+        return state | ({"lengths": self.batches.digest} if given else {})
 
-    def load_state_dict(self, state: dict[str, int]) -> None:
+    def load_state_dict(self, state: dict[str, Any]) -> None:
         """Go on where `state` was taken.
 
         Raises:
-            ValueError: if that was within an epoch of batches of another size.
+            ValueError: if that was within an epoch of batches of another size, or of rows of other lengths.
         """
         if state["given"] and state["batch_size"] != self.batches.size:
             unit, name = ("rows", "batch_size") if self.batches.max_tokens is None else ("tokens", "max_tokens")
             raise ValueError(
                 f"the checkpoint stands within an epoch of batches of {state['batch_size']} {unit} over all processes; "
                 f"`data.{name}` times the number of devices must be that again, not {self.batches.size}."
+            )
+        if state["given"] and state.get("lengths", self.batches.digest) != self.batches.digest:
+            raise ValueError(
+                "the checkpoint stands within an epoch of rows of other lengths, by which they are put together: give "
+                "the `model.max_length` and all else that makes tokens of them as they were, or go on from a "
+                "checkpoint at the end of an epoch."
             )
         self.batches.seed, self.batches.epoch, self.given = state["seed"], state["epoch"], state["given"]
         self.resumes = True

@@ -97,6 +97,9 @@ class FewShot(TextData):
     def validation_splits(self) -> tuple[str, ...]:
         return ("validation",) if self.protocol == "lm_bff" else ()
 
+    def held_out(self, split: str) -> bool:
+        return split == "validation"
+
     def load(self, split: str) -> Dataset:
         if self.sampling == "published":
             return self._published(split)

@@ -77,6 +77,11 @@ class GLUE(TextData):
             return ("test_matched", "test_mismatched")
         return ("test",)
 
+    def held_out(self, split: str) -> bool:
+        return self.protocol == "mahabadi" and (
+            self.task.name in HALVED or (self.task.name in HELD_OUT and split == "validation")
+        )
+
     def load(self, split: str) -> Dataset:
         return self._official(split) if self.protocol == "official" else self._mahabadi(split)
 

@@ -111,6 +111,9 @@ class Images(TaskData):
             )
         return tuple(map(str, range(greatest + 1)))
 
+    def held_out(self, split: str) -> bool:
+        return split == "validation" and self._official("train") is not None and self._official("validation") is None
+
     def load(self, split: str) -> Dataset:
         rows, train = self._official(split), self._official("train")
         if split != "test" and train is not None and self._official("validation") is None:

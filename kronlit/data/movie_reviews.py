@@ -56,6 +56,9 @@ class MovieReviews(TextData):
         )
         self.split_seed = split_seed
 
+    def held_out(self, split: str) -> bool:
+        return split in ("validation", "test")
+
     def load(self, split: str) -> Dataset:
         rows = read_reviews()
         order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(self.split_seed)).tolist()

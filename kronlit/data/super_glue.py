@@ -80,6 +80,9 @@ class SuperGLUE(TextData):
         self.protocol = splits
         self.split_seed = split_seed
 
+    def held_out(self, split: str) -> bool:
+        return self.protocol == "mahabadi" and (self.task.name != "record" or split == "validation")
+
     def load(self, split: str) -> Dataset:
         rows = self.read(split) if self.protocol == "official" else self._mahabadi(split)
         task = self.task.name

@@ -99,6 +99,9 @@ class TextFiles(TextData):
         if sum(shares.values()) >= 1:
             raise ValueError(f"`data.validation`={shares['validation']} and `data.test`={shares['test']} leave no row.")
 
+    def held_out(self, split: str) -> bool:
+        return isinstance(self.files.get(split), float)
+
     def load(self, split: str) -> Dataset:
         file = self.files[split]
         if file is None:

@@ -1,7 +1,7 @@
 """kronlit's own folder of an adapter: adapter.safetensors, and adapter_config.json that says what it goes on."""
 
 import json
-from dataclasses import dataclass, fields, is_dataclass, replace
+from dataclasses import dataclass, field, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -34,6 +34,7 @@ class AdapterConfig:
         parameters: of the pre-trained model.
         task: that it was trained on.
         kronlit: the version that wrote it.
+        words: by class the word that a prompt was answered with; none where none was.
     """
 
     method: Method
@@ -44,6 +45,7 @@ class AdapterConfig:
     parameters: int = 0
     task: str = ""
     kronlit: str = __version__
+    words: dict[str, str] = field(default_factory=dict)
 
 
 def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -> None:
@@ -129,15 +131,25 @@ def model_class(name: str, where: str) -> type[PreTrainedModel]:
     return found
 
 
-def config_of(model: PreTrainedModel, method: Method, plm: str, task: str, parameters: int) -> AdapterConfig:
-    """The config of what was added to `model`."""
+def config_of(
+    model: PreTrainedModel,
+    method: Method,
+    plm: str,
+    task: str,
+    parameters: int,
+    labels: tuple[str, ...] = (),
+    words: dict[str, str] | None = None,
+) -> AdapterConfig:
+    """The config of what was added to `model`; `labels` are those of its task where it is no classifier itself."""
     names = model.config.id2label or {}
-    labels = tuple(str(names[number]) for number in sorted(names)) if "Classification" in type(model).__name__ else ()
-    return AdapterConfig(method, plm, type(model).__name__, fingerprint(model), labels, parameters, task)
+    if "Classification" in type(model).__name__:
+        labels = tuple(str(names[number]) for number in sorted(names))
+    kind, digits = type(model).__name__, fingerprint(model)
+    return AdapterConfig(method, plm, kind, digits, labels, parameters, task, words=words or {})
 
 
 def single(method: Method) -> Method:
     """`method` with one expert, which is what a collapsed mixture has."""
-    if is_dataclass(method) and "num_experts" in {field.name for field in fields(method)}:
+    if is_dataclass(method) and "num_experts" in {argument.name for argument in fields(method)}:
         return replace(method, num_experts=1)
     return method

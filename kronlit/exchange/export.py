@@ -11,7 +11,7 @@ from kronlit.exchange.merge import auto_class, described
 from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.saved_run import SavedRun, saved_run
-from kronlit.modules import FrozenPLM
+from kronlit.modules import FrozenPLM, PromptClassification
 
 Format = Literal["kronlit", "peft", "auto"]
 
@@ -51,7 +51,9 @@ def write_own(folder: Path, run: SavedRun, module: FrozenPLM) -> None:
     """Write kronlit's own files."""
     assert module.model is not None
     method, parameters = single(module.method), parameter_counts(module.model)[1]
-    write_adapter(folder, module.model, config_of(module.model, method, module.plm, module.task.name, parameters))
+    words = module.words if isinstance(module, PromptClassification) else None
+    named = module.task.name, parameters, module.task.labels, words
+    write_adapter(folder, module.model, config_of(module.model, method, module.plm, *named))
     module_name = type(method).__module__
     own = "" if module_name.startswith("kronlit.") else f"import {module_name}  # has {type(method).__name__}\n"
     opening = f'import kronlit\n{own}\nmodel = kronlit.load("…")  # this folder, or its id on the hub'
@@ -61,7 +63,7 @@ def write_own(folder: Path, run: SavedRun, module: FrozenPLM) -> None:
 def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.PeftAdapter) -> None:
     """Write PEFT's files."""
     assert module.model is not None
-    adapter.write(folder)
+    adapter.write(folder, module.task.labels)
     kind = auto_class(module.model)
     # The base's files may have a head of another size: the adapter brings its own.
     labels = f", num_labels={module.task.num_labels}, ignore_mismatched_sizes=True" if "Classification" in kind else ""

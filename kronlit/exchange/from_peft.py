@@ -17,6 +17,7 @@ from kronlit.adapters import Delta, Insertion, inject, placements
 from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
 from kronlit.adapters.transaction import whole_or_not
 from kronlit.exchange.adapter_folder import read_tensors
+from kronlit.exchange.class_names import as_config, matched, peft_class_names
 from kronlit.exchange.to_peft import PREFIX, TENSORS
 from kronlit.modules.plm import load_model
 from kronlit.structured import Circulant, Kronecker, LowRank, StructuredLinear
@@ -134,13 +135,15 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
         ValueError: if the folder can't be read, or does not fit the model.
     """
     changes, own = read_peft(folder, content)
-    model = base_model(folder, content, own) if model is None else model
+    names = peft_class_names(folder / TENSORS, content.get("base_model_name_or_path"))
+    model = base_model(folder, content, own, names) if model is None else model
     if list(placements(model)):
         raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
     if others := own.keys() - model.state_dict().keys():
         raise ValueError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
     dropout = content.get("lora_dropout", 0.0)
     state = {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
+    own = matched(model, own, names if head_rows(own) == len(names) else (), repr(str(folder)))
     with whole_or_not(model):
         model.requires_grad_(False)
         inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
@@ -190,14 +193,22 @@ def put(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
     model.load_state_dict(state, strict=False)
 
 
-def base_model(folder: Path, content: dict[str, Any], own: dict[str, Tensor]) -> PreTrainedModel:
+def head_rows(own: dict[str, Tensor]) -> int | None:
+    """Classes of the head among the parameters of the model's own that were trained; `None` if there is none."""
+    heads = [tensor for key, tensor in own.items() if re.search(r"(classifier|score|out_proj)\.weight$", key)]
+    return min(map(len, heads)) if heads else None
+
+
+def base_model(
+    folder: Path, content: dict[str, Any], own: dict[str, Tensor], names: tuple[str, ...]
+) -> PreTrainedModel:
     """The model that a folder of PEFT's names, in float32, with as many classes as the head that was trained."""
-    name, plm = AUTO_CLASSES.get(str(content.get("task_type"))), content.get("base_model_name_or_path")
-    if name is None or not isinstance(plm, str):
+    auto, plm = AUTO_CLASSES.get(str(content.get("task_type"))), content.get("base_model_name_or_path")
+    if auto is None or not isinstance(plm, str):
         raise ValueError(
             f"{str(folder)!r} does not say what it goes on (`task_type`={content.get('task_type')!r}, "
             f"`base_model_name_or_path`={plm!r}): give a `model`."
         )
-    heads = [tensor for key, tensor in own.items() if re.search(r"(classifier|score|out_proj)\.weight$", key)]
-    arguments = {"num_labels": min(map(len, heads))} if name.endswith("SequenceClassification") and heads else {}
-    return load_model(getattr(transformers, name), plm, **arguments)[0]
+    rows = head_rows(own) if auto.endswith("SequenceClassification") else None
+    arguments = {} if rows is None else as_config(names) if len(names) == rows else {"num_labels": rows}
+    return load_model(getattr(transformers, auto), plm, **arguments)[0]

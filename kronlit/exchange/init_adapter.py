@@ -6,22 +6,26 @@ from pathlib import Path
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
-from torch import Tensor, nn
+from torch import Tensor
+from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, placements
 from kronlit.checkpoint import adapter_state, in_names_of
 from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
+from kronlit.exchange.class_names import class_names, named, output_layer, peft_class_names, rows_by_name
 from kronlit.exchange.from_peft import read_peft
 from kronlit.exchange.load import is_here, local
+from kronlit.exchange.to_peft import TENSORS as PEFT_TENSORS
 from kronlit.methods import Method
 from kronlit.methods.written import described
-from kronlit.modules import FrozenPLM
+from kronlit.modules import FrozenPLM, PromptClassification
 
 
 class InitAdapter(Callback):
     """Starts a training from an adapter that `kronlit export` or PEFT wrote.
 
-    All that was added is taken, and of what else is trained, such as a head, what has the same name and shape.
+    All that was added is taken, and of what else is trained what has the same name and shape; a head of the same
+    classes, each under its name.
 
     Args:
         source: the folder, or the id of a repository of the hub.
@@ -33,27 +37,43 @@ class InitAdapter(Callback):
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, FrozenPLM)
         assert pl_module.model is not None
-        taken, left = init_adapter(pl_module.model, pl_module.method, self.source)
-        rest = f"; it leaves out {', '.join(left)}, of another name or shape here" if left else ""
+        words = pl_module.words if isinstance(pl_module, PromptClassification) else {}
+        taken, left = init_adapter(pl_module.model, pl_module.method, self.source, pl_module.task.labels, words)
+        rest = f"; it leaves out {', '.join(left)}, of another name, shape or classes here" if left else ""
         rank_zero_only(print)(f"starting from {self.source}: {taken} tensors{rest}.")
 
 
 @torch.no_grad()
-def init_adapter(model: nn.Module, method: Method, source: str) -> tuple[int, list[str]]:
+def init_adapter(
+    model: PreTrainedModel,
+    method: Method,
+    source: str,
+    labels: tuple[str, ...] = (),
+    words: dict[str, str] | None = None,
+) -> tuple[int, list[str]]:
     """Put the adapter in `source` in the place of what `method` has added to `model`.
+
+    Args:
+        model: holds what was added.
+        method: that added it.
+        source: the folder, or the id of a repository of the hub.
+        labels: names of the classes, where `model` is no classifier that knows them.
+        words: by class the word that answers a prompt.
 
     Returns:
         How many tensors were taken, and the names of those that were not.
 
     Raises:
-        ValueError: if what was added has another form there.
+        ValueError: if what was added has another form there, or the same answers stand for other classes.
     """
     folder = local(source)
     content = read_json(folder / CONFIG)
     if "peft_type" in content:
         state = of_peft(model, folder, content)
+        names, their_words = peft_class_names(folder / PEFT_TENSORS, content.get("base_model_name_or_path")), {}
     else:
-        theirs = adapter_config(content, str(folder / CONFIG), is_here(source)).method
+        config = adapter_config(content, str(folder / CONFIG), is_here(source))
+        theirs, names, their_words = config.method, named(config.labels), config.words
         if is_dataclass(theirs) and type(theirs) is type(method):
             theirs = replace(theirs, trains=method.trains)
         if described(theirs) != described(method):
@@ -61,6 +81,9 @@ def init_adapter(model: nn.Module, method: Method, source: str) -> tuple[int, li
                 f"`init_adapter`={source!r} is of {described(theirs)}, and `model.method` is {described(method)}."
             )
         state = in_names_of(model, read_tensors(folder / TENSORS))
+    if not class_names(model):
+        check_answers(names, their_words, labels, words or {}, source)
+    state, others = of_the_same_classes(model, state, names, source)
     own = adapter_state(model)
     added = tuple(f"{name}." for name, _ in placements(model))
     for name in {*own, *state}:
@@ -69,10 +92,55 @@ def init_adapter(model: nn.Module, method: Method, source: str) -> tuple[int, li
             raise ValueError(f"`init_adapter`={source!r} has {name} {shapes[0]}, and `model.method` has {shapes[1]}.")
     taken = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
     model.load_state_dict(taken, strict=False)
-    return len(taken), sorted(state.keys() - taken.keys())
+    return len(taken), sorted(others | (state.keys() - taken.keys()))
 
 
-def of_peft(model: nn.Module, folder: Path, content: dict[str, object]) -> dict[str, Tensor]:
+def of_the_same_classes(
+    model: PreTrainedModel, state: dict[str, Tensor], theirs: tuple[str, ...], source: str
+) -> tuple[dict[str, Tensor], set[str]]:
+    """`state` with the rows of its output layer as `model` has its classes, and the names of what it leaves out.
+
+    An output layer of other classes is left out; that of classes without names is taken as it is, which is said.
+    """
+    ours = class_names(model)
+    layer = output_layer(model, len(ours)) if ours else None
+    rows = {f"{layer}.weight", f"{layer}.bias"} & state.keys()
+    if not rows or ours == theirs or len(state[min(rows)]) != len(ours):
+        return state, set()
+    if len(theirs) != len(ours):
+        rank_zero_only(print)(
+            f"{source} has no names of its classes: its output layer is taken for one of {', '.join(ours)}, in this "
+            "order."
+        )
+        return state, set()
+    if set(theirs) == set(ours):
+        return rows_by_name(model, state, theirs, ours, source), set()
+    return {name: tensor for name, tensor in state.items() if name not in rows}, rows
+
+
+def check_answers(
+    theirs: tuple[str, ...], their_words: dict[str, str], labels: tuple[str, ...], words: dict[str, str], source: str
+) -> None:
+    """Raise `ValueError` where answers that an adapter learned to write, words or numbers, stand for other classes."""
+    common = sorted(set(words.values()) & set(their_words.values()))
+    if [word for word in common if class_of(word, words) != class_of(word, their_words)]:
+        raise ValueError(
+            f"`init_adapter`={source!r} has learned the words {their_words} of the classes, and `model.label_words` "
+            f"has {words}: give it those words, or leave out `init_adapter`."
+        )
+    if not words and set(labels) == set(theirs) and labels != theirs:
+        raise ValueError(
+            f"`init_adapter`={source!r} answers with the numbers of {', '.join(theirs)}, in this order, and `data` "
+            f"has {', '.join(labels)}: give them in that order as `data.labels`, or leave out `init_adapter`."
+        )
+
+
+def class_of(word: str, words: dict[str, str]) -> str:
+    """The class that a word stands for."""
+    return next(label for label, one in words.items() if one == word)
+
+
+def of_peft(model: PreTrainedModel, folder: Path, content: dict[str, object]) -> dict[str, Tensor]:
     """A PEFT folder's tensors under their names here; another scale than the one here goes into the last part."""
     changes, state = read_peft(folder, content)
     places = dict(placements(model))

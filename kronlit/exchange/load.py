@@ -19,6 +19,7 @@ from kronlit.exchange.adapter_folder import (
     read_json,
     read_tensors,
 )
+from kronlit.exchange.class_names import as_config, matched
 from kronlit.exchange.from_peft import with_peft
 from kronlit.methods import inject
 from kronlit.methods.written import described
@@ -61,9 +62,9 @@ def with_adapter(
     if model is None:
         if not config.plm:
             raise ValueError(f"{where} does not say what it goes on (`plm`): give a `model`.")
-        names = dict(enumerate(config.labels))
-        labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}} if names else {}
-        model, _ = load_model(model_class(config.model_class, where), config.plm, **labels)
+        kind = model_class(config.model_class, where)
+        labels = as_config(config.labels) if config.labels and "Classification" in config.model_class else {}
+        model, _ = load_model(kind, config.plm, **labels)
     tensors = read_tensors(folder / TENSORS)
     with whole_or_not(model):
         put(inject(model, config.method), config, tensors, folder)
@@ -84,7 +85,7 @@ def put(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor
             f"{str(folder)!r} was trained on {config.plm!r} with fingerprint {config.fingerprint}; the frozen weights "
             f"of this model have {found}: they are others, or not in float32. Give the `model`, loaded as it was then."
         )
-    model.load_state_dict(state, strict=False)
+    model.load_state_dict(matched(model, state, config.labels, repr(str(folder))), strict=False)
 
 
 def local(source: str | Path) -> Path:

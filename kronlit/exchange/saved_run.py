@@ -2,16 +2,17 @@
 
 import json
 import sys
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import yaml
 from jsonargparse import set_parsing_settings
 
-from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.checkpoint import AtomicCheckpoint, best_of
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
+from kronlit.data.trained_task import task_of
 from kronlit.errors import Parser
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
@@ -43,7 +44,7 @@ class SavedRun:
             ValueError: if the checkpoint is damaged, or not of the method and the frozen model in the config.
         """
         checkpoint = AtomicCheckpoint().load_checkpoint(self.checkpoint)
-        module = configured(self.config)
+        module = configured(self.config, task_of(checkpoint))
         module.check_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"], strict=False)
         return module.eval()
@@ -91,7 +92,7 @@ def found(path: Path) -> Path:
     for name in ("best", "last"):
         files = [*path.glob(f"checkpoints/{name}*.ckpt"), *path.glob(f"version_*/checkpoints/{name}*.ckpt")]
         if files := [file for file in files if file.is_file()]:  # no links to nothing
-            return max(files, key=lambda file: file.stat().st_mtime)
+            return best_of(files)
     raise ValueError(f"`ckpt_path`={str(path)!r} is neither a checkpoint nor the folder of a run that has one.")
 
 
@@ -110,14 +111,34 @@ def read_yaml(path: Path) -> dict[str, Any]:
     return content
 
 
-def configured(config: dict[str, Any]) -> FrozenPLM:
+def configured(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
     """The model that the keys `model` and `data` of a config describe, with its method, untrained, in float32.
+
+    Where the task is known, `data` and its files are not needed.
 
     Raises:
         ValueError: if one of them is missing, or what it names can't be made.
     """
-    module = described_by(config)
+    module = described_by(config) if task is None else described_for(config, task)
     module.configure_model()
+    return module
+
+
+def described_for(config: dict[str, Any], task: Task) -> FrozenPLM:
+    """The module that the key `model` of a config describes, for a task, before it has loaded anything.
+
+    Raises:
+        ValueError: if the key is missing, or what it names can't be made.
+    """
+    if "model" not in config:
+        raise ValueError("the config has no `model`: it must be that of a run, as the files in configs/ are.")
+    set_parsing_settings(subclasses_enabled=[Task])
+    parser = Parser(prog="kronlit")
+    parser.bases = {"model": FrozenPLM, "method": Method}
+    parser.add_subclass_arguments(FrozenPLM, "model")
+    known = {"task": {"class_path": f"{Task.__module__}.{Task.__name__}", "init_args": asdict(task)}}
+    arguments = (config["model"].get("init_args") or {}) | known
+    module: FrozenPLM = parser.made(parser.parse_object({"model": config["model"] | {"init_args": arguments}})).model
     return module
 
 

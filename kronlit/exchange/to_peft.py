@@ -1,7 +1,7 @@
 """What was added to a model and trained, as PEFT writes it."""
 
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -18,6 +18,8 @@ from kronlit.structured import Mixture
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
 """Before every name in PEFT's files."""
+CLASSES = "classes"
+"""Where a file of tensors keeps the names of the classes."""
 
 TASK_TYPES = {
     "ForSequenceClassification": "SEQ_CLS",
@@ -45,9 +47,10 @@ class PeftAdapter:
     tensors: dict[str, Tensor]
     why: str
 
-    def write(self, folder: Path) -> None:
-        """Write the files."""
-        save_file(self.tensors, folder / TENSORS, metadata={"format": "pt"})
+    def write(self, folder: Path, classes: Sequence[str] | None = None) -> None:
+        """Write the files; that of the tensors keeps the names of the classes, which the config has no place for."""
+        names = {} if classes is None else {CLASSES: json.dumps(list(classes))}
+        save_file(self.tensors, folder / TENSORS, metadata={"format": "pt"} | names)
         (folder / CONFIG).write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
 
 

@@ -16,17 +16,18 @@ from kronlit.adapters import trainable_report
 from kronlit.checkpoint import adapter_state, check_adapter_state, fingerprint, in_names_of
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
-from kronlit.methods.written import described
 from kronlit.metrics import TaskMetrics
 from kronlit.modules.backbone import AUTOCAST, store_frozen
 from kronlit.modules.consistency import doubled, symmetric_divergence
 from kronlit.modules.decay import decay_groups
 from kronlit.modules.finite import check_loss, check_weights
 from kronlit.modules.idle_experts import IdleExperts
+from kronlit.modules.origin import check_meaning, check_origin, origin
 from kronlit.modules.plm import load_config
 from kronlit.modules.precision import check_precision
 from kronlit.modules.random_state import random_state, restore_random_state
 from kronlit.modules.recompute import recompute_activations
+from kronlit.modules.resumption import check_order, check_settings, fit_schedule, settings
 from kronlit.structured import Mixture
 
 Batch = dict[str, Any]
@@ -87,6 +88,7 @@ class FrozenPLM(LightningModule, ABC):
         # Mixtures draw from a generator that is alike on all processes: one expert takes the whole global batch.
         self._router = torch.Generator()
         self._random_states: list[dict[str, Any]] | None = None
+        self._steps_before: float | None = None
 
     # --- what a kind of task says ---
 
@@ -105,6 +107,10 @@ class FrozenPLM(LightningModule, ABC):
     def padding(self) -> dict[str, int] | None:
         """What fills up the last dimension of a batch's tensors, by name; `None` if batches cannot be one so."""
         return {}
+
+    def reads(self) -> tuple[str, ...]:
+        """Templates by which a row's columns reach the model, where it reads their names too."""
+        return ()
 
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The predicted label of each row (-1: none; for free text its marks, `(n, 2)`) and its loss, `(n,)`."""
@@ -166,6 +172,7 @@ class FrozenPLM(LightningModule, ABC):
 
     def on_train_start(self) -> None:
         self._epoch_start = self._last_step = time.perf_counter()
+        fit_schedule(self.trainer, self._steps_before)
         if self._random_states is not None:
             restore_random_state(self._random_states, self.global_rank)
             self._random_states = None
@@ -254,9 +261,9 @@ class FrozenPLM(LightningModule, ABC):
 
     # --- checkpoints ---
 
-    def _origin(self) -> dict[str, str]:
-        """What the weights in a checkpoint mean nothing without: the method, and the frozen model (not its path)."""
-        return {"method": described(self.method), "plm": f"a model with fingerprint {self._plm}"}
+    def _origin(self) -> dict[str, Any]:
+        """What the weights in a checkpoint mean nothing without."""
+        return origin(self, self._plm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = adapter_state(self)
@@ -267,29 +274,25 @@ class FrozenPLM(LightningModule, ABC):
             torch.distributed.all_gather_object(states, random_state())
         checkpoint["random_states"] = states
         checkpoint["router"] = self._router.get_state()
-        checkpoint["kronlit"] = self._origin()
+        checkpoint["kronlit"] = self._origin() | {"settings": settings(self)}
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Put the tensors of `checkpoint` under the names that they have here.
 
         Raises:
-            ValueError: if they are of another method or another frozen model.
+            ValueError: if they are of another method, another frozen model, or other classes or columns.
         """
+        check_meaning(self, checkpoint)
         checkpoint["state_dict"] = in_names_of(self, checkpoint["state_dict"])
         check_adapter_state(self, checkpoint["state_dict"])
-        for name, ours in self._origin().items():
-            theirs = checkpoint.get("kronlit", {}).get(name, ours)
-            if theirs != ours:
-                raise ValueError(f"the checkpoint was trained with `model.{name}`={theirs}, not {ours}.")
+        check_origin(self._origin(), checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         self.check_checkpoint(checkpoint)
-        in_order = list(checkpoint["state_dict"]) == list(adapter_state(self))
-        if not in_order and self.trainer.state.fn == "fit":  # the optimizer's state goes by order
-            raise ValueError(
-                "the checkpoint was written with a version of transformers whose modules stand in another order: it "
-                "can be evaluated, not trained on; install that version again."
-            )
+        if self.trainer.state.fn == "fit":
+            check_settings(self, checkpoint)
+            check_order(self, checkpoint)
+        self._steps_before = checkpoint.get("kronlit", {}).get("settings", {}).get("steps")
         self._random_states = checkpoint.get("random_states")
         if "router" in checkpoint:
             self._router.set_state(checkpoint["router"].cpu())

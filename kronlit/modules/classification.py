@@ -44,6 +44,9 @@ class SequenceClassification(TextModule):
         texts = [[template.format(**row) for row in each] for template in self.task.classifier_segments()]
         return dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length))
 
+    def reads(self) -> tuple[str, ...]:
+        return self.task.classifier_segments()
+
     def forward(self, batch: Batch) -> Tensor:
         """Logits, `(n, num_labels)`."""
         assert self.model is not None

@@ -109,6 +109,9 @@ class PromptClassification(TextModule):
 
     # --- rows ---
 
+    def reads(self) -> tuple[str, ...]:
+        return ()  # columns by their number
+
     @cached_property
     def template(self) -> Template:
         """The prompt's template over the model's tokenizer."""

@@ -69,6 +69,9 @@ class TextModule(FrozenPLM):
         texts = zip(*(rows[column] for column in columns), strict=True)
         return [self.task.source_text(dict(zip(columns, row, strict=True))) for row in texts]
 
+    def reads(self) -> tuple[str, ...]:
+        return (self.task.source,)
+
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
         """The tokenizer of the pre-trained model."""

@@ -65,8 +65,15 @@ class TextToText(TextModule):
     def encoding_key(self) -> str:
         return f"{super().encoding_key} {self.task_prefix}"
 
+    @property
+    def _prefix(self) -> str:
+        return f"{self.task.name} " if self.task_prefix else ""
+
+    def reads(self) -> tuple[str, ...]:
+        return (self._prefix + self.task.source,)
+
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        prefix = f"{self.task.name} " if self.task_prefix else ""
+        prefix = self._prefix
         sources = [prefix + source for source in self.sources(rows)]
         features = dict(self.tokenizer(sources, truncation=True, max_length=self.max_length))
         targets = []

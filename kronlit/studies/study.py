@@ -45,7 +45,7 @@ class Study:
         grid: by option the values to try, all with all.
         method_grid: by method a grid that is laid over `grid`.
         select: which point of the grid counts: none selects none, each is a row of its own; per_seed takes the best for
-            each seed (LM-BFF); per_method the best on average over the seeds.
+            each seed (LM-BFF); per_method the best on average over the seeds; of equal ones that of lower loss.
         select_by: the score that selects; one of validation.
         select_mode: whether the greatest or the least of it is best.
         metric: the score that is reported, or by task, where `test/score` stands for those that are left out.

@@ -1,10 +1,12 @@
 """From results to a table: which points of the grid count, and what is missing."""
 
 import statistics
+from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from kronlit.ranking import rank
 from kronlit.studies.plan import Run, plan, points, row_name
 from kronlit.studies.result import Result, read_result
 from kronlit.studies.study import Study
@@ -125,11 +127,10 @@ Pair = tuple[Run, Result]
 
 
 def chosen(study: Study, runs: list[Pair]) -> dict[int, Pair]:
-    """By seed, the run at the point of the grid that `select` takes."""
-    sign = 1 if study.select_mode == "max" else -1
+    """By seed, the run at the point of the grid that `select` takes; of equal ones that of lower loss."""
 
-    def score(pair: Pair) -> float:
-        return sign * pair[1].scores[study.select_by]
+    def score(pair: Pair) -> tuple[float, float]:
+        return rank(pair[1].scores, study.select_by, study.select_mode)
 
     by_point: dict[Path, dict[int, Pair]] = {}
     for run, result in runs:
@@ -141,7 +142,12 @@ def chosen(study: Study, runs: list[Pair]) -> dict[int, Pair]:
         return {seed: max(pairs, key=score) for seed, pairs in each.items() if pairs}
     # A point that lacks a seed would be compared over others than the rest.
     whole = [there for there in by_point.values() if len(there) == len(study.seeds)]
-    return max(whole, key=lambda there: statistics.fmean(map(score, there.values())), default={})
+    return max(whole, key=lambda there: means(map(score, there.values())), default={})
+
+
+def means(ranks: Iterable[tuple[float, float]]) -> tuple[float, ...]:
+    """The mean of the scores, and of the losses."""
+    return tuple(statistics.fmean(values) for values in zip(*ranks, strict=True))
 
 
 def averaged(cells: dict[str, Cell]) -> dict[str, Cell]:

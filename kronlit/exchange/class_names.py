@@ -1,0 +1,102 @@
+"""Classes matched by their names, between an adapter and the model that it goes into."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from safetensors import SafetensorError, safe_open
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from kronlit.exchange.to_peft import CLASSES
+from kronlit.methods.base import body
+from kronlit.modules.plm import load_config
+
+
+def named(labels: Sequence[str]) -> tuple[str, ...]:
+    """Names of classes; none where they are the numbers that Transformers gives to what has no name."""
+    generic = all(label == f"LABEL_{number}" for number, label in enumerate(labels))
+    return () if generic else tuple(labels)
+
+
+def class_names(model: PreTrainedModel) -> tuple[str, ...]:
+    """Names of the classes of a classifier, in the order of its outputs; none where it has or knows none."""
+    if "Classification" not in type(model).__name__:
+        return ()
+    return names_in(model.config)
+
+
+def names_in(config: Any) -> tuple[str, ...]:
+    """Names of the classes in a model's config."""
+    names = config.id2label or {}
+    return named([str(names[number]) for number in sorted(names)])
+
+
+def as_config(labels: Sequence[str]) -> dict[str, Any]:
+    """Names of classes as arguments of a model's config."""
+    names = dict(enumerate(labels))
+    return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+
+
+def peft_class_names(file: Path, plm: object) -> tuple[str, ...]:
+    """Names of the classes of PEFT's tensors: those in the file, or else those of the model that it goes on."""
+    try:
+        with safe_open(file, "pt") as tensors:
+            names = json.loads((tensors.metadata() or {}).get(CLASSES, "null"))
+        if names is None:
+            names = names_in(load_config(plm)) if isinstance(plm, str) else ()
+    except (OSError, SafetensorError, ValueError):  # no such names; who reads the tensors says what is wrong with them
+        return ()
+    return named(tuple(map(str, names))) if isinstance(names, list | tuple) else ()
+
+
+def output_layer(model: nn.Module, classes: int) -> str | None:
+    """The name of the layer outside the body of a classifier whose rows are its classes."""
+    inside = {id(module) for module in body(model).modules()}
+    layers = [
+        name
+        for name, module in model.named_modules()
+        if id(module) not in inside and getattr(module, "out_features", None) == classes
+    ]
+    return layers[-1] if layers else None
+
+
+def rows_by_name(
+    model: nn.Module, state: dict[str, Tensor], theirs: Sequence[str], ours: Sequence[str], where: str
+) -> dict[str, Tensor]:
+    """`state`, of the classes `theirs`, with the rows of its output layer in the order of `ours`.
+
+    Raises:
+        ValueError: if the output layer was changed in a way that has no rows.
+    """
+    layer = output_layer(model, len(ours))
+    if layer is None or f"{layer}.weight" not in state:
+        raise ValueError(
+            f"{where} has the classes {', '.join(theirs)} in this order, the model {', '.join(ours)}, and no output "
+            "layer of its own that could be put in order: give the classes in that order."
+        )
+    order = [theirs.index(name) for name in ours]
+    rows = (f"{layer}.weight", f"{layer}.bias")
+    return {name: tensor[order] if name in rows else tensor for name, tensor in state.items()}
+
+
+def matched(model: PreTrainedModel, state: dict[str, Tensor], theirs: Sequence[str], where: str) -> dict[str, Tensor]:
+    """`state`, of the classes `theirs`, in the order of those of `model`, which is told the names if it knows none.
+
+    Raises:
+        ValueError: if the model has other classes.
+    """
+    ours, theirs = class_names(model), named(theirs)
+    if not theirs or ours == theirs or "Classification" not in type(model).__name__:
+        return state
+    if not ours and model.config.num_labels == len(theirs):
+        for name, value in as_config(theirs).items():
+            setattr(model.config, name, value)
+        return state
+    if set(ours) != set(theirs):
+        raise ValueError(
+            f"{where} is of the classes {', '.join(theirs)}, and `model` has {', '.join(ours) or 'others'}: leave out "
+            "`model`, or load it with these as its id2label."
+        )
+    return rows_by_name(model, state, theirs, ours, where)

@@ -1,0 +1,40 @@
+"""What the weights in a checkpoint mean nothing without, and whether a module has it."""
+
+from typing import TYPE_CHECKING, Any
+
+from kronlit.data.trained_task import by_number, check_task, recorded, task_of
+from kronlit.methods.written import described
+
+if TYPE_CHECKING:
+    from kronlit.modules.base import FrozenPLM
+
+
+def origin(module: "FrozenPLM", fingerprint: str) -> dict[str, Any]:
+    """Method, frozen model (not its path), task, and how that task's rows are read."""
+    plm = f"a model with fingerprint {fingerprint}"
+    return {"method": described(module.method), "plm": plm, "task": recorded(module.task), "reads": reads(module)}
+
+
+def reads(module: "FrozenPLM") -> list[str]:
+    """The templates by which rows reach a module, with numbers for their columns."""
+    return [by_number(template, module.task.columns) for template in module.reads()]
+
+
+def check_meaning(module: "FrozenPLM", checkpoint: dict[str, Any]) -> None:
+    """Raise `ValueError` unless a checkpoint is of the classes and columns of a module; needs no weights."""
+    if (task := task_of(checkpoint)) is not None:
+        check_task(module.task, task)
+    ours = reads(module)
+    if (theirs := checkpoint.get("kronlit", {}).get("reads", ours)) != ours:
+        raise ValueError(
+            f"the checkpoint was trained on rows as {theirs}, and `data` has them as {ours}: give the columns names "
+            "that they had."
+        )
+
+
+def check_origin(ours: dict[str, Any], checkpoint: dict[str, Any]) -> None:
+    """Raise `ValueError` unless a checkpoint is of the same method and frozen model."""
+    for name in ("method", "plm"):
+        theirs = checkpoint.get("kronlit", {}).get(name, ours[name])
+        if theirs != ours[name]:
+            raise ValueError(f"the checkpoint was trained with `model.{name}`={theirs}, not {ours[name]}.")
