@@ -462,7 +462,7 @@ def test_the_shipped_configs_are_listed_copied_and_checked(kronlit_, tmp_path):
     code, out, _ = kronlit_("configs", "list")
     assert code == 0
     assert "quickstart.yaml" in out
-    assert "methods/surm_ldr.yaml" in out
+    assert "methods/surm.yaml" in out
     for name in ("krona_rte.yaml", "methods"):
         assert kronlit_("configs", "copy", name)[0] == 0
     code, _, err = kronlit_("configs", "copy", "krona_rte.yaml")

@@ -53,11 +53,12 @@ def peft_class_names(file: Path, plm: object) -> tuple[str, ...]:
 
 def output_layer(model: nn.Module, classes: int) -> str | None:
     """The name of the layer outside the body of a classifier whose rows are its classes."""
-    inside = {id(module) for module in body(model).modules()}
+    inside = body(model)
     layers = [
         name
         for name, module in model.named_modules()
-        if id(module) not in inside and getattr(module, "out_features", None) == classes
+        if getattr(module, "out_features", None) == classes
+        and not any(id(parameter) in inside for parameter in module.parameters())
     ]
     return layers[-1] if layers else None
 

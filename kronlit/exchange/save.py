@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 from kronlit.adapters import parameter_counts, placements
 from kronlit.adapters.transaction import INJECTED
 from kronlit.exchange.adapter_folder import config_of, single, write_adapter
+from kronlit.exchange.class_names import class_names
 from kronlit.exchange.new_folder import new_folder
 from kronlit.exchange.to_peft import to_peft
 from kronlit.methods import Method
@@ -44,7 +45,7 @@ def save(model: PreTrainedModel, output: str | Path) -> None:
     elif any(placements(model)):
         adapter = to_peft(model, model.config.name_or_path)
         with new_folder(output) as folder:
-            adapter.write(folder)
+            adapter.write(folder, class_names(model))
     else:
         raise ValueError(
             "`model` holds nothing that `kronlit.inject` added. A merged model is written by its own `save_pretrained`."
