@@ -32,6 +32,7 @@ class AdapterConfig:
         parameters: of the pre-trained model.
         task: that it was trained on.
         kronlit: the version that wrote it.
+        pad_token_id: of the token that filled up rows of text, if there is one.
     """
 
     method: Method
@@ -42,6 +43,7 @@ class AdapterConfig:
     parameters: int = 0
     task: str = ""
     kronlit: str = __version__
+    pad_token_id: int | None = None
 
 
 def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -> None:
@@ -119,4 +121,6 @@ def config_of(model: PreTrainedModel, method: Method, plm: str, task: str, param
     """The config of what was added to `model`."""
     names = model.config.id2label or {}
     labels = tuple(str(names[number]) for number in sorted(names)) if "Classification" in type(model).__name__ else ()
-    return AdapterConfig(method, plm, type(model).__name__, fingerprint(model), labels, parameters, task)
+    pad = getattr(model.config, "pad_token_id", None)
+    name = type(model).__name__
+    return AdapterConfig(method, plm, name, fingerprint(model), labels, parameters, task, pad_token_id=pad)

@@ -16,6 +16,7 @@ from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.saved_run import SavedRun, saved_run
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
+from kronlit.modules.plm import load_config
 
 Format = Literal["kronlit", "peft", "auto"]
 
@@ -67,6 +68,8 @@ def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.Pef
     (folder / peft.CONFIG).write_text(json.dumps(adapter.config, indent=2) + "\n", encoding="utf-8")
     kind = auto_class(module.model)
     labels = f", num_labels={module.task.num_labels}" if "Classification" in kind else ""
+    if (pad := module.model.config.pad_token_id) != load_config(module.plm).pad_token_id:
+        labels += f", pad_token_id={pad}"
     opening = (
         f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
         f'base = {kind}.from_pretrained("{module.plm}"{labels})\n'

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 from kronlit.checkpoint import fingerprint, in_names_of, misfit
 from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, model_class, read_json, read_tensors
 from kronlit.exchange.from_peft import with_peft
+from kronlit.modules.padding import tell_pad_token
 from kronlit.modules.plm import load_model
 
 
@@ -43,6 +44,8 @@ def with_adapter(folder: Path, content: dict[str, Any], model: PreTrainedModel |
         names = dict(enumerate(config.labels))
         labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}} if names else {}
         model, _ = load_model(model_class(config.model_class, where), config.plm, **labels)
+    if config.pad_token_id is not None:
+        tell_pad_token(model, config.pad_token_id)
     config.method.apply(model)
     state = in_names_of(model, read_tensors(folder / TENSORS))
     for name, parameter in model.named_parameters():
