@@ -13,6 +13,8 @@ from transformers import (
     AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoTokenizer,
+    LlamaConfig,
+    LlamaForCausalLM,
 )
 
 import kronlit
@@ -186,6 +188,21 @@ def test_a_fused_projection_is_exported_as_one_lora(tiny_gpt2, tmp_path):
     theirs = PeftModel.from_pretrained(AutoModelForCausalLM.from_pretrained(tiny_gpt2), tmp_path)
     torch.testing.assert_close(logits(theirs), logits(model), atol=1e-4, rtol=1e-5)
     assert adapter.config["r"] == 4
+
+
+def test_the_module_that_peft_has_no_factors_for_is_named():
+    # As SmolLM2: three key and value heads for nine queries. PEFT cuts the query by 24 and the value by no number so.
+    from peft.tuners.lokr.layer import factorization
+
+    sizes = {"hidden_size": 576, "intermediate_size": 64, "num_attention_heads": 9, "num_key_value_heads": 3}
+    model = LlamaForCausalLM(LlamaConfig(num_hidden_layers=1, vocab_size=9, **sizes))
+    kronlit.inject(model, kronlit.KronA(sites=(r".*\.q_proj", r".*\.v_proj")))
+    with pytest.raises(ValueError, match=r"\(12, 32\) and \(16, 18\) for model.layers.0.self_attn.v_proj;"):
+        to_peft(model, "x")
+    assert factorization(576, 24) == (24, 24)
+    assert not any(
+        factorization(192, n) == (12, 16) and factorization(576, n) == (32, 18) for n in (-1, *range(1, 577))
+    )
 
 
 def test_factors_are_cut_as_peft_cuts_them():

@@ -3,11 +3,15 @@
 import pytest
 import torch
 from transformers import (
+    AutoModelForCausalLM,
     BertConfig,
     BertForMaskedLM,
     BertModel,
     GPT2Config,
     GPT2LMHeadModel,
+    GPTJConfig,
+    LlamaConfig,
+    PhiConfig,
     RobertaConfig,
     RobertaForMaskedLM,
     RobertaModel,
@@ -43,6 +47,7 @@ from kronlit import (
     PromptTuning,
     SURMAdapter,
 )
+from kronlit.methods.base import group
 
 # The papers' code resizes T5's vocabulary to the tokenizer's 32,100, hence their 222,882,048 parameters.
 T5_BASE = T5Config(d_model=768, d_ff=3072, num_layers=12, num_heads=12, vocab_size=32100, decoder_start_token_id=0)
@@ -267,3 +272,18 @@ def test_the_head_of_a_masked_bert_is_its_transform_and_its_bias():
         "transform.LayerNorm.bias",
     )
     assert names == {f"cls.predictions.{name}" for name in (*layers, "bias")}
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        PhiConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64, num_attention_heads=2, vocab_size=99),
+        GPTJConfig(n_layer=1, n_embd=64, n_head=2, rotary_dim=8, vocab_size=99),
+        LlamaConfig(num_hidden_layers=1, hidden_size=64, intermediate_size=64, num_attention_heads=2, vocab_size=99),
+    ],
+    ids=lambda config: config.model_type,
+)
+def test_a_layer_over_the_vocabulary_alone_is_no_head(config):
+    with torch.device("meta"):
+        model = AutoModelForCausalLM.from_config(config)
+    assert not group(model, "head")

@@ -38,11 +38,9 @@ class SoftPrompt(Placement):
         if attention_mask is None:
             attention_mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
         prompt = self.prompt.to(inputs_embeds.dtype).expand(len(inputs_embeds), -1, -1)
-        return self.host(
-            inputs_embeds=torch.cat((prompt, inputs_embeds), dim=1),
-            attention_mask=F.pad(attention_mask, (len(self.prompt), 0), value=1),
-            **kwargs,
-        )
+        embeds = torch.cat((prompt, inputs_embeds), dim=1)
+        mask, order = prompted(attention_mask, len(self.prompt))
+        return self.host(inputs_embeds=embeds.take_along_dim(order[..., None], 1), attention_mask=mask, **kwargs)
 
     @property
     def obstacle(self) -> str | None:
@@ -67,9 +65,21 @@ class PromptedDecoder(Placement):
 
     def forward(self, *args: Any, encoder_attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
         if encoder_attention_mask is not None:
-            encoder_attention_mask = F.pad(encoder_attention_mask, (self.num_tokens, 0), value=1)
+            encoder_attention_mask, _ = prompted(encoder_attention_mask, self.num_tokens)
         return self.host(*args, encoder_attention_mask=encoder_attention_mask, **kwargs)
 
     @property
     def obstacle(self) -> str | None:
         return "its encoder has a soft prompt"
+
+
+def prompted(attention_mask: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
+    """The mask of rows with a prompt, and which of prompt and row stands in each place, both `(n, num_tokens + L)`.
+
+    The prompt stands beside a row's first token: what fills the row up on the left comes before both.
+    """
+    before = (attention_mask.cumsum(-1) == 0).sum(-1, keepdim=True)
+    place = torch.arange(num_tokens + attention_mask.shape[-1], device=attention_mask.device).expand(len(before), -1)
+    order = torch.where(place < before + num_tokens, place - before, place)
+    order = torch.where(place < before, place + num_tokens, order)
+    return F.pad(attention_mask, (num_tokens, 0), value=1).take_along_dim(order, 1), order

@@ -35,6 +35,7 @@ class AdapterConfig:
         task: that it was trained on.
         kronlit: the version that wrote it.
         words: by class the word that a prompt was answered with; none where none was.
+        pad_token_id: of the token that filled up rows of text, if there is one.
     """
 
     method: Method
@@ -46,6 +47,7 @@ class AdapterConfig:
     task: str = ""
     kronlit: str = __version__
     words: dict[str, str] = field(default_factory=dict)
+    pad_token_id: int | None = None
 
 
 def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -> None:
@@ -144,8 +146,8 @@ def config_of(
     names = model.config.id2label or {}
     if "Classification" in type(model).__name__:
         labels = tuple(str(names[number]) for number in sorted(names))
-    kind, digits = type(model).__name__, fingerprint(model)
-    return AdapterConfig(method, plm, kind, digits, labels, parameters, task, words=words or {})
+    kind, digits, pad = type(model).__name__, fingerprint(model), getattr(model.config, "pad_token_id", None)
+    return AdapterConfig(method, plm, kind, digits, labels, parameters, task, words=words or {}, pad_token_id=pad)
 
 
 def single(method: Method) -> Method:

@@ -12,6 +12,7 @@ from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.saved_run import SavedRun, saved_run
 from kronlit.modules import FrozenPLM, PromptClassification
+from kronlit.modules.plm import load_config
 
 Format = Literal["kronlit", "peft", "auto"]
 
@@ -67,6 +68,8 @@ def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.Pef
     kind = auto_class(module.model)
     # The base's files may have a head of another size: the adapter brings its own.
     labels = f", num_labels={module.task.num_labels}, ignore_mismatched_sizes=True" if "Classification" in kind else ""
+    if (pad := module.model.config.pad_token_id) != load_config(module.plm).pad_token_id:
+        labels += f", pad_token_id={pad}"
     opening = (
         f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
         f"base = {kind}.from_pretrained({json.dumps(module.plm, ensure_ascii=False)}{labels})\n"

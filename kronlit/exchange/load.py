@@ -23,6 +23,7 @@ from kronlit.exchange.class_names import as_config, matched
 from kronlit.exchange.from_peft import with_peft
 from kronlit.methods import inject
 from kronlit.methods.written import described
+from kronlit.modules.padding import tell_pad_token
 from kronlit.modules.plm import load_model
 
 
@@ -68,6 +69,8 @@ def with_adapter(
     tensors = read_tensors(folder / TENSORS)
     with whole_or_not(model):
         put(inject(model, config.method), config, tensors, folder)
+    if config.pad_token_id is not None:
+        tell_pad_token(model, config.pad_token_id)
     return model.eval()
 
 

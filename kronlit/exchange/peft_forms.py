@@ -57,18 +57,9 @@ def lokr(changes: dict[str, Change]) -> Form:
         assert isinstance(change.matrix, Kronecker)
         pairs[name] = (change.matrix.a, change.matrix.b)
 
-    def has(factor: int) -> bool:
-        return all(
-            (a.shape[i], b.shape[i]) == factorization(a.shape[i] * b.shape[i], factor)
-            for a, b in pairs.values()
-            for i in (0, 1)
-        )
-
     largest = max(size for pair in pairs.values() for matrix in pair for size in matrix.shape)
-    factor = next((number for number in (-1, *range(1, largest + 1)) if has(number)), None)
-    a, b = next(iter(pairs.values()))
-    if factor is None:
-        raise ValueError(f"it has no factors of shapes {tuple(a.shape)} and {tuple(b.shape)} for all modules")
+    shapes = {name: (tuple(a.shape), tuple(b.shape)) for name, (a, b) in pairs.items()}
+    factor = decompose_factor(shapes, largest)
     rank = largest  # above half of what the second factor measures, so that PEFT keeps both factors whole
     scale = common_scale(changes)
     tensors: dict[str, Tensor] = {}
@@ -77,6 +68,28 @@ def lokr(changes: dict[str, Change]) -> Form:
     config = {"peft_type": "LOKR", "r": rank, "alpha": rank if scale is None else rank * scale}
     config |= {"decompose_both": False, "decompose_factor": factor, "rank_dropout": 0.0, "module_dropout": 0.0}
     return config, tensors, f"LoKr, whose decompose_factor={factor} has factors of these shapes"
+
+
+def decompose_factor(shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]], largest: int) -> int:
+    """The number by which PEFT's LoKr cuts all modules into factors of their `shapes`, none above `largest`.
+
+    Raises:
+        ValueError: if there is none, naming the modules that it fails on.
+    """
+    first = {pair: name for name, pair in reversed(shapes.items())}  # a module of each pair of shapes
+    numbers = (-1, *range(1, largest + 1))
+
+    def cuts(factor: int, pair: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
+        return all((m, n) == factorization(m * n, factor) for m, n in zip(*pair, strict=True))
+
+    for factor in numbers:
+        if all(cuts(factor, pair) for pair in first):
+            return factor
+    for (a, b), name in first.items():
+        if not any(cuts(factor, (a, b)) for factor in numbers):
+            raise ValueError(f"it has no factors of shapes {a} and {b} for {name}")
+    each = " and ".join(f"{a} and {b} for {name}" for (a, b), name in first.items())
+    raise ValueError(f"it has one decompose_factor, by which no factors have the shapes {each}")
 
 
 def lora(changes: dict[str, Change]) -> Form:

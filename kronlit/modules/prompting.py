@@ -13,6 +13,7 @@ from kronlit.data.prompts import prompt_of
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.modules.base import Batch
+from kronlit.modules.padding import padded
 from kronlit.modules.plm import load_config, load_model
 from kronlit.modules.similarity import SentenceEncoder
 from kronlit.modules.template import Template, pieces, word_ids
@@ -159,14 +160,14 @@ class PromptClassification(TextModule):
             for row in rows
             for shown in row.get("demonstrations", [[]])
         ]
-        padded: dict[str, Any] = {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0}
+        names = ["input_ids", "attention_mask"]
         if "token_type_ids" in self.tokenizer.model_input_names:
-            padded["token_type_ids"] = 0
-        for name, fill in padded.items():
-            tokens = [torch.tensor(one[name]) for one in sets]
-            flat = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=fill)
+            names.append("token_type_ids")
+        for name in names:
+            flat = padded([one[name] for one in sets], self.fill[name], self.padding_side)
             batch[name] = flat.unflatten(0, (len(rows), -1))  # (n, sets, tokens)
-        batch["mask_position"] = torch.tensor([row["mask_position"] for row in rows])
+        first = batch["attention_mask"].argmax(-1)  # (n, sets)
+        batch["mask_position"] = first + torch.tensor([[row["mask_position"]] for row in rows])
         return batch
 
     @cached_property
@@ -196,9 +197,10 @@ class PromptClassification(TextModule):
 
         Of a number they are log-probabilities of its two words, from the mean of the probabilities.
         """
-        inputs = [name for name in ("input_ids", "attention_mask", "token_type_ids") if name in batch]
+        names = ("mask_position", "input_ids", "attention_mask", "token_type_ids")
+        inputs = [name for name in names if name in batch]
         each = [
-            self._word_scores(dict(zip(inputs, one, strict=True)), batch["mask_position"])
+            self._word_scores(dict(zip(inputs, one, strict=True)))
             for one in zip(*(batch[name].unbind(1) for name in inputs), strict=True)
         ]
         scores = torch.stack(each)  # (sets, n, classes)
@@ -206,16 +208,17 @@ class PromptClassification(TextModule):
             return scores.log_softmax(-1).logsumexp(0) - math.log(len(each))
         return scores.mean(0)
 
-    def _word_scores(self, inputs: dict[str, Tensor], position: Tensor) -> Tensor:
+    def _word_scores(self, inputs: dict[str, Tensor]) -> Tensor:
         """Scores of the label words for one set, `(n, classes)`, in the order of the classes."""
         assert self.model is not None
+        position = inputs.pop("mask_position")
         if self.model.config.is_encoder_decoder:
             begin = [self.model.config.decoder_start_token_id, self.template.mask_id]
             answer = torch.tensor(begin, device=position.device).expand(len(position), -1)
             scores = self.model(**inputs, decoder_input_ids=answer, use_cache=False).logits[:, -1]
         else:
             # The head at the mask alone: at every token, a vocabulary's scores would be most of the memory.
-            states = self.model.base_model(**inputs).last_hidden_state
+            states = self.model.base_model(**inputs, **self.positions(inputs["attention_mask"])).last_hidden_state
             head = next(getattr(self.model, name) for name in HEADS if hasattr(self.model, name))
             scores = head(states[torch.arange(len(states), device=states.device), position])
         return scores[:, self._class_ids].float()

@@ -1,19 +1,26 @@
 """What modules that read text share: the tokenizer, and rows of tokens as batches."""
 
-import copy
-import hashlib
 from abc import abstractmethod
 from functools import cached_property
 from typing import Any, Literal
 
 import torch
-from torch import nn
+from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.modules.base import Batch, FrozenPLM
+from kronlit.modules.padding import (
+    choose_pad_token,
+    counts_from_zero,
+    padded,
+    padding_side,
+    positions_from_zero,
+    tell_pad_token,
+)
 from kronlit.modules.plm import load_tokenizer
+from kronlit.modules.tokenizer import tokenizer_key
 
 
 class TextModule(FrozenPLM):
@@ -35,6 +42,9 @@ class TextModule(FrozenPLM):
         backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
             the same numbers in half the memory; or float32.
     """
+
+    pads_by_choice: bool = False
+    """Whether the tokenizer had no pad token and was given one, which rows may have for themselves."""
 
     demonstrations: bool = False
     """Whether each row is given with demonstrations, training rows and their answers (`PromptClassification`)."""
@@ -74,35 +84,59 @@ class TextModule(FrozenPLM):
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the pre-trained model."""
-        return load_tokenizer(self.plm)
+        """The tokenizer of the pre-trained model; one without a pad token is given one."""
+        tokenizer = load_tokenizer(self.plm)
+        self.pads_by_choice = choose_pad_token(tokenizer)
+        return tokenizer
+
+    def configure_model(self) -> None:
+        super().configure_model()
+        assert self.model is not None
+        if self.tokenizer.pad_token_id is not None:
+            tell_pad_token(self.model, self.tokenizer.pad_token_id)
 
     @cached_property
     def encoding_key(self) -> str:
         """Changes when `encode` gives other tokens for the same rows: the tokenised cache goes by it."""
         tokenizer, kind = self.tokenizer, type(self)
-        # A copy without what earlier calls left in it: truncation is a state of the tokenizer.
-        backend = copy.deepcopy(tokenizer.backend_tokenizer)
-        backend.no_truncation()
-        backend.no_padding()
-        content = hashlib.sha256(backend.to_str().encode()).hexdigest()
         reads = (tokenizer.model_input_names, tokenizer.truncation_side)
-        return repr((f"{kind.__module__}.{kind.__qualname__}", content, reads, self.max_length))
+        return repr((f"{kind.__module__}.{kind.__qualname__}", tokenizer_key(tokenizer), reads, self.max_length))
 
     @cached_property
-    def padding(self) -> dict[str, int] | None:
+    def padding_side(self) -> str:
+        """The side on which rows are filled up: `left` or `right`."""
+        return padding_side(self.tokenizer)
+
+    @cached_property
+    def fill(self) -> dict[str, int]:
         """What stands where a row has no tokens."""
-        return {"input_ids": self.tokenizer.pad_token_id, "attention_mask": 0, "token_type_ids": 0, "target_ids": -100}
+        tokenizer = self.tokenizer
+        types = {"token_type_ids": tokenizer.pad_token_type_id, "target_ids": -100}
+        return {"input_ids": tokenizer.pad_token_id, "attention_mask": 0} | types
+
+    @property
+    def padding(self) -> dict[str, int] | None:
+        return self.fill if self.padding_side == "right" else None
+
+    def positions(self, attention_mask: Tensor) -> dict[str, Tensor]:
+        """`position_ids` for a model that would else count what stands before a row, too."""
+        if self.padding_side == "right" or not self._counts_from_zero:
+            return {}
+        return {"position_ids": positions_from_zero(attention_mask)}
+
+    @cached_property
+    def _counts_from_zero(self) -> bool:
+        assert self.model is not None
+        return counts_from_zero(self.model)
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
-        """Rows of tokens as one batch, padded to the longest."""
-        fill = self.padding or {}
+        """Rows of tokens as one batch, filled up to the longest; answers on the right, the rest on `padding_side`."""
         batch: Batch = {name: torch.tensor([row[name] for row in rows]) for name in ("row", "group") if name in rows[0]}
         if "answers" in rows[0]:
             batch["answers"] = [row["answers"] for row in rows]
         label_dtype = torch.float32 if self.task.is_regression else torch.long
         batch["label"] = torch.tensor([row["label"] for row in rows], dtype=label_dtype)
         for name in rows[0].keys() - {"row", "group", "answers", "label", "length"}:
-            tokens = [torch.tensor(row[name]) for row in rows]
-            batch[name] = nn.utils.rnn.pad_sequence(tokens, batch_first=True, padding_value=fill.get(name, 0))
+            side = "right" if name == "target_ids" else self.padding_side
+            batch[name] = padded([row[name] for row in rows], self.fill.get(name, 0), side)
         return batch

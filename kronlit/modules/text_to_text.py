@@ -75,7 +75,9 @@ class TextToText(TextModule):
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         prefix = self._prefix
         sources = [prefix + source for source in self.sources(rows)]
-        features = dict(self.tokenizer(sources, truncation=True, max_length=self.max_length))
+        features = dict(
+            self.tokenizer(sources, truncation=True, max_length=self.max_length, return_attention_mask=True)
+        )
         targets = []
         if self.task.free_text:
             targets = [next(iter(answers), "") for answers in rows.get("answers", [])]
