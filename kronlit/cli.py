@@ -24,6 +24,7 @@ from kronlit.errors import explained, fail, full_disk, one_line
 from kronlit.exchange.init_adapter import InitAdapter
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
+from kronlit.never_predicted import NeverPredicted
 from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
 from kronlit.quiet import quieten
@@ -127,6 +128,7 @@ class CLI(LightningCLI):
             raise ValueError(f"`trainer.accumulate_grad_batches`={trainer.accumulate_grad_batches} must be at least 1.")
         self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
         callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
+        callbacks.append(NeverPredicted())
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
             callbacks.append(PredictionWriter(Path(path)))
