@@ -49,7 +49,19 @@ def test_a_file_is_read_however_it_was_saved(tmp_path, name, content):
 
 @pytest.mark.parametrize("kind", ["csv", "jsonl"])
 def test_every_text_comes_back_as_it_was(tmp_path, kind):
-    texts = [LONG, "two\nlines", "two\r\nlines", 'a "quoted" word', '"', "a\0b", "💥\ud7ff", "a\u2028b", " a ", "NA", "'"]
+    texts = [
+        LONG,
+        "two\nlines",
+        "two\r\nlines",
+        'a "quoted" word',
+        '"',
+        "a\0b",
+        "💥\ud7ff",
+        "a\u2028b",
+        " a ",
+        "NA",
+        "'",
+    ]
     path = tmp_path / f"my.{kind}"
     if kind == "csv":
         with path.open("w", encoding="utf-8", newline="") as file:

@@ -33,7 +33,8 @@ def read_labelled(
                 f"{file.where(row)}: the label {short(file.columns[label][row])} must be a text in one line, or a "
                 "number: close the quotation mark that it may begin with where it ends."
             )
-    full = [row for row, text in enumerate(labels) if text and has_text(file, columns, row)]
+    cells = zip(*(file.columns[column] for column in columns), strict=True)
+    full = [row for row, (text, texts) in enumerate(zip(labels, cells, strict=True)) if text and has_text(texts)]
     if len(full) == len(labels):
         return file, labels, []
     empty = sorted(set(range(len(labels))) - set(full))
@@ -51,9 +52,8 @@ def label_text(value: Any, named: tuple[str, ...]) -> str:
     return "" if text.lower() == "nan" and text not in named else text
 
 
-def has_text(file: RowFile, columns: tuple[str, ...], row: int) -> bool:
-    """Whether a row has a text in one of the columns, and null in none."""
-    cells = [file.columns[column][row] for column in columns]
+def has_text(cells: tuple[Any, ...]) -> bool:
+    """Whether there is a text in one of the cells, and null in none."""
     return None not in cells and any(not isinstance(cell, str) or cell.strip() for cell in cells)
 
 

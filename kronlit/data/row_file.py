@@ -84,13 +84,13 @@ def read_csv(path: Path) -> RowFile:
     for name in filter(None, names):  # columns without a name, which spreadsheets leave at the end, may be several
         if names.count(name) > 1:
             raise ValueError(f"{str(path)!r}, line {line}: {names.count(name)} columns are named {name!r}: rename one.")
-    lines, rows = [], []
-    for line, cells in numbered:
+    columns: list[list[str]] = [[] for _ in names]
+    lines = []
+    for line, cells in numbered:  # into the columns at once: a million lists of cells would keep the collector busy
         lines.append(line)
-        rows.append(cells)
-    return RowFile(
-        str(path), dict(zip(names, map(list, zip(*rows, strict=True)), strict=False)), lines, range(1, len(lines) + 1)
-    )
+        for column, cell in zip(columns, cells, strict=True):
+            column.append(cell)
+    return RowFile(str(path), dict(zip(names, columns, strict=True)), lines, range(1, len(lines) + 1))
 
 
 def csv_rows(path: Path, width: int | None = None) -> Iterator[tuple[int, list[str]]]:

@@ -73,6 +73,7 @@ class TextFiles(TextData):
         self.split_seed = split_seed
         self.empty_rows = empty_rows
         self._tables: dict[tuple[str, int, int], Dataset] = {}
+        self._selected: dict[tuple[str, str], Dataset] = {}
         check_columns(columns, label)
         self._check_shares()
         if span is not None:
@@ -117,7 +118,10 @@ class TextFiles(TextData):
         if isinstance(file, str) and split != "train":
             return self._read(file)
         rows = self._read(str(self.files["train"]))
-        return rows.select(self._parts(len(rows))[split])
+        part = (rows._fingerprint, split)
+        if part not in self._selected:
+            self._selected[part] = rows.select(self._parts(len(rows))[split])
+        return self._selected[part]
 
     def _parts(self, rows: int) -> dict[str, list[int]]:
         """Numbers of the rows of the training file that are held out as validation and as test, and of the others."""
