@@ -99,6 +99,8 @@ def spoilt(glue, tmp_path, task="rte", **changes):
         ({"label": [0, 2]}, r"rte/train has the label 2; rte has 0 to 1 \(entailment, not_entailment\)"),
         ({"label": [0, -7]}, "rte/train has the label -7"),
         ({"label": [0, None]}, "rte/train has rows without a label"),
+        ({"label": [[0], [1]]}, "column 'label' must hold numbers, whole ones, not (List|Sequence)"),
+        ({"sentence1": [{"a": "b"}, {"a": "c"}]}, "column 'sentence1' must hold text, not dict"),
         ({"sentence1": ["a", None]}, "column 'sentence1' is empty in 1 rows"),
         ({"sentence1": [1, 2]}, "column 'sentence1' must hold text, not int64"),
         ({"label": ["0", "1"]}, "column 'label' must hold numbers, whole ones, not string"),

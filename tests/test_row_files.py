@@ -5,8 +5,10 @@ import json
 
 import pandas
 import pytest
+from conftest import ROWS
+from datasets import Dataset
 
-from kronlit.data import GLUE, FewShot, TextFiles
+from kronlit.data import E2E, GLUE, FewShot, SuperGLUE, TextFiles
 from kronlit.data.class_counts import class_counts
 
 LONG = "a long text, " * 20_000
@@ -340,3 +342,57 @@ def test_a_fault_in_a_pool_is_told_by_its_line(tmp_path, name, content, words):
     (tmp_path / "mr" / name).write_text(content)
     with pytest.raises(ValueError, match=words):
         FewShot("mr", path=str(tmp_path)).rows("train")
+
+
+# --- files in a form of their own ---
+
+
+@pytest.mark.parametrize(
+    ("task", "changes"),
+    [
+        ("record", {"entities": None}),
+        ("record", {"answers": "a"}),
+        ("record", {"passage": 3}),
+        ("multirc", {"idx": 3}),
+        ("multirc", {"paragraph": ["a"]}),
+        ("wsc", {"span1_index": "a"}),
+        ("wsc", {"span1_index": 10**15}),
+        ("wsc", {"text": {"a": "b"}}),
+    ],
+)
+def test_a_column_of_another_kind_in_superglue_is_told(tmp_path, task, changes):
+    (tmp_path / task).mkdir()
+    row = ROWS[task][0] | ({} if task == "record" else {"label": 1}) | changes
+    Dataset.from_list([row]).to_parquet(tmp_path / task / "train.parquet")
+    with pytest.raises(
+        ValueError, match=rf"{task}/train(: column 'answers'| is not of the form in which SuperGLUE has)"
+    ):
+        SuperGLUE(task, path=str(tmp_path)).rows("train")
+
+
+@pytest.mark.parametrize(
+    ("task", "name", "content", "words"),
+    [
+        ("dart", "train.json", "[" * 100_000, "cannot be read as UTF-8 json"),
+        ("dart", "train.json", "9" * 5000, r"cannot be read as UTF-8 json: Exceeds the limit \(4300 digits\)"),
+        (
+            "dart",
+            "train.json",
+            [{"tripleset": [["a", "b", "c"]], "annotations": [{"text": 3}]}],
+            "text 1: 3 is no text",
+        ),
+        (
+            "dart",
+            "train.json",
+            [{"tripleset": [["a", "b", "c"]], "annotations": [{"text": "x"}, {"text": "\ud83d"}]}],
+            r"train.json', text 2: '\\ud83d' has half a character",
+        ),
+        ("e2e", "train.txt", "a||b\n".encode("utf-16"), "cannot be read as UTF-8 txt: it begins as UTF-16 does"),
+        ("e2e", "train.txt", b"a||b\na||\xe9\n", r"cannot be read as UTF-8 txt: byte 0xe9 on line 2"),
+    ],
+)
+def test_a_fault_in_texts_from_data_is_told(tmp_path, task, name, content, words):
+    content = json.dumps(content) if isinstance(content, list) else content
+    (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
+    with pytest.raises(ValueError, match=words):
+        E2E(task, path=str(tmp_path)).rows("train")

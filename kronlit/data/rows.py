@@ -59,8 +59,8 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
     if not len(rows):
         raise ValueError(f"{where} has no rows.")
     for column in task.columns:
-        if rows.features[column].dtype not in ("string", "large_string"):
-            raise ValueError(f"{where}: column {column!r} must hold text, not {rows.features[column].dtype}.")
+        if kind(rows.features[column]) not in ("string", "large_string"):
+            raise ValueError(f"{where}: column {column!r} must hold text, not {kind(rows.features[column])}.")
         if rows.data.column(column).null_count:
             raise ValueError(f"{where}: column {column!r} is empty in {rows.data.column(column).null_count} rows.")
     if not task.free_text:
@@ -69,10 +69,10 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
 
 def check_numbers(rows: Dataset, task: Task, where: str) -> None:
     """Raise `ValueError` unless all labels are numbers of the task's range, or -1."""
-    kind, kinds = rows.features["label"].dtype, ("int", "uint", "float") if task.is_regression else ("int", "uint")
-    if not kind.startswith(kinds):
+    found, kinds = kind(rows.features["label"]), ("int", "uint", "float") if task.is_regression else ("int", "uint")
+    if not found.startswith(kinds):
         raise ValueError(
-            f"{where}: column 'label' must hold numbers{'' if task.is_regression else ', whole ones'}, not {kind}."
+            f"{where}: column 'label' must hold numbers{'' if task.is_regression else ', whole ones'}, not {found}."
         )
     labels = set(rows["label"][:])  # whole: row by row it takes a minute a million
     if None in labels or any(label != label for label in labels):
@@ -81,3 +81,8 @@ def check_numbers(rows: Dataset, task: Task, where: str) -> None:
     if bad := [label for label in labels if label != -1 and not low <= label <= high]:
         names = f" ({', '.join(task.labels)})" if task.labels else ""
         raise ValueError(f"{where} has the label {min(bad)}; {task.name} has {low} to {high}{names}.")
+
+
+def kind(feature: Any) -> str:
+    """What a column holds, for a message: lists and columns within columns have no type of their own."""
+    return str(getattr(feature, "dtype", type(feature).__name__))
