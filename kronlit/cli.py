@@ -30,6 +30,7 @@ from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.modules.origin import check_meaning
 from kronlit.modules.resumption import check_settings
+from kronlit.never_predicted import NeverPredicted
 from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
 from kronlit.preflight import check_method
@@ -174,6 +175,7 @@ class CLI(LightningCLI):
             raise ValueError(f"`trainer.accumulate_grad_batches`={trainer.accumulate_grad_batches} must be at least 1.")
         self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
         callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
+        callbacks.append(NeverPredicted())
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
             callbacks.append(PredictionWriter(Path(path)))

@@ -1,6 +1,8 @@
 """Whatever a YAML, a data file or a checkpoint holds: a result or one line, never a traceback, never code."""
 
+import contextlib
 import copy
+import json
 import os
 import sys
 from pathlib import Path
@@ -15,6 +17,8 @@ from hypothesis import strategies as st
 
 from kronlit.__main__ import main
 from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.data import FewShot
+from kronlit.errors import one_line
 
 FEW, MANY = 4, 250
 """Cases of each property in the default suite, always the same, and with `-m fuzz`, drawn anew."""
@@ -173,7 +177,7 @@ def test_no_text_that_is_no_config_gives_a_traceback(kronlit_line, files, conten
 
 # --- data ---
 
-CELLS = ["", " ", "a cat", "x" * 20_000, "a\0b", "\ud7ff", "💥", "NaN", None]
+CELLS = ["", " ", "a cat", "x" * 20_000, "a\0b", "\ud7ff", "💥", "NaN", None, ["a"], {"a": "b"}, b"a", True]
 cells = st.sampled_from(CELLS) | st.text(max_size=10)
 LABELS = st.sampled_from([0, 1, -1, 2, 7, -5, 10**15, None, 0.5, float("nan"), "1", "entailment"])
 COLUMNS = {"sentence1": cells, "sentence2": cells, "label": LABELS, "idx": st.integers(), "other": LABELS}
@@ -209,7 +213,118 @@ def written(table, path):
     return True
 
 
-texts = st.lists(cells.filter(bool), max_size=8).map(lambda cells: ",".join(cells).encode())
+# What a cell of a file may be, as it stands there: quotation marks astray, half characters, long and deep ones too.
+CSV_CELLS = [
+    "",
+    " ",
+    "a",
+    "b",
+    "nan",
+    "NaN",
+    "a, b",
+    '"a, b"',
+    '"a',
+    'a"',
+    '"a\nb"',
+    '"a"" b"',
+    '\\"',
+    "\0",
+    "1",
+    "9" * 5000,
+]
+CSV_CELLS += ["x" * 200_000, "\r", "\n", "\t", "é", "💥", "'", "\ufeff", "\u2028", "-1", "inf", "1e999"]
+JSON_CELLS = [
+    '""',
+    '" "',
+    '"a"',
+    '"b"',
+    "NaN",
+    "null",
+    "true",
+    "1",
+    "1.0",
+    "-1",
+    "1e999",
+    "9" * 5000,
+    "[]",
+    '{"a": 1}',
+    '["a"]',
+]
+JSON_CELLS += [
+    '"\\ud83d"',
+    '"\\ud83d\\ude00"',
+    '"\\u0000"',
+    '"a',
+    "[" * 2000 + "]" * 2000,
+    "[" * 300 + "]" * 300,
+    '"é"',
+    '"NaN"',
+]
+JSON_LINES = ["", " ", "[]", "null", "{}", "{", "1", '"a"', '{"text": "a", "text": "b", "label": 1}', "{} {}", "\0"]
+NAMES = ["text", "label", "text ", " label", "other", "", "TEXT"]
+ENCODINGS = ["utf-8", "utf-8", "utf-8-sig", "utf-16", "utf-16-le", "latin-1"]
+
+
+@st.composite
+def row_files(draw):
+    """The suffix and the content of a file of rows, most of them right."""
+    kind, end = draw(st.sampled_from(["csv", "jsonl"])), draw(st.sampled_from(["\n", "\n", "\r\n", "\r"]))
+    usual = st.just(["text", "label"])
+    names = draw(usual | usual | st.lists(st.sampled_from(NAMES), max_size=4))
+    odd = st.sampled_from(CSV_CELLS if kind == "csv" else JSON_CELLS) | st.text(max_size=4)
+    lines = [",".join(names)] if kind == "csv" else []
+    for number in range(draw(st.integers(0, 5))):
+        right = ["a text", f"{number % 2}"] if kind == "csv" else ['"a text"', f"{number % 2}"]
+        cells = draw(st.just(right) | st.just(right) | st.lists(odd, max_size=4))
+        pairs = (f"{json.dumps(name)}: {cell}" for name, cell in zip(names, cells, strict=False))
+        lines.append(
+            ",".join(cells) if kind == "csv" else draw(st.just(f"{{{', '.join(pairs)}}}") | st.sampled_from(JSON_LINES))
+        )
+    return kind, end.join([*lines, *draw(st.lists(st.sampled_from(["", " "]), max_size=2))]).encode(
+        draw(st.sampled_from(ENCODINGS)), "replace"
+    )
+
+
+@cases
+def test_no_file_of_ones_own_rows_gives_a_traceback(request, kronlit_line, files):
+    folder, small, _ = files
+    small["data"] = {"class_path": "TextFiles", "init_args": {"train": "a.csv"}}
+    (folder / "small.yaml").write_text(yaml.safe_dump(small))
+    words = ["--config", folder / "small.yaml", "--trainer.fast_dev_run", "true", "--data.batch_size", "2"]
+
+    @given(
+        file=row_files(), kind=st.sampled_from([[], ["--data.span", "[0, 2]"], ["--data.labels", "['0', '1']"]]),
+        empty=st.sampled_from(["refuse", "skip"]),
+    )  # fmt: skip
+    def check(file, kind, empty):
+        path = folder / f"mine.{file[0]}"
+        path.write_bytes(file[1])
+        own = ["--data.train", path, "--data.validation", path, *kind, "--data.empty_rows", empty]
+        kronlit_line("fit", *words, *own)
+
+    return check
+
+
+@cases
+def test_no_file_to_draw_few_rows_from_gives_a_traceback(request, kronlit_line, files):
+    folder = files[0]
+    (folder / "mine/mr").mkdir(parents=True)
+
+    @given(file=row_files(), raw=st.booleans())
+    def check(file, raw):
+        path = folder / f"mine/mr/train.{file[0]}"
+        content = file[1].split(b"\n", 1)[-1] if raw else file[1]  # LM-BFF's files have no header
+        path.write_bytes(content)
+        with contextlib.suppress(SystemExit), one_line():
+            FewShot("mr", path=str(folder / "mine"), k=1).rows("train")
+        path.unlink()
+
+    return check
+
+
+texts = st.lists(cells.filter(lambda cell: isinstance(cell, str)), max_size=8).map(
+    lambda cells: ",".join(cells).encode()
+)
 
 
 @cases
@@ -218,7 +333,7 @@ def test_no_file_to_predict_gives_a_traceback(request, kronlit_line, files):
     (folder / "small.yaml").write_text(yaml.safe_dump(small))
     words = ["predict", "--config", folder / "small.yaml", "--data.predict_file", folder / "mine.csv"]
 
-    @given(content=st.binary(max_size=60) | texts)
+    @given(content=st.binary(max_size=60) | texts | row_files().map(lambda file: file[1]))
     def check(content):
         (folder / "mine.csv").write_bytes(b"sentence1,sentence2\n" + content)
         kronlit_line(*words, "--trainer.logger", "false")

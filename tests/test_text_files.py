@@ -101,7 +101,7 @@ def test_a_number_is_regressed_within_its_span(tmp_path):
         ("text,label\na,x\nb,y\n", {"columns": ("txt",)}, "row 1: no text in column 'txt'; it has text, label"),
         ("text,label\na,x\nb,y\n", {"label": "lable"}, "row 1: no label in column 'lable'; it has text, label"),
         ("text,label\na,x\nb,\n", {}, "row 2: no label in column 'label'"),
-        ("text,label\na,x\nb\n", {}, "row 2: no label in column 'label'"),
+        ("text,label\na,x\nb\n", {}, "line 3: 1 cell where 2 are expected: write what is missing"),
         ("text,label\na,x\nb,x\n", {}, r"my.csv' has one label alone, 'x', in column 'label': give rows of two"),
         ("text,label\na,Pos\nb,neg\nc,pos\n", {}, "'label' that differ in their case alone, Pos and pos: write"),
         ("text,label\na,x\nb,x\n", {"labels": ("x",)}, r"`data.labels`=\['x'\] must be two or more classes"),

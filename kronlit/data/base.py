@@ -130,7 +130,7 @@ class TaskData(LightningDataModule, ABC):
     def check_labels(self, split: str) -> None:
         """Raise `ValueError` if the labels of a split are hidden."""
         rows = self.rows(split)
-        hidden = not all(rows["answers"]) if self.task.free_text else -1 in rows["label"]
+        hidden = not all(rows["answers"][:]) if self.task.free_text else -1 in rows["label"][:]
         if hidden:
             raise ValueError(
                 f"the labels of {self.task.name}/{split} are hidden (-1), so it cannot be scored: use `validate`, "

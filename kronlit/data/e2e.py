@@ -8,6 +8,7 @@ from typing import Any
 from datasets import Dataset
 
 from kronlit.data import benchmark
+from kronlit.data.row_file import short, utf8_text
 from kronlit.data.tasks import GENERATION_TASKS
 from kronlit.data.text import TextData
 
@@ -102,10 +103,11 @@ def read_pairs(file: Path, task: str) -> list[Pair]:
     Raises:
         ValueError: if it is empty, not UTF-8, or of another form.
     """
+    with utf8_text(file, newline=None) as text:
+        content = text.read()
     try:
-        content = file.read_text(encoding="utf-8-sig")
         released = json.loads(content) if file.suffix == ".json" else None
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
+    except (ValueError, RecursionError) as error:  # no JSON, a number of too many digits, or values in values
         raise ValueError(f"{str(file)!r} cannot be read as UTF-8 {file.suffix[1:]}: {error}.") from error
     try:
         pairs = list(lines(file, content) if released is None else TRIPLES[task](released))
@@ -113,7 +115,20 @@ def read_pairs(file: Path, task: str) -> list[Pair]:
         raise ValueError(f"{str(file)!r} is not of the form in which {task} is released: {error!r}.") from error
     if not pairs:
         raise ValueError(f"{str(file)!r} has no rows.")
+    for number, pair in enumerate(pairs, 1):
+        check_pair(pair, f"{str(file)!r}, text {number}")
     return pairs
+
+
+def check_pair(pair: Pair, where: str) -> None:
+    """Raise `ValueError`, with `where` in it, unless a pair is two texts that can be written."""
+    for part in pair:
+        if not isinstance(part, str):
+            raise ValueError(f"{where}: {short(part)} is no text: put it in quotation marks.")
+        try:
+            part.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"{where}: {part!r} has half a character: write both halves, or \\ufffd.") from error
 
 
 def lines(file: Path, content: str) -> Iterator[Pair]:

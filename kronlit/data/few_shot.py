@@ -36,8 +36,9 @@ class FewShot(TextData):
             (mnli tested on the mismatched set), snli, qnli, rte, mrpc, qqp, stsb, or movie_reviews (those of
             `MovieReviews`).
         path: a folder of LM-BFF's original data (`<NAME>/train.tsv` or `.csv`, or stsa.fine.train and the like), of
-            published splits (`<NAME>/<k>-<seed>/`), or in the hub's layout (`<task>/<split>.parquet`); by default the
-            hub, which has no mr, cr, mpqa, subj and trec in LM-BFF's order.
+            published splits (`<NAME>/<k>-<seed>/`), or in the hub's layout (`<task>/<split>.parquet`), where the rows
+            may also be .jsonl, or .csv with a header, of the task's columns and `label`, the class's number or name;
+            by default the hub, which has no mr, cr, mpqa, subj and trec in LM-BFF's order.
         k: rows of each class; for `list`, in all.
         split_seed: selects the split; LM-BFF has 13, 21, 42, 87 and 100, LiST 1 to 5.
         sampling: `lm_bff`, the first k rows of each class in a permutation (of stsb, below 2.5 and from there on);
@@ -141,19 +142,22 @@ class FewShot(TextData):
         official = "train" if split == "train" else TESTED.get(task, "validation" if task in HUB else "test")
         hub_id, name = HUB.get(task, ("", task))
         folder = "mnli" if task == "mnli_mm" else task
-        if self.path is not None and not any(Path(self.path, folder).glob(f"{official}*.parquet")):
+        if self.path is None or any(Path(self.path, folder).glob(f"{official}*.parquet")):
+            rows = benchmark.read(hub_id, name if self.path is None else folder, official, self.path)
+        elif (file := lm_bff.own(Path(self.path), self.task, split, official)) is not None:
+            rows = lm_bff.read(file, self.task)
+        else:
             raise ValueError(
                 f"`data.path`={self.path!r} has the {split} rows of {task} neither as "
                 f"{lm_bff.LAYOUTS[task].name}/{split}{lm_bff.LAYOUTS[task].suffix} or another file of LM-BFF's nor as "
-                f"{folder}/{official}.parquet."
+                f"{folder}/{official}.parquet, .jsonl or .csv with the columns {', '.join(self.task.columns)}, label."
             )
-        rows = benchmark.read(hub_id, name if self.path is None else folder, official, self.path)
         self.check(rows, f"{task}/{official}")
         return labelled(rows) if task == "snli" else rows  # without those on which its annotators disagreed
 
     def _classes(self, rows: Dataset) -> np.ndarray:
         """The class that each row is drawn by, -1 where there is none."""
-        label = np.array(rows["label"])
+        label = np.array(rows["label"][:])
         if not self.task.is_regression:
             return label
         return np.where(label == -1, -1, label >= sum(self.task.span) / 2).astype(int)
@@ -185,7 +189,7 @@ class FewShot(TextData):
 
 def labelled(rows: Dataset) -> Dataset:
     """The rows that have a label."""
-    label = rows["label"]
+    label = rows["label"][:]
     return rows if -1 not in label else rows.select([row for row, value in enumerate(label) if value != -1])
 
 

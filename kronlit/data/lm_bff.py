@@ -1,16 +1,17 @@
 """The files of Gao et al., LM-BFF, 2021, arXiv:2012.15723: their folders, columns, and the SST files they come of.
 
 A folder of original data has `<NAME>/train.tsv` and `dev.tsv` (or `train.csv` and `test.csv`), one of splits has
-`<NAME>/<k>-<seed>/{train,dev,test}.tsv` (or `.csv`).
+`<NAME>/<k>-<seed>/{train,dev,test}.tsv` (or `.csv`). In their place may be CSV and JSONL files that name the columns.
 """
 
-import csv
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from datasets import Dataset
 
+from kronlit.data.row_file import csv_rows, utf8_text
+from kronlit.data.rows import read_labelled_rows
 from kronlit.data.tasks import Task
 
 
@@ -62,27 +63,45 @@ TEST = {"mnli": "test_matched", "mnli_mm": "test_mismatched"}
 OFFICIAL = {"mnli": "dev_matched", "mnli_mm": "dev_mismatched"}
 """Names of files that are not dev, test, and (of the original data) dev or, in a CSV, test."""
 
+NAMED = (".jsonl", ".csv")
+"""Files whose rows name their columns."""
+
 
 def published(folder: Path, task: Task, k: int, seed: int, split: str) -> Path | None:
     """The file of a published split, if there is one; a test set may lie above the splits, which share it."""
     layout = LAYOUTS[task.name]
     own = folder / layout.name / f"{k}-{seed}"
     stem = {"train": "train", "validation": DEVELOPMENT.get(task.name, "dev"), "test": TEST.get(task.name, "test")}
-    name = stem[split] + layout.suffix
-    found = [own / name] + ([own.parent / name] if split == "test" else [])
-    return next((path for path in found if path.is_file()), None)
+    names = [stem[split] + suffix for suffix in (layout.suffix, *NAMED)]
+    return first_file([*(own / name for name in names), *(own.parent / name for name in names if split == "test")])
 
 
 def original(folder: Path, task: Task, split: str) -> Path | None:
     """The file of the original training or test rows, if there is one."""
     layout = LAYOUTS[task.name]
-    plain = "dev" if layout.suffix == ".tsv" else "test"
-    stem = {"train": "train", "test": OFFICIAL.get(task.name, plain)}[split]
-    found = [folder / layout.name / f"{stem}{layout.suffix}"]
+    found = [folder / layout.name / f"{original_stem(task, split)}{layout.suffix}"]
     if task.name in STANFORD:
         begin, test = STANFORD[task.name]
         found.append(folder / f"{begin}.{'train' if split == 'train' else test}")
-    return next((path for path in found if path.is_file()), None)
+    return first_file(found)
+
+
+def own(folder: Path, task: Task, split: str, official: str) -> Path | None:
+    """The file of one's own of the training or test rows, if there is one, by the hub's name or LM-BFF's."""
+    folders = dict.fromkeys((task.name.removesuffix("_mm"), LAYOUTS[task.name].name))
+    stems = dict.fromkeys((official, original_stem(task, split), split))
+    return first_file([folder / name / f"{stem}{suffix}" for name in folders for stem in stems for suffix in NAMED])
+
+
+def original_stem(task: Task, split: str) -> str:
+    """The name of the original training or test file, without its suffix."""
+    plain = "dev" if LAYOUTS[task.name].suffix == ".tsv" else "test"
+    return "train" if split == "train" else OFFICIAL.get(task.name, plain)
+
+
+def first_file(paths: list[Path]) -> Path | None:
+    """The first that is a file."""
+    return next((path for path in paths if path.is_file()), None)
 
 
 def read(path: Path, task: Task) -> Dataset:
@@ -94,11 +113,9 @@ def read(path: Path, task: Task) -> Dataset:
         ValueError: if it cannot be read, or none of its rows is one of the task.
     """
     layout = LAYOUTS[task.name]
-    try:
-        with path.open(encoding="utf-8-sig", newline="" if path.suffix == ".csv" else None) as file:
-            rows = list(csv.reader(file)) if path.suffix == ".csv" else [line.rstrip("\n").split("\t") for line in file]
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as UTF-8 text: {error}.") from error
+    if path.suffix in NAMED and (path.suffix != layout.suffix or has_header(path, task)):
+        return read_labelled_rows(path, task)
+    rows = csv_cells(path, layout) if path.suffix == ".csv" else tsv_cells(path)
     if path.suffix not in (".tsv", ".csv"):
         left, right = BRACKETS[task.name]
         rows = [row[0].replace(left, "(").replace(right, ")").split(" ", 1) for row in rows]
@@ -113,6 +130,27 @@ def read(path: Path, task: Task) -> Dataset:
         )
     columns = {column: [texts[i] for texts, _ in parsed] for i, column in enumerate(task.columns)}
     return Dataset.from_dict(columns | {"label": [label for _, label in parsed]})
+
+
+def has_header(path: Path, task: Task) -> bool:
+    """Whether the first line of a CSV file names the columns of a task."""
+    _, first = next(csv_rows(path), (1, []))
+    return {*task.columns, "label"} <= set(first)
+
+
+def csv_cells(path: Path, layout: Layout) -> list[list[str]]:
+    """The rows of a CSV file; `ValueError` where one but the first has no whole number as its label."""
+    numbered = list(csv_rows(path, width=1 + max(*layout.texts, layout.label)))
+    for line, row in numbered[1:]:
+        if not row[layout.label].strip().removeprefix("-").isdecimal():
+            raise ValueError(f"{str(path)!r}, line {line}: the label {row[layout.label]!r} must be the class's number.")
+    return [row for _, row in numbered]
+
+
+def tsv_cells(path: Path) -> list[list[str]]:
+    """The rows of a file without quotation marks, its cells apart by tabulators."""
+    with utf8_text(path, newline=None) as file:
+        return [line.rstrip("\n").split("\t") for line in file]
 
 
 def parse(row: Sequence[str], layout: Layout, task: Task) -> tuple[list[str], float]:

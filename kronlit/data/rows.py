@@ -1,12 +1,11 @@
 """Rows from files, and what every row must have."""
 
-import csv
-import json
 from pathlib import Path
 from typing import Any
 
 from datasets import Dataset
 
+from kronlit.data.row_file import RowFile, read_row_file, short
 from kronlit.data.tasks import Task
 
 
@@ -16,48 +15,35 @@ def read_rows(path: str | Path, task: Task) -> Dataset:
     Raises:
         ValueError: if the file is missing, of another kind, empty, or lacks a column.
     """
-    rows = read_lines(path, columns(task))
-    return Dataset.from_dict({column: texts(rows, column, path) for column in task.columns})
+    file = read_row_file(path, columns(task))
+    return Dataset.from_dict({column: file.texts(column) for column in task.columns})
 
 
-def read_lines(path: str | Path, needed: str) -> list[dict[str, Any]]:
-    """The rows of a CSV or JSONL file, which must have `needed`.
+def read_labelled_rows(path: str | Path, task: Task) -> Dataset:
+    """The text columns of `task` and `label` from a CSV or JSONL file: the class's number or name, -1 if it is hidden.
 
     Raises:
-        ValueError: if the file is missing, of another kind, or empty.
+        ValueError: as `read_rows` does, or if a label is none.
     """
-    path = Path(path)
-    if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}; give a .csv or .jsonl file with {needed}.")
-    if path.suffix not in (".csv", ".jsonl"):
-        raise ValueError(f"{str(path)!r} must be a .csv or .jsonl file with {needed}.")
+    file = read_row_file(path, f"{columns(task)} and label")
+    table: dict[str, list[Any]] = {column: file.texts(column) for column in task.columns}
+    file.check_column("label", "label")
+    return Dataset.from_dict(table | {"label": [label(file, row, task) for row in range(len(file.lines))]})
+
+
+def label(file: RowFile, row: int, task: Task) -> float:
+    """The label of a row as a number; `ValueError` if it is none of the task's."""
+    value = file.columns["label"][row]
+    if isinstance(value, str) and value.strip() in task.labels:
+        return task.labels.index(value.strip())
     try:
-        with path.open(encoding="utf-8-sig", newline="") as file:  # Excel begins a CSV with a byte-order mark
-            rows: list[dict[str, Any]] = (
-                list(csv.DictReader(file))
-                if path.suffix == ".csv"
-                else [json.loads(line) for line in file if line.strip()]
-            )
-    except (UnicodeDecodeError, csv.Error, json.JSONDecodeError) as error:
-        raise ValueError(
-            f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}: {error}; save it as UTF-8."
-        ) from error
-    if not rows:
-        raise ValueError(f"{str(path)!r} has no rows; it needs at least one, with {needed}.")
-    return rows
-
-
-def texts(rows: list[dict[str, Any]], column: str, path: str | Path) -> list[str]:
-    """A column of the rows of a file.
-
-    Raises:
-        ValueError: if a row has no text there.
-    """
-    for number, row in enumerate(rows, 1):
-        if not isinstance(row, dict) or not isinstance(row.get(column), str):
-            has = ", ".join(map(str, row)) if isinstance(row, dict) else repr(row)
-            raise ValueError(f"{str(path)!r}, row {number}: no text in column {column!r}; it has {has}.")
-    return [row[column] for row in rows]
+        number = float(value)
+        if number.is_integer() or task.is_regression:
+            return number if task.is_regression else int(number)
+    except (TypeError, ValueError, OverflowError):
+        pass
+    kinds = "a number" if task.is_regression else f"one of {', '.join(task.labels)}, or its number, from 0"
+    raise ValueError(f"{file.where(row)}: the label {short(value)} must be {kinds}.")
 
 
 def columns(task: Task) -> str:
@@ -73,8 +59,8 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
     if not len(rows):
         raise ValueError(f"{where} has no rows.")
     for column in task.columns:
-        if rows.features[column].dtype not in ("string", "large_string"):
-            raise ValueError(f"{where}: column {column!r} must hold text, not {rows.features[column].dtype}.")
+        if kind(rows.features[column]) not in ("string", "large_string"):
+            raise ValueError(f"{where}: column {column!r} must hold text, not {kind(rows.features[column])}.")
         if rows.data.column(column).null_count:
             raise ValueError(f"{where}: column {column!r} is empty in {rows.data.column(column).null_count} rows.")
     if not task.free_text:
@@ -83,15 +69,20 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
 
 def check_numbers(rows: Dataset, task: Task, where: str) -> None:
     """Raise `ValueError` unless all labels are numbers of the task's range, or -1."""
-    kind, kinds = rows.features["label"].dtype, ("int", "uint", "float") if task.is_regression else ("int", "uint")
-    if not kind.startswith(kinds):
+    found, kinds = kind(rows.features["label"]), ("int", "uint", "float") if task.is_regression else ("int", "uint")
+    if not found.startswith(kinds):
         raise ValueError(
-            f"{where}: column 'label' must hold numbers{'' if task.is_regression else ', whole ones'}, not {kind}."
+            f"{where}: column 'label' must hold numbers{'' if task.is_regression else ', whole ones'}, not {found}."
         )
-    labels = set(rows["label"])
+    labels = set(rows["label"][:])  # whole: row by row it takes a minute a million
     if None in labels or any(label != label for label in labels):
         raise ValueError(f"{where} has rows without a label.")
     low, high = task.span if task.is_regression else (0, len(task.labels) - 1)
     if bad := [label for label in labels if label != -1 and not low <= label <= high]:
         names = f" ({', '.join(task.labels)})" if task.labels else ""
         raise ValueError(f"{where} has the label {min(bad)}; {task.name} has {low} to {high}{names}.")
+
+
+def kind(feature: Any) -> str:
+    """What a column holds, for a message: lists and columns within columns have no type of their own."""
+    return str(getattr(feature, "dtype", type(feature).__name__))

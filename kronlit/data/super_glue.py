@@ -86,9 +86,12 @@ class SuperGLUE(TextData):
     def load(self, split: str) -> Dataset:
         rows = self.read(split) if self.protocol == "official" else self._mahabadi(split)
         task = self.task.name
-        if task == "record":
-            return record(rows, one_row_an_answer=split == "train")
-        return rows.map(PREPARED[task]) if task in PREPARED else rows
+        try:
+            if task == "record":
+                return record(rows, one_row_an_answer=split == "train")
+            return rows.map(PREPARED[task]) if task in PREPARED else rows
+        except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
+            raise ValueError(f"{task}/{split} is not of the form in which SuperGLUE has it: {error!r}.") from error
 
     def identified(self, split: str) -> dict[str, list[Any]]:
         """The texts of the rows, and `idx`, by which the benchmark's site knows them."""
@@ -142,6 +145,8 @@ def record(rows: Dataset, one_row_an_answer: bool) -> Dataset:
         for query, entities, passage, answers, idx in zip(
             batch["query"], batch["entities"], batch["passage"], batch["answers"], batch["idx"], strict=True
         ):
+            if isinstance(entities, str) or isinstance(answers, str):
+                raise TypeError("entities and answers must be lists of texts")  # of a text, each letter would be one
             passage = re.sub(r"(\.|\?|\!|\"|\')\n@highlight\n", r"\1 ", passage)
             passage = re.sub(r"\n@highlight\n", ". ", passage)
             for some in [[answer] for answer in answers] if one_row_an_answer else [answers]:

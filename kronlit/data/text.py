@@ -9,7 +9,8 @@ from datasets import Dataset
 
 from kronlit.data.base import TaskData
 from kronlit.data.demonstrations import Demonstrated
-from kronlit.data.rows import check_rows, columns, read_lines, read_rows
+from kronlit.data.row_file import read_row_file
+from kronlit.data.rows import check_rows, columns, read_rows
 from kronlit.data.tasks import Task
 
 
@@ -61,9 +62,7 @@ class TextData(TaskData):
         if split != "predict":
             return super().identified(split)
         assert self.predict_file is not None
-        rows = read_lines(self.predict_file, columns(self.task))
-        names = dict.fromkeys(name for row in rows for name in row if name is not None)  # None: beyond a CSV's header
-        return {name: [row.get(name) for row in rows] for name in names}
+        return read_row_file(self.predict_file, columns(self.task)).columns
 
     def predicted(self) -> tuple[str, ...]:
         return ("predict",) if self.predict_file else self.prediction_splits()

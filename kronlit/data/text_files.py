@@ -1,14 +1,16 @@
 """One's own rows of text, from CSV or JSONL files."""
 
-import itertools
 import re
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
 import torch
 from datasets import Dataset
+from lightning.pytorch.utilities import rank_zero_only
 
-from kronlit.data.rows import read_lines, texts
+from kronlit.data.class_counts import class_counts
+from kronlit.data.labelled_rows import EmptyRows, read_labelled
 from kronlit.data.tasks import Task, named
 from kronlit.data.text import TextData
 
@@ -17,6 +19,8 @@ Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"
 OF_NUMBERS: tuple[Metric, ...] = ("pearson", "spearman")
 FEW, MANY = 20, 1000
 """More classes than many, or than few and half the rows, are taken for a slip: a number, a text or an id as label."""
+LONGEST_NUMBER = 4300
+"""Digits, of which Python reads no more as a whole number."""
 
 
 class TextFiles(TextData):
@@ -41,6 +45,7 @@ class TextFiles(TextData):
         predict_file: a file with the text columns to predict, in place of the test rows.
         num_workers: processes that make batches.
         max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
+        empty_rows: refuse rows with no label, or with no text in any of the columns, or skip them.
     """
 
     def __init__(
@@ -61,10 +66,14 @@ class TextFiles(TextData):
         predict_file: str | None = None,
         num_workers: int = 0,
         max_tokens: int | None = None,
+        empty_rows: EmptyRows = "refuse",
     ) -> None:
         self.files: dict[str, float | str | None] = {"train": train, "validation": validation, "test": test}
         self.label = label
         self.split_seed = split_seed
+        self.empty_rows = empty_rows
+        self._tables: dict[tuple[str, int, int], Dataset] = {}
+        self._selected: dict[tuple[str, str], Dataset] = {}
         check_columns(columns, label)
         self._check_shares()
         if span is not None:
@@ -76,7 +85,8 @@ class TextFiles(TextData):
                     f"`data.train`={train!r}: there is no such file to learn the classes from; give the file, or the "
                     "classes, in their order, as `data.labels`."
                 )
-            labels = classes(label_texts(read_lines(train, f"the column {label}"), label, train), train, label)
+            _, found, _ = read_labelled(train, columns, label, (), empty_rows)
+            labels = classes(found, train, label)
         check_classes(labels, span)
         task = Task(
             Path(train).stem,
@@ -111,7 +121,10 @@ class TextFiles(TextData):
         if isinstance(file, str) and split != "train":
             return self._read(file)
         rows = self._read(str(self.files["train"]))
-        return rows.select(self._parts(len(rows))[split])
+        part = (rows._fingerprint, split)
+        if part not in self._selected:
+            self._selected[part] = rows.select(self._parts(len(rows))[split])
+        return self._selected[part]
 
     def _parts(self, rows: int) -> dict[str, list[int]]:
         """Numbers of the rows of the training file that are held out as validation and as test, and of the others."""
@@ -125,15 +138,35 @@ class TextFiles(TextData):
         return parts | {"train": sorted(order[first:])}
 
     def _read(self, path: str) -> Dataset:
-        """The rows of a file, their labels as numbers."""
-        rows = read_lines(path, f"the columns {', '.join((*self.task.columns, self.label))}")
-        table: dict[str, list[Any]] = {column: texts(rows, column, path) for column in self.task.columns}
-        found = label_texts(rows, self.label, path)
-        return Dataset.from_dict(table | {"label": [self._label(one, path, n) for n, one in enumerate(found, 1)]})
+        """The rows of a file, their labels as numbers; read once, unless it changes."""
+        state = Path(path).stat() if Path(path).is_file() else None
+        key = (path, state.st_mtime_ns, state.st_size) if state else (path, 0, 0)
+        if key not in self._tables:
+            task = self.task
+            file, found, empty = read_labelled(path, task.columns, self.label, task.labels, self.empty_rows)
+            if empty:
+                rank_zero_only(print)(f"{path!r}: {len(empty)} empty rows are skipped, the first on line {empty[0]}.")
+            table: dict[str, list[Any]] = {column: file.texts(column) for column in task.columns}
+            first = {text: row for row, text in reversed(list(enumerate(found)))}
+            numbers = {
+                text: self._label(text, file.where(row)) for text, row in sorted(first.items(), key=itemgetter(1))
+            }
+            self._tables[key] = Dataset.from_dict(table | {"label": [numbers[text] for text in found]})
+        return self._tables[key]
 
-    def _label(self, text: str, path: str, number: int) -> float:
+    def setup(self, stage: str) -> None:
+        super().setup(stage)
+        if stage == "fit" and self.task.labels:
+            rank_zero_only(print)(
+                class_counts(self.task.labels, {split: self._labels(split) for split in self.splits()})
+            )
+
+    def _labels(self, split: str) -> list[int]:
+        return list(self.rows(split)["label"][:])
+
+    def _label(self, text: str, where: str) -> float:
         """A label as a number."""
-        where = f"{path!r}, row {number}: the label {text!r}"
+        where = f"{where}: the label {text!r}"
         if not self.task.is_regression:
             if text not in self.task.labels:
                 raise ValueError(f"{where} is none of {', '.join(self.task.labels)}.")
@@ -144,20 +177,6 @@ class TextFiles(TextData):
             raise ValueError(f"{where} is no number, which `data.span` says it is.") from None
 
 
-def label_texts(rows: list[dict[str, Any]], label: str, path: str) -> list[str]:
-    """The labels of the rows of a file as they are written; `ValueError` where a row has none."""
-    found = [row.get(label) if isinstance(row, dict) else None for row in rows]
-    for number, value in enumerate(found, 1):
-        if not isinstance(value, str | int | float) or not str(value).strip():
-            there = rows[number - 1]
-            has = ", ".join(map(str, there)) if isinstance(there, dict) else repr(there)
-            raise ValueError(
-                f"{path!r}, row {number}: no label in column {label!r}; it has {has}. `data.label` names the column; a "
-                "CSV is separated by commas; rows without labels are for `data.predict_file`."
-            )
-    return [str(value).strip() for value in found]
-
-
 def classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
     """The different labels, sorted, as numbers where all are whole ones; `ValueError` where they look like a slip."""
     found = set(labels)
@@ -166,17 +185,19 @@ def classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
             f"{path!r} has one label alone, {labels[0]!r}, in column {label!r}: give rows of two or more classes, or "
             "all classes as `data.labels`."
         )
-    if alike := [two for two in itertools.combinations(sorted(found), 2) if two[0].casefold() == two[1].casefold()]:
-        raise ValueError(
-            f"{path!r} has labels in column {label!r} that differ in their case alone, {' and '.join(alike[0])}: write "
-            "them alike, or give `data.labels` if they are classes of their own."
-        )
+    alike: dict[str, str] = {}
+    for one in sorted(found):
+        if (other := alike.setdefault(one.casefold(), one)) != one:
+            raise ValueError(
+                f"{path!r} has labels in column {label!r} that differ in their case alone, {other} and {one}: write "
+                "them alike, or give `data.labels` if they are classes of their own."
+            )
     if len(found) > min(MANY, max(FEW, len(labels) // 2)):
         raise ValueError(
             f"{path!r} has {len(found)} different labels in {len(labels)} rows of column {label!r}: give `data.span` "
             "if they are numbers, or `data.labels` if they are classes indeed."
         )
-    whole = all(one.removeprefix("-").isdecimal() for one in found)
+    whole = all(one.removeprefix("-").isdecimal() and len(one) < LONGEST_NUMBER for one in found)
     return tuple(sorted(found, key=lambda one: (int(one), one)) if whole else sorted(found))
 
 

@@ -1,0 +1,74 @@
+"""Rows of texts and labels as they are written, and what is done with those that have none."""
+
+from typing import Any, Literal, NoReturn
+
+from kronlit.data.row_file import RowFile, read_row_file, short
+
+EmptyRows = Literal["refuse", "skip"]
+
+
+def read_labelled(
+    path: str, columns: tuple[str, ...], label: str, named: tuple[str, ...], empty_rows: EmptyRows
+) -> tuple[RowFile, list[str], list[int]]:
+    """The rows of a file, their labels as they are written, and the lines of empty rows, which are left out.
+
+    Args:
+        path: of the file.
+        columns: those of text.
+        label: the column of the label.
+        named: the classes, if they are known; `nan` is a label where it is one of them alone.
+        empty_rows: what is done with rows that have no label, or no text in any column.
+
+    Raises:
+        ValueError: if there is no such column, or an empty row is refused.
+    """
+    file = read_row_file(path, f"the columns {', '.join((*columns, label))}")
+    for column in columns:
+        file.check_column(column, "text")
+    file.check_column(label, "label", " `data.label` names the column; a CSV is separated by commas.")
+    labels = [label_text(value, named) for value in file.columns[label]]
+    for row, text in enumerate(labels):
+        if "\n" in text or isinstance(file.columns[label][row], list | dict):
+            raise ValueError(
+                f"{file.where(row)}: the label {short(file.columns[label][row])} must be a text in one line, or a "
+                "number: close the quotation mark that it may begin with where it ends."
+            )
+    cells = zip(*(file.columns[column] for column in columns), strict=True)
+    full = [row for row, (text, texts) in enumerate(zip(labels, cells, strict=True)) if text and has_text(texts)]
+    if len(full) == len(labels):
+        return file, labels, []
+    empty = sorted(set(range(len(labels))) - set(full))
+    for row in empty:
+        if empty_rows == "refuse":
+            refuse(file, row, columns, label, labels[row])
+    if not full:
+        raise ValueError(f"{path!r} has no row with a text and a label.")
+    return file.select(full), [labels[row] for row in full], [file.lines[row] for row in empty]
+
+
+def label_text(value: Any, named: tuple[str, ...]) -> str:
+    """A label as it is written; nothing where there is none: null, NaN, or what is no text, number or truth value."""
+    text = str(value).strip() if isinstance(value, str | int | float) else ""
+    return "" if text.lower() == "nan" and text not in named else text
+
+
+def has_text(cells: tuple[Any, ...]) -> bool:
+    """Whether there is a text in one of the cells, and null in none."""
+    return None not in cells and any(not isinstance(cell, str) or cell.strip() for cell in cells)
+
+
+def refuse(file: RowFile, row: int, columns: tuple[str, ...], label: str, text: str) -> NoReturn:
+    """Raise the `ValueError` of a row that has no text, or whose label, `text`, is none."""
+    where, value = file.where(row), file.columns[label][row]
+    cure = "write one, or leave such rows out with `data.empty_rows`=skip"
+    if text:
+        raise ValueError(f"{where}: no text in column {' or '.join(map(repr, columns))}: {cure}.")
+    if str(value).strip().lower() == "nan":
+        raise ValueError(
+            f"{where}: the label is {value}, which stands in rows without a label: {cure}; if it is a class, name the "
+            "classes as `data.labels`."
+        )
+    raise ValueError(
+        f"{where}: no label in column {label!r}, which is empty there: {cure}; rows without labels are for "
+        "`data.predict_file`."
+    )

@@ -1,0 +1,226 @@
+"""The strict reader of rows in CSV and JSONL files: what can be read in two ways is refused, by its line."""
+
+import csv
+import json
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TextIO
+
+LONGEST_CELL = 2**31 - 1
+"""Characters: csv's own limit of 131,072 is less than a long document has; more than this is too much for Windows."""
+
+DEEPEST = 100
+"""Values within values: what is much deeper, Python may read and then not write again."""
+
+
+@dataclass(frozen=True)
+class RowFile:
+    """The rows of a file, by column.
+
+    Args:
+        path: of the file.
+        columns: the cells by the column's name; of JSONL `None` where a row has no such key.
+        lines: the line that each row begins on, counted from 1 as editors do.
+        numbers: of the rows in the file, from 1.
+    """
+
+    path: str
+    columns: dict[str, list[Any]]
+    lines: list[int]
+    numbers: Sequence[int]
+
+    def where(self, row: int) -> str:
+        """The place of a row, counted from 0, for a message."""
+        return f"{self.path!r}, line {self.lines[row]}, row {self.numbers[row]}"
+
+    def select(self, rows: list[int]) -> "RowFile":
+        """Some of the rows."""
+        columns = {name: [cells[row] for row in rows] for name, cells in self.columns.items()}
+        return RowFile(self.path, columns, [self.lines[r] for r in rows], [self.numbers[r] for r in rows])
+
+    def check_column(self, column: str, kind: str, hint: str = "") -> None:
+        """Raise `ValueError` unless there is such a column, of `kind`, for the message."""
+        if column in self.columns:
+            return
+        spaced = [name for name in self.columns if name.strip() == column]
+        cure = f" {spaced[0]!r} has a space around its name: take it away." if spaced else hint
+        raise ValueError(f"{self.where(0)}: no {kind} in column {column!r}; it has {', '.join(self.columns)}.{cure}")
+
+    def texts(self, column: str) -> list[str]:
+        """A column of texts; `ValueError` where there is none, or something else."""
+        self.check_column(column, "text")
+        cells = self.columns[column]
+        for row, cell in enumerate(cells):
+            if not isinstance(cell, str):
+                there = "which is null or not there: write one" if cell is None else f"but {short(cell)}: quote it"
+                raise ValueError(f"{self.where(row)}: no text in column {column!r}, {there}.")
+        return cells
+
+
+def read_row_file(path: str | Path, needed: str) -> RowFile:
+    """The rows of a CSV or JSONL file, which must have `needed`.
+
+    Raises:
+        ValueError: if the file is missing, of another kind, empty, or can't be read for sure.
+    """
+    path = Path(path)
+    kind = path.suffix.lower()
+    if not path.is_file():
+        raise ValueError(f"there is no file {str(path)!r}; give a .csv or .jsonl file with {needed}.")
+    if kind not in (".csv", ".jsonl"):
+        raise ValueError(f"{str(path)!r} must be a .csv or .jsonl file with {needed}.")
+    file = read_csv(path) if kind == ".csv" else read_jsonl(path)
+    if not file.lines:
+        raise ValueError(f"{str(path)!r} has no rows; it needs at least one, with {needed}.")
+    return file
+
+
+def read_csv(path: Path) -> RowFile:
+    """The rows of a CSV file with a header."""
+    numbered = csv_rows(path)
+    line, names = next(numbered, (1, []))
+    for name in filter(None, names):  # columns without a name, which spreadsheets leave at the end, may be several
+        if names.count(name) > 1:
+            raise ValueError(f"{str(path)!r}, line {line}: {names.count(name)} columns are named {name!r}: rename one.")
+    columns: list[list[str]] = [[] for _ in names]
+    lines = []
+    for line, cells in numbered:  # into the columns at once: a million lists of cells would keep the collector busy
+        lines.append(line)
+        for column, cell in zip(columns, cells, strict=True):
+            column.append(cell)
+    return RowFile(str(path), dict(zip(names, columns, strict=True)), lines, range(1, len(lines) + 1))
+
+
+def csv_rows(path: Path, width: int | None = None) -> Iterator[tuple[int, list[str]]]:
+    """Line and cells of each row of a CSV file; blank lines are passed over.
+
+    Raises:
+        ValueError: if a quotation mark is astray, or a row has more or fewer cells than `width`, by default as the
+            first row has.
+    """
+    csv.field_size_limit(LONGEST_CELL)
+    line = 1
+    with utf8_text(path) as file:
+        reader = csv.reader(file, strict=True)
+        try:
+            for cells in reader:
+                if len(cells) > 1 or (cells and (width == 1 or cells[0].strip())):
+                    width = width or len(cells)
+                    if len(cells) != width:
+                        raise ValueError(f"{str(path)!r}, line {line}: {miscounted(cells, width)}")
+                    yield line, cells
+                line = reader.line_num + 1
+        except csv.Error as error:
+            raise ValueError(
+                f"{str(path)!r}, line {line}: a quotation mark that is not closed, or is alone within a quoted text "
+                f"({error}, on line {reader.line_num}): close it, or write it twice where it is part of the text."
+            ) from error
+
+
+def miscounted(cells: list[str], width: int) -> str:
+    """The fault of a row of too many or too few cells, and its cure."""
+    found = f"{len(cells)} cell{'s' * (len(cells) > 1)} where {width} {'are' if width > 1 else 'is'} expected"
+    if any("\n" in cell or "\r" in cell for cell in cells):
+        return f"{found}, one of them of several lines: close the quotation mark that it begins with where it ends."
+    if len(cells) > width:
+        return f'{found}: put a text that has a comma in it in quotation marks, "like, this".'
+    return f"{found}: write what is missing, or its comma alone."
+
+
+def read_jsonl(path: Path) -> RowFile:
+    """The rows of a file of one JSON object a line."""
+    lines, rows = [], []
+    with utf8_text(path) as file:
+        for number, line in enumerate(file, 1):
+            if not line.isspace():
+                rows.append(json_object(line, f"{str(path)!r}, line {number}"))
+                lines.append(number)
+    names = dict.fromkeys(name for row in rows for name in row)
+    return RowFile(
+        str(path), {name: [row.get(name) for row in rows] for name in names}, lines, range(1, len(lines) + 1)
+    )
+
+
+def json_object(line: str, where: str) -> dict[str, Any]:
+    """The object that a line is; `ValueError`, with `where` in it, if it is none, or one that can't be kept."""
+    try:
+        row = DECODER.decode(line)
+        if "\\u" in line:
+            json.dumps(row, ensure_ascii=False).encode()
+        if line.count("[") + line.count("{") > DEEPEST and is_deeper(row, DEEPEST):
+            raise RecursionError
+    except UnicodeEncodeError as error:
+        half = f"\\u{ord(error.object[error.start]):x}"
+        raise ValueError(f"{where}: {half} is half a character: write both halves, or \\ufffd in its place.") from error
+    except RecursionError as error:
+        raise ValueError(f"{where}: values lie in values more than {DEEPEST} deep: take them out.") from error
+    except json.JSONDecodeError as error:
+        raise ValueError(
+            f"{where}: no JSON object ({error.msg}, character {error.pos + 1}): each line must be one, whole."
+        ) from error
+    except ValueError as error:  # a key that is there twice, or Python's limit of a number's digits
+        raise ValueError(f"{where}: {error}.") from error
+    if not isinstance(row, dict):
+        raise ValueError(f"{where}: {short(row)} is no JSON object: each line must be one, such as {{'text': 'a'}}.")
+    return row
+
+
+def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """An object of its pairs; `ValueError` if two have one key."""
+    row = dict(pairs)
+    if len(row) < len(pairs):
+        names = [name for name, _ in pairs]
+        twice = next(name for name in names if names.count(name) > 1)
+        raise ValueError(f"the key {twice!r} is there twice: rename or drop one")
+    return row
+
+
+DECODER = json.JSONDecoder(object_pairs_hook=once)
+
+
+def is_deeper(value: Any, depth: int) -> bool:
+    """Whether values lie in values more than so deep."""
+    inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
+    return bool(inner) and (depth == 0 or any(is_deeper(one, depth - 1) for one in inner))
+
+
+def short(value: Any) -> str:
+    """A value in a few characters, for a message."""
+    text = json.dumps(value, ensure_ascii=False)
+    return text if len(text) <= 40 else f"{text[:40]}…"
+
+
+@contextmanager
+def utf8_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
+    """A file, open as text in UTF-8, with or without the byte-order mark that Excel begins it with.
+
+    Raises:
+        ValueError: if it can't be read, or is not UTF-8: the line is named.
+    """
+    cannot = f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}"
+    try:
+        with path.open("rb") as file:
+            head = file.read(4)
+        if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
+            raise ValueError(f"{cannot}: it begins as UTF-16 does; save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`).")
+        with path.open(encoding="utf-8-sig", newline=newline) as text:
+            yield text
+    except UnicodeDecodeError as error:
+        raise ValueError(
+            f"{cannot}: {undecodable(path)}; save it as UTF-8 (if it is Latin-1: `iconv -f LATIN1 -t UTF-8`)."
+        ) from error
+    except OSError as error:
+        raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
+
+
+def undecodable(path: Path) -> str:
+    """The first byte of a file that is not UTF-8, and its line."""
+    with path.open("rb") as file:
+        for number, line in enumerate(file, 1):
+            try:
+                line.decode()
+            except UnicodeDecodeError as error:
+                return f"byte 0x{line[error.start]:02x} on line {number}"
+    return "a byte"
