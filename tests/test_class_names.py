@@ -1,6 +1,7 @@
 """What is loaded onto a model is matched to its classes by their names."""
 
 import json
+import shutil
 
 import pytest
 import torch
@@ -107,6 +108,7 @@ def test_an_adapter_is_loaded_on_a_model_by_the_names_of_its_classes(exported, t
 
 
 def test_a_folder_of_pefts_has_the_classes_of_its_base(tiny_bert, tmp_path):
+    shutil.copytree(tiny_bert, tmp_path / "base")  # with its tokenizer
     base(tiny_bert, ABC).save_pretrained(tmp_path / "base")
     config = LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query", "value"])
     theirs = get_peft_model(base(tmp_path / "base"), config)

@@ -68,7 +68,8 @@ def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.Pef
     kind = auto_class(module.model)
     # The base's files may have a head of another size: the adapter brings its own.
     labels = f", num_labels={module.task.num_labels}, ignore_mismatched_sizes=True" if "Classification" in kind else ""
-    if (pad := module.model.config.pad_token_id) != load_config(module.plm).pad_token_id:
+    pad, theirs = (getattr(one, "pad_token_id", None) for one in (module.model.config, load_config(module.plm)))
+    if pad != theirs:
         labels += f", pad_token_id={pad}"
     opening = (
         f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
