@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from transformers import AutoModelForSequenceClassification
 
 import kronlit
 from kronlit.exchange.init_adapter import init_adapter
@@ -190,16 +191,24 @@ def test_a_yaml_that_names_what_is_not_there_says_so(kronlit_, config, name, mes
     assert message in err
 
 
-def test_a_class_of_kronlits_is_not_mistaken_for_one_of_the_same_name(kronlit_, run_of, tiny_bert, tmp_path):
-    Path("twin.py").write_text(MINE.replace("MonarchA", "LoRA"))
+@pytest.fixture
+def twin(tmp_path):
+    """A module whose method is called as one of kronlit's is."""
+    (tmp_path / "twin.py").write_text(MINE.replace("MonarchA", "LoRA"))
     sys.path.append("")
-    run, _ = run_of(tiny_bert, "twin.LoRA", scale=3.0)
+    yield "twin.LoRA"
+    other = sys.modules.pop("twin").LoRA
+    other.__name__ = other.__qualname__ = "Twin"  # it lives on: for the tests that come, under another name
+
+
+def test_classes_of_one_name_are_not_mistaken_for_each_other(kronlit_, run_of, tiny_bert, twin):
+    run, _ = run_of(tiny_bert, twin, scale=3.0)
     assert kronlit_("export", "--ckpt_path", run, "--output", "own", "--format", "kronlit")[0] == 0
     torch.testing.assert_close(logits(kronlit.load("own")), logits(saved_run(str(run)).module().model))
-    assert written(kronlit.LoRA())["class_path"] == "LoRA"
-    # A bare LoRA in a YAML is ambiguous while both are there, and classes stay: later tests need this one renamed.
-    twin = sys.modules["twin"].LoRA
-    twin.__name__ = twin.__qualname__ = "Twin"
+    model = kronlit.inject(AutoModelForSequenceClassification.from_pretrained(tiny_bert), kronlit.LoRA())
+    kronlit.save(model, "kronlits")
+    assert json.loads(Path("kronlits/adapter_config.json").read_text())["method"]["class_path"] == "LoRA"
+    torch.testing.assert_close(logits(kronlit.load("kronlits")), logits(model))
 
 
 def test_what_a_checkpoint_says_of_a_method_is_the_same_in_every_process():

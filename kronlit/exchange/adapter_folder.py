@@ -16,7 +16,7 @@ from kronlit.checkpoint import adapter_state, fingerprint
 from kronlit.errors import Parser
 from kronlit.exchange.own_method import imported_names, method_class
 from kronlit.methods import Method
-from kronlit.methods.written import class_path, written
+from kronlit.methods.written import written
 
 CONFIG, TENSORS = "adapter_config.json", "adapter.safetensors"
 
@@ -110,7 +110,8 @@ def adapter_config(content: dict[str, Any], where: str, imports: bool = True) ->
                 f"{where}: `method`={name!r} has the argument {other!r}, which might be imported: if you trust it, "
                 "give `kronlit.load` `trust_code=True`."
             )
-        values["method"] = given | {"class_path": class_path(kind)}
+        path = f"{kind.__module__}.{kind.__qualname__}"  # whole, as another class may have the same name
+        values["method"] = given | {"class_path": kind.__name__ if "<locals>" in path else path}
     parser = Parser(exit_on_error=False)
     parser.bases = {"method": Method}
     parser.add_class_arguments(AdapterConfig, "adapter")
