@@ -120,3 +120,13 @@ def test_rows_without_a_step_do_not_stop_a_run_that_goes_on(tmp_path):
     again, _ = written(tmp_path, step=1)
     again.log_metrics({"train/loss": 2}, 1)
     assert metrics_rows(path) == [{"step": 0, "train/loss": 1}, {"step": 1, "train/loss": 2}]
+
+
+def test_a_row_that_a_kill_has_torn_is_dropped_whatever_its_step(tmp_path):
+    file, path = written(tmp_path)
+    file.log_metrics({"train/loss": 0.5}, 0)
+    with path.open("a") as torn:
+        torn.write("1,0.1")  # of 0.125
+    again, _ = written(tmp_path, step=2)
+    again.log_metrics({"train/loss": 2}, 2)
+    assert metrics_rows(path) == [{"step": 0, "train/loss": 0.5}, {"step": 2, "train/loss": 2}]
