@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.aliases import check_configs
 from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.class_change import own_defaults_for_methods
 from kronlit.compiled import CompiledLayers
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
@@ -199,6 +200,7 @@ def run() -> None:
 def prepare() -> None:
     """Set what a process sets once."""
     quieten()
+    own_defaults_for_methods()
     set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
 
 
