@@ -23,6 +23,7 @@ from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.errors import explained, fail, full_disk, one_line
 from kronlit.exchange.init_adapter import InitAdapter
+from kronlit.inner_options import as_yaml
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.predictions import PredictionWriter
@@ -57,6 +58,10 @@ class OneLineParser(LightningArgumentParser):
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
+
+    def parse_args(self, args: Any = None, *rest: Any, **kwargs: Any) -> Any:
+        words = None if args is None else [as_yaml(word) for word in args]  # None: the command line itself
+        return super().parse_args(words, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         fail(explained(message, self, {"model": FrozenPLM, "data": TaskData, "method": Method}))
