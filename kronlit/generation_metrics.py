@@ -42,7 +42,8 @@ class GenerationMetrics(Metric):
     def __init__(self, task: Task, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not task.free_text or not set(task.metrics) <= METRICS.keys():
-            raise ValueError(f"{task.name!r} is no task of generated texts: use another `model` than `CausalLM`.")
+            job = "ImageClassification" if task.columns == ("image",) else "TextToText"
+            raise ValueError(f"{task.name!r} is no task of generated texts: use `{job}`, not `CausalLM`.")
         missing = [name for name in ("sacrebleu", "pycocoevalcap") if importlib.util.find_spec(name) is None]
         if missing:
             raise ValueError(

@@ -37,7 +37,10 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
     """
     for insertion in insertions:
         if not insertion.sites:
-            raise ValueError("`sites`=[] must name one or more; to add nothing, use the method `HeadOnly`.")
+            raise ValueError(
+                "`sites`=[] must name one or more; to add nothing, use the method `HeadOnly`, "
+                "whose `trains` says what is trained."
+            )
         # All names first: a wrapped host is found under another name.
         found: dict[str, list[str]] = {}
         for site in insertion.sites:

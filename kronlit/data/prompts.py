@@ -93,6 +93,9 @@ def prompt_of(task: Task, given: dict[str, Any]) -> Prompt:
     Raises:
         ValueError: if something is missing, or not of this task.
     """
+    if task.free_text:
+        job = "TextToText" if "answer_f1" in task.metrics else "CausalLM"
+        raise ValueError(f"{task.name!r} has no classes, which a prompt's words stand for: use `{job}`.")
     if task.name not in PROMPTS and not {"template", "words"} <= given.keys():
         raise ValueError(
             f"{task.name!r} has no prompt of LM-BFF's: give `model.template` and `model.label_words`, or take one of "

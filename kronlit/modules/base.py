@@ -152,7 +152,10 @@ class FrozenPLM(LightningModule, ABC):
             raise ValueError("linear decay needs an end: set `trainer.max_epochs` or `trainer.max_steps`.")
         warmup = round(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
         if not any(p.requires_grad for p in self.parameters()):
-            raise ValueError(f"`model.method`={type(self.method).__name__} trains nothing on {self.plm!r}.")
+            raise ValueError(
+                f"`model.method`={type(self.method).__name__} trains nothing on {self.plm!r}: "
+                "`model.method.trains` takes what it has, layer_norm, bias or all."
+            )
         optimizer = torch.optim.AdamW(decay_groups(self, self.weight_decay), lr=self.lr)
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
