@@ -1,5 +1,6 @@
 """The command line: a LightningCLI whose YAMLs name a model, a method and data."""
 
+import re
 import sys
 import threading
 import time
@@ -12,6 +13,7 @@ from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -34,6 +36,7 @@ from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
 from kronlit.sharded import ShardedFrozenDDP
 from kronlit.slurm.job import Job
+from kronlit.strategies import check_precision_name, check_strategy
 
 StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFrozenDDP.__doc__)
 
@@ -64,7 +67,12 @@ class OneLineParser(LightningArgumentParser):
         return super().parse_args(words, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        fail(explained(message, self, {"model": FrozenPLM, "data": TaskData, "method": Method}))
+        if found := re.search(r'key "trainer\.precision".*Given value: (.*)', message, re.DOTALL):
+            check_precision_name(found[1])
+        bases: dict[str, type[Any]] = {"model": FrozenPLM, "data": TaskData, "method": Method}
+        if "arguments are required" in message:
+            bases |= {"trainer.callbacks": Callback, "trainer.logger": Logger}
+        fail(explained(message, self, bases))
 
 
 class CLI(LightningCLI):
@@ -131,6 +139,10 @@ class CLI(LightningCLI):
         trainer = config.trainer
         if trainer.accumulate_grad_batches < 1:  # Lightning divides by it
             raise ValueError(f"`trainer.accumulate_grad_batches`={trainer.accumulate_grad_batches} must be at least 1.")
+        plugins = trainer.plugins or []
+        trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
+        check_strategy(trainer.strategy, trainer.plugins)
+        check_precision_name(trainer.precision)
         self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
         callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
         if self.subcommand == "predict":
@@ -142,8 +154,6 @@ class CLI(LightningCLI):
             callbacks.append(CompiledLayers())
         if config.scored_rows and self.log_dir is not None:
             callbacks.append(ScoredRows(self.log_dir))
-        plugins = trainer.plugins or []
-        trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
         if SLURMEnvironment.detect():
             trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does that, and exactly
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]

@@ -65,6 +65,8 @@ def mistake(error: BaseException) -> str | None:
         # jsonargparse before 4.53 keeps the message of a constructor alone, as one line of several.
         if module.startswith("jsonargparse") and (found := re.search(r"^\s*- (`.*)$", str(chain), re.MULTILINE)):
             return found[1]
+        if module.startswith("jsonargparse") and (line := refused_by_lightning(str(chain))):
+            return line
         if module == "torch._utils" and (found := IN_A_WORKER.search(str(chain))):
             return found[1]
         if module.startswith(("lightning.pytorch", "lightning.fabric")) and checks_arguments(chain):
@@ -79,6 +81,21 @@ def mistake(error: BaseException) -> str | None:
     return None
 
 
+def refused_by_lightning(message: str) -> str | None:
+    """What the constructor of a class of Lightning's said, from jsonargparse's list of all that it tried."""
+    named = re.search(r"class_path='(lightning\.[\w.]+)'", message)
+    tried = re.findall(r"^\s*- (.*(?:\n(?!\s*(?:- |Given value)).*)*)", message, re.MULTILINE)
+    said = [line for line in tried if not line.startswith(TRIED)]
+    if not named or not said:
+        return None
+    text = re.sub(r"^Problem with given class_path \S+", "", said[0])
+    return f"`trainer`: {named[1].split('.')[-1]}: {' '.join(text.split())}"
+
+
+TRIED = ("Not a valid", "Expected a", "Import path", "Does not validate", "a class path", "a dict")
+"""How jsonargparse's own lines begin on what a value is not."""
+
+
 def full_disk(error: BaseException | None) -> bool:
     """Whether `error` says that the disk, or the user's share of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -88,7 +105,8 @@ def checks_arguments(error: BaseException) -> bool:
     """Whether Lightning raises errors like `error` when it checks arguments."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: `study` needs no torch
 
-    return isinstance(error, (MisconfigurationException, ValueError, TypeError))
+    # An ImportError that Lightning raises itself: a package that is optional, and missing.
+    return isinstance(error, (MisconfigurationException, ValueError, TypeError, ImportError))
 
 
 IN_A_WORKER = re.compile(
