@@ -18,6 +18,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.aliases import check_configs
+from kronlit.argument_types import check_arguments, check_class
 from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.class_change import own_defaults_for_methods
 from kronlit.compiled import CompiledLayers
@@ -119,11 +120,21 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Nothing: the command line and the configs say what runs, never what a checkpoint remembers."""
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        seed = self.config[self.config.subcommand].seed_everything
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"`seed_everything`={seed} must lie between 0 and 2^32 - 1.")
+
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         names = [Path(str(path)).stem for path in config.config or []]
         self.run_dir = Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
         config.run_dir = str(self.run_dir)  # so that the saved config, whose name is another, finds its run
+        check_class(config.model, "model")
+        check_class(config.data, "data")
+        for key, kind in {"trainer": Trainer, "best_checkpoint": ModelCheckpoint}.items():
+            check_arguments(kind, config[key], key, float32=False)
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
         self.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, str(self.subcommand))

@@ -180,6 +180,7 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
 
 def mistyped(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_list: bool) -> str:
     """The sentence on a value of another type than its option takes."""
+    value = "null" if value == "None" else value
     cure = f"; one is written '[{', '.join(part.strip() for part in value.split(','))}]'" if a_list else ""
     return f"{argument_of(key, bases)}={value!r} must be {rule}{cure}."
 

@@ -43,6 +43,9 @@ ALLOWED = {
     "strategies": {"modules"},
     "errors": set(),
     "aliases": {"errors"},
+    "argument_types": set(),
+    "class_change": {"methods"},
+    "inner_options": set(),
     "metrics_csv": set(),
     "quiet": set(),
     "signals": set(),
@@ -51,6 +54,7 @@ ALLOWED = {
     "exchange": {
         "",
         "adapters",
+        "argument_types",
         "checkpoint",
         "data",
         "data.tasks",
@@ -64,6 +68,7 @@ ALLOWED = {
     "studies": {"aliases", "errors", "metrics_csv", "signals", "slurm.job"},
     "cli": {
         "aliases",
+        "argument_types",
         "checkpoint",
         "class_change",
         "compiled",
