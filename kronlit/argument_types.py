@@ -27,9 +27,7 @@ def check_arguments(kind: type[Any], values: Namespace, key: str, float32: bool 
     hints, defaults = annotations(kind)
     for name, value in vars(values).items():
         if value is None and not takes_null(hints.get(name, Any), defaults.get(name)):
-            raise ValueError(
-                f"`{key}.{name}`=null must be {called(hints[name])}: leave it out for {defaults[name]!r}."
-            )
+            raise ValueError(f"`{key}.{name}`=null must be {called(hints[name])}: leave it out for {defaults[name]!r}.")
         if isinstance(value, Namespace) and "class_path" in value:
             check_class(value, f"{key}.{name}", float32)
         else:

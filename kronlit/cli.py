@@ -8,7 +8,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
@@ -29,6 +29,7 @@ from kronlit.exchange.init_adapter import InitAdapter
 from kronlit.inner_options import as_yaml
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
+from kronlit.monitors import check_monitors
 from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
 from kronlit.quiet import quieten
@@ -122,9 +123,14 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         super().parse_arguments(parser, args)
-        seed = self.config[self.config.subcommand].seed_everything
+        config = self.config[self.config.subcommand]
+        seed = config.seed_everything
         if not 0 <= seed < 2**32:
             raise ValueError(f"`seed_everything`={seed} must lie between 0 and 2^32 - 1.")
+        trainer = config.trainer
+        for name in ("callbacks", "logger", "plugins"):  # Lightning takes one as well as a list
+            if isinstance(trainer[name], Namespace):
+                trainer[name] = [trainer[name]]
 
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
@@ -193,6 +199,9 @@ class CLI(LightningCLI):
             super()._run_subcommand(subcommand)
 
     def before_fit(self) -> None:
+        config = self.config_init.fit
+        own = {key: [config[key]] for key in ("best_checkpoint", "last_checkpoint")}
+        check_monitors(self.model, own | {"trainer.callbacks": config.trainer.callbacks or []})
         self.started = time.perf_counter()
         if self.config_init.fit.test_after_fit:
             self.datamodule.check_labels("test")  # now, not after the training

@@ -69,7 +69,8 @@ def mistake(error: BaseException) -> str | None:
             return line
         if module == "torch._utils" and (found := IN_A_WORKER.search(str(chain))):
             return found[1]
-        if module.startswith(("lightning.pytorch", "lightning.fabric")) and checks_arguments(chain):
+        early = module == "lightning.pytorch.callbacks.early_stopping"  # what it watches is logged, but did not come
+        if module.startswith(("lightning.pytorch", "lightning.fabric")) and (early or checks_arguments(chain)):
             return f"`trainer`: {chain}"
         if isinstance(chain, OSError) and full_disk(chain):
             return f"{chain.filename or 'a file'} cannot be written: {chain.strerror}."

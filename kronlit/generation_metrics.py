@@ -68,6 +68,11 @@ class GenerationMetrics(Metric):
         columns = (loss.tolist(), tokens.tolist(), written, references)
         self.rows |= dict(zip(row.tolist(), zip(*columns, strict=True), strict=True))
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what `compute` gives where texts were generated."""
+        return (*self.task.metrics, "score", "loss", "perplexity")
+
     def compute(self) -> dict[str, Tensor]:
         rows = gathered(self.rows)
         losses, tokens, texts, references = zip(*(rows[row] for row in sorted(rows)), strict=True)

@@ -29,7 +29,9 @@ def check_strategy(strategy: str | Strategy, plugins: list[Any]) -> None:
         ValueError: if it is none of DDP's and none for one device, or its processes are not started by a command line.
     """
     if any(isinstance(plugin, DeepSpeedPrecision) for plugin in plugins):
-        raise ValueError("`trainer.plugins`: DeepSpeedPrecision is for DeepSpeed alone: set `trainer.precision` instead.")
+        raise ValueError(
+            "`trainer.plugins`: DeepSpeedPrecision is for DeepSpeed alone: set `trainer.precision` instead."
+        )
     kind, start, name = type(strategy), getattr(strategy, "_start_method", "popen"), type(strategy).__name__
     if isinstance(strategy, str):
         if strategy == "auto":

@@ -74,3 +74,32 @@ def test_an_argument_that_is_missing_is_named_as_it_is_given(line, kronlit, conf
     assert line(*words) == "kronlit: `--trainer.callbacks.monitor` must be given."
     words += ["--trainer.callbacks.monitor", "val/loss", "--trainer.fast_dev_run", "true"]
     assert kronlit("fit", "--config", config, *words)[0] == 0
+
+
+ONE = {
+    "callbacks": {"class_path": "EarlyStopping", "init_args": {"monitor": "val/loss"}},
+    "plugins": {"class_path": "lightning.fabric.plugins.environments.LightningEnvironment"},
+    "logger": {"class_path": f"{LIGHTNING}loggers.CSVLogger", "init_args": {"save_dir": "logs"}},
+}
+OTHER = {
+    "callbacks": {"class_path": f"{LIGHTNING}callbacks.LearningRateMonitor"},
+    "plugins": {
+        "class_path": f"{LIGHTNING}plugins.MixedPrecision",
+        "init_args": {"precision": "bf16-mixed", "device": "cpu"},
+    },
+    "logger": {"class_path": f"{LIGHTNING}loggers.CSVLogger", "init_args": {"save_dir": "others"}},
+}
+
+
+@pytest.mark.parametrize("key", ONE)
+def test_one_in_place_of_a_list_trains(kronlit, config, tmp_path, key):
+    words = []
+    for number, value in enumerate(([OTHER[key]], ONE[key])):
+        path = tmp_path / f"{number}.yaml"
+        path.write_text(yaml.safe_dump({"trainer": {key: value}}))
+        words += ["--config", path]
+    code, _, err = kronlit("fit", "--config", config, *words, "--trainer.max_epochs", "1", "--run_dir", "one")
+    assert code == 0, err
+    (saved,) = [*tmp_path.glob("one/**/config.yaml"), *tmp_path.glob("logs/**/config.yaml")]
+    (kept,) = yaml.safe_load(saved.read_text())["trainer"][key]
+    assert kept["class_path"].endswith(ONE[key]["class_path"].split(".")[-1])
