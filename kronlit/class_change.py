@@ -3,7 +3,6 @@
 from typing import Any
 
 import jsonargparse._typehints as typehints
-from jsonargparse import Namespace
 
 from kronlit.methods import Method
 

@@ -157,7 +157,7 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
     if found := re.search(r'key "([\w.]+)".*is abstract.*Given value: (\S+)', message, re.DOTALL):
         names = [subclass.__name__ for subclass in subclasses(bases[found[1].split(".")[-1]])]
         return f"{found[1]}={found[2]!r} is what such classes share{nearest(found[2], names, everything=True)}"
-    if found := re.search(r"(?:[Oo]ption '|arguments: --)([\w.]+)", message):
+    if found := re.search(r"(?:[Oo]ption '|arguments: --)([\w.-]+)", message):
         return f"there is no option {found[1]!r}{nearest_option(found[1], message, parser, bases)}"
     if found := re.search(r'key "([\w.]+)":\s+Expected an? Literal\[(.*)\]\. Got value: (.*)', message, re.DOTALL):
         names = [name.strip(" '") for name in found[2].split(",")]
@@ -171,19 +171,54 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
         a_list = found[2].startswith(("tuple", "list"))
         rule = "a list" if a_list else f"of type {found[2]}"
         return mistyped(found[1], found[3].strip(), rule, bases, a_list)
-    if found := re.search(r"arguments are required: (\w[\w, ]*)$", message):
-        missing = (argument_of(name, bases) for name in found[1].split(", "))
-        return f"{', '.join(f'`--{name}`' for name in missing)} must be given."
+    if found := re.search(r"arguments are required: (\w[\w., ]*)$", message):
+        return missing(found[1].split(", "), parser, bases)
+    if found := re.search(r"Key must be a string, got: (.*)\.", message):
+        return f"the key {found[1]} stands where a name must: {QUOTE}"
     if message.startswith("Unexpected config"):
         return f"{', '.join(config_files())} must hold keys and values, as the files in configs/ do. {message}"
     return re.sub(r"\b(fit|validate|test|predict)\.(?=data|model)", "", message)
 
 
+def missing(names: list[str], parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
+    """The sentence on options that are not given, and on words that stand without one."""
+    words = {
+        action.dest for one in (parser, *subparsers(parser)) for action in one._actions if not action.option_strings
+    }
+    if all(name.split(".")[-1] in words for name in names):
+        *commands, last = names[0].split(".")
+        line = " ".join([parser.prog, *commands, *(name.split(".")[-1].upper() for name in names)])
+        return f"`{last}` must be given: {line}."
+    return f"{', '.join(f'`--{argument_of(name, bases)}`' for name in names)} must be given."
+
+
+QUOTE = "YAML reads No, Yes, on, off, null and numbers as no text, so quote them, such as 'No'."
+
+
 def mistyped(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_list: bool) -> str:
     """The sentence on a value of another type than its option takes."""
     value = "null" if value == "None" else value
-    cure = f"; one is written '[{', '.join(part.strip() for part in value.split(','))}]'" if a_list else ""
-    return f"{argument_of(key, bases)}={value!r} must be {rule}{cure}."
+    cure = f"; one is written '{as_list(value, rule)}'" if a_list else ""
+    unquoted = a_list and "str" in rule and re.search(r"\b(True|False|None|\d+)\b", value)
+    return f"{argument_of(key, bases)}={value!r} must be {rule}{cure}.{' ' + QUOTE if unquoted else ''}"
+
+
+def as_list(value: str, rule: str) -> str:
+    """How a list is written: of the parts of `value`, as many as the rule has places, of their types."""
+    parts = [part.strip(" '\"") for part in value.strip("[]()").split(",")]
+    if "str" in rule:
+        spelled = {"True": "'Yes'", "False": "'No'", "None": "'null'"}
+        return f"[{', '.join(spelled.get(part, repr(part) if part.isdigit() else part) for part in parts)}]"
+    places = re.search(r"tuple\[([^\].]*)\]", rule)
+    if not places:
+        return f"[{', '.join(parts)}]"
+    kinds = places[1].split(", ")
+    numbers = zip(kinds, parts * len(kinds), strict=False)
+    return f"[{', '.join(part if re.fullmatch(NUMBER[kind], part) else '1' for kind, part in numbers)}]"
+
+
+NUMBER = {"int": r"-?\d+", "float": r"-?[\d.]+(e-?\d+)?"}
+"""Of what form a number of a type is."""
 
 
 def argument_of(key: str, bases: dict[str, type[Any]]) -> str:

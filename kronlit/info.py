@@ -92,7 +92,10 @@ def run(path: Path) -> str:
     from kronlit.checkpoint import AtomicCheckpoint
     from kronlit.exchange.saved_run import saved_run
 
-    saved = saved_run(str(path))
+    try:
+        saved = saved_run(str(path))
+    except ValueError as error:
+        raise ValueError(str(error).replace("`ckpt_path`", "`what`")) from error
     checkpoint = AtomicCheckpoint().load_checkpoint(saved.checkpoint)
     state = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
     origin = checkpoint.get("kronlit", {})

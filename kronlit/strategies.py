@@ -36,7 +36,7 @@ def check_strategy(strategy: str | Strategy, plugins: list[Any]) -> None:
     if isinstance(strategy, str):
         if strategy == "auto":
             return
-        known = StrategyRegistry[strategy] if strategy in StrategyRegistry else {"strategy": object, "init_params": {}}
+        known = dict(StrategyRegistry).get(strategy, {"strategy": object, "init_params": {}})
         kind, start, name = known["strategy"], known["init_params"].get("start_method", "popen"), strategy
     if not issubclass(kind, (DDPStrategy, SingleDeviceStrategy)) or issubclass(kind, OTHERS) or start != "popen":
         raise ValueError(

@@ -5,6 +5,7 @@ import csv
 import pytest
 import yaml
 
+from kronlit.data.tasks import GLUE_TASKS
 from kronlit.methods import HeadOnly
 from kronlit.modules import CausalLM
 from kronlit.monitors import check_monitors, logged
@@ -91,8 +92,7 @@ def test_early_stopping_that_is_not_strict_may_watch_what_is_not_there():
     class Module:
         val_metrics = (Metrics(),)
 
-        class task:
-            validation = ()
+        task = GLUE_TASKS["rte"]
 
     Module.__module__ = "kronlit.modules"
     check_monitors(Module(), {"x": [EarlyStopping("val/nothing", strict=False)]})

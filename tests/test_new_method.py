@@ -3,9 +3,6 @@
 import pytest
 import yaml
 
-from kronlit.methods import KronA, Method
-from kronlit.modules import SequenceClassification
-
 
 @pytest.fixture
 def printed(kronlit):

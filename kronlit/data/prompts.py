@@ -107,6 +107,7 @@ def prompt_of(task: Task, given: dict[str, Any]) -> Prompt:
         raise ValueError(
             f"`model.label_words`={prompt.words!r} must give a word for each of {', '.join(sorted(labels))} "
             "and for nothing else."
+            + ("" if all(isinstance(word, str) for word in prompt.words) else " Quote names such as 'No' and 'Yes'.")
         )
     for name in ("first_sent_limit", "other_sent_limit", "num_demonstrations"):
         if (value := getattr(prompt, name)) is not None and value < 1:
