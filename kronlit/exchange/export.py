@@ -16,6 +16,7 @@ from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.saved_run import SavedRun, saved_run
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
+from kronlit.modules.plm import at_revision
 
 Format = Literal["kronlit", "peft", "auto"]
 
@@ -66,10 +67,12 @@ def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.Pef
     save_file(adapter.tensors, folder / peft.TENSORS, metadata={"format": "pt"})
     (folder / peft.CONFIG).write_text(json.dumps(adapter.config, indent=2) + "\n", encoding="utf-8")
     kind = auto_class(module.model)
+    name, revision = at_revision(module.plm)
+    at = f', revision="{revision}"' if revision else ""
     labels = f", num_labels={module.task.num_labels}" if "Classification" in kind else ""
     opening = (
         f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
-        f'base = {kind}.from_pretrained("{module.plm}"{labels})\n'
+        f'base = {kind}.from_pretrained("{name}"{labels}{at})\n'
         'model = PeftModel.from_pretrained(base, "…")  # this folder'
     )
     (folder / "README.md").write_text(model_card(run, module, "peft", opening), encoding="utf-8")

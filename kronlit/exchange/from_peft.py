@@ -171,4 +171,6 @@ def base_model(folder: Path, content: dict[str, Any], own: dict[str, Tensor]) ->
         )
     heads = [tensor for key, tensor in own.items() if re.search(r"(classifier|score|out_proj)\.weight$", key)]
     arguments = {"num_labels": min(map(len, heads))} if name.endswith("SequenceClassification") and heads else {}
+    revision = content.get("revision")
+    plm = f"{plm}@{revision}" if revision and not Path(plm).exists() else plm
     return load_model(getattr(transformers, name), plm, **arguments)[0]

@@ -38,7 +38,7 @@ class FrozenPLM(LightningModule, ABC):
     `new_metrics` and `_score`), and `scores` or `texts`.
 
     Args:
-        plm: hub id or local folder of the pre-trained model.
+        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained model.
         method: what is added and trained.
         task: what the rows are; the command line takes it from `data`.
         lr: peak learning rate.
