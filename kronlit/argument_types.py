@@ -46,8 +46,8 @@ def annotations(kind: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     defaults: dict[str, Any] = {}
     for cls in reversed(kind.__mro__[:-1]):
         if "__init__" in vars(cls):
-            hints |= get_type_hints(cls.__init__)
-            defaults |= {name: one.default for name, one in inspect.signature(cls.__init__).parameters.items()}
+            hints |= get_type_hints(vars(cls)["__init__"])
+            defaults |= {name: one.default for name, one in inspect.signature(vars(cls)["__init__"]).parameters.items()}
     return hints, defaults
 
 

@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from kronlit.written_lists import QUOTE, as_list
+
 
 class Parser(ArgumentParser):
     """A parser whose errors are one line and exit code 2, and that takes no abbreviations."""
@@ -144,6 +146,7 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
         bases: option to the class of which it names a subclass.
     """
     message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("typing.", "")
+    message = re.sub(r"Key must be a string, got: (.*)\.", rf"the key \1 stands where a name must: {QUOTE}", message)
     message = message.replace("NoneType", "null").replace('"<unicode string>"', ", ".join(config_files()) or "a value")
     if found := re.search(r'key "([\w.]+)".*Expected a dot import path string: (\S+)', message, re.DOTALL):
         key, name = found[1].split(".")[-1], found[2]
@@ -173,8 +176,6 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
         return mistyped(found[1], found[3].strip(), rule, bases, a_list)
     if found := re.search(r"arguments are required: (\w[\w., ]*)$", message):
         return missing(found[1].split(", "), parser, bases)
-    if found := re.search(r"Key must be a string, got: (.*)\.", message):
-        return f"the key {found[1]} stands where a name must: {QUOTE}"
     if message.startswith("Unexpected config"):
         return f"{', '.join(config_files())} must hold keys and values, as the files in configs/ do. {message}"
     return re.sub(r"\b(fit|validate|test|predict)\.(?=data|model)", "", message)
@@ -192,33 +193,12 @@ def missing(names: list[str], parser: ArgumentParser, bases: dict[str, type[Any]
     return f"{', '.join(f'`--{argument_of(name, bases)}`' for name in names)} must be given."
 
 
-QUOTE = "YAML reads No, Yes, on, off, null and numbers as no text, so quote them, such as 'No'."
-
-
 def mistyped(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_list: bool) -> str:
     """The sentence on a value of another type than its option takes."""
     value = "null" if value == "None" else value
     cure = f"; one is written '{as_list(value, rule)}'" if a_list else ""
     unquoted = a_list and "str" in rule and re.search(r"\b(True|False|None|\d+)\b", value)
     return f"{argument_of(key, bases)}={value!r} must be {rule}{cure}.{' ' + QUOTE if unquoted else ''}"
-
-
-def as_list(value: str, rule: str) -> str:
-    """How a list is written: of the parts of `value`, as many as the rule has places, of their types."""
-    parts = [part.strip(" '\"") for part in value.strip("[]()").split(",")]
-    if "str" in rule:
-        spelled = {"True": "'Yes'", "False": "'No'", "None": "'null'"}
-        return f"[{', '.join(spelled.get(part, repr(part) if part.isdigit() else part) for part in parts)}]"
-    places = re.search(r"tuple\[([^\].]*)\]", rule)
-    if not places:
-        return f"[{', '.join(parts)}]"
-    kinds = places[1].split(", ")
-    numbers = zip(kinds, parts * len(kinds), strict=False)
-    return f"[{', '.join(part if re.fullmatch(NUMBER[kind], part) else '1' for kind, part in numbers)}]"
-
-
-NUMBER = {"int": r"-?\d+", "float": r"-?[\d.]+(e-?\d+)?"}
-"""Of what form a number of a type is."""
 
 
 def argument_of(key: str, bases: dict[str, type[Any]]) -> str:

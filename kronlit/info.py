@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kronlit.closed_pipe import silent_on_a_closed_pipe
 from kronlit.errors import Parser, one_line
 
 
@@ -14,7 +15,7 @@ def main(words: list[str]) -> None:
         type=str,
         help="A checkpoint, the folder of a run, an adapter (kronlit's or PEFT's), a merged model, or a run's YAML.",
     )
-    with one_line():
+    with silent_on_a_closed_pipe(), one_line():
         path = Path(parser.parse_args(words).what)
         print(about(path))
 

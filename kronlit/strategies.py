@@ -7,11 +7,11 @@ from lightning.pytorch.strategies import (
     DDPStrategy,
     DeepSpeedStrategy,
     SingleDeviceStrategy,
-    SingleDeviceXLAStrategy,
     Strategy,
     StrategyRegistry,
-    XLAStrategy,
 )
+from lightning.pytorch.strategies.single_xla import SingleDeviceXLAStrategy
+from lightning.pytorch.strategies.xla import XLAStrategy
 
 from kronlit.modules.precision import PRECISIONS
 

@@ -42,10 +42,12 @@ ALLOWED = {
     "sharded": {"modules"},
     "monitors": {"errors", "modules"},
     "strategies": {"modules"},
-    "errors": set(),
+    "errors": {"written_lists"},
+    "written_lists": set(),
     "aliases": {"errors"},
     "argument_types": set(),
     "class_change": {"methods"},
+    "closed_pipe": set(),
     "inner_options": set(),
     "metrics_csv": set(),
     "quiet": set(),
@@ -93,8 +95,8 @@ ALLOWED = {
     },
     "__init__": {"adapters", "exchange", "methods"},
     "__main__": {"", "cli", "configs", "exchange", "info", "signals", "slurm", "studies"},
-    "configs": {"cli", "errors", "exchange", "studies"},
-    "info": {"adapters", "checkpoint", "configs", "errors", "exchange", "quiet"},
+    "configs": {"cli", "closed_pipe", "errors", "exchange", "studies"},
+    "info": {"adapters", "checkpoint", "closed_pipe", "configs", "errors", "exchange", "quiet"},
 }
 ONLY_TORCH = {"structured", "adapters", "methods"}
 
