@@ -114,10 +114,8 @@ class AtomicCheckpoint(TorchCheckpointIO):
             partial.unlink(missing_ok=True)
             if (reason := write_error(error)) is None:
                 raise
-            raise ValueError(
-                f"{str(path)!r} cannot be written: {reason}. The checkpoint of before is whole: `ckpt_path` last goes "
-                "on from it."
-            ) from error
+            before = " The checkpoint of before is whole: `ckpt_path` last goes on from it." if path.is_file() else ""
+            raise ValueError(f"{str(path)!r} cannot be written: {reason}.{before}") from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The checkpoint in `path`, of tensors and plain values alone: no code in it is run.

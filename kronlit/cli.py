@@ -2,6 +2,7 @@
 
 import importlib
 import inspect
+import re
 import sys
 import threading
 import time
@@ -9,27 +10,32 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn, cast
 
-from jsonargparse import set_parsing_settings
+from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.aliases import check_configs
+from kronlit.argument_types import check_arguments, check_class
 from kronlit.best_checkpoint import BestCheckpoint
 from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.class_change import own_defaults_for_methods
 from kronlit.compiled import CompiledLayers
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import follow, task_of
 from kronlit.errors import explained, fail, full_disk, one_line
 from kronlit.exchange.init_adapter import InitAdapter
+from kronlit.inner_options import as_yaml
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.modules.origin import check_meaning
 from kronlit.modules.resumption import check_settings
+from kronlit.monitors import check_monitors
 from kronlit.never_predicted import NeverPredicted
 from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
@@ -40,6 +46,7 @@ from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
 from kronlit.sharded import ShardedFrozenDDP
 from kronlit.slurm.job import Job
+from kronlit.strategies import check_precision_name, check_strategy
 
 StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFrozenDDP.__doc__)
 
@@ -65,8 +72,17 @@ class OneLineParser(LightningArgumentParser):
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
+    def parse_args(self, args: Any = None, *rest: Any, **kwargs: Any) -> Any:
+        words = None if args is None else [as_yaml(word) for word in args]  # None: the command line itself
+        return super().parse_args(words, *rest, **kwargs)
+
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        fail(explained(message, self, {"model": FrozenPLM, "data": TaskData, "method": Method}))
+        if found := re.search(r'key "trainer\.precision".*Given value: (.*)', message, re.DOTALL):
+            check_precision_name(found[1])
+        bases: dict[str, type[Any]] = {"model": FrozenPLM, "data": TaskData, "method": Method}
+        if "arguments are required" in message:
+            bases |= {"trainer.callbacks": Callback, "trainer.logger": Logger}
+        fail(explained(message, self, bases))
 
 
 class CLI(LightningCLI):
@@ -113,11 +129,26 @@ class CLI(LightningCLI):
     def _parse_ckpt_path(self) -> None:
         """Nothing: the command line and the configs say what runs, never what a checkpoint remembers."""
 
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        super().parse_arguments(parser, args)
+        config = self.config[self.config.subcommand]
+        seed = config.seed_everything
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"`seed_everything`={seed} must lie between 0 and 2^32 - 1.")
+        trainer = config.trainer
+        for name in ("callbacks", "logger", "plugins"):  # Lightning takes one as well as a list
+            if isinstance(trainer[name], Namespace):
+                trainer[name] = [trainer[name]]
+
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         names = [Path(str(path)).stem for path in config.config or []]
         self.run_dir = Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
         config.run_dir = str(self.run_dir)  # so that the saved config, whose name is another, finds its run
+        check_class(config.model, "model")
+        check_class(config.data, "data")
+        for key, kind in {"trainer": Trainer, "best_checkpoint": ModelCheckpoint}.items():
+            check_arguments(kind, config[key], key, float32=False)
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
         self.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, str(self.subcommand))
@@ -173,6 +204,10 @@ class CLI(LightningCLI):
         trainer = config.trainer
         if trainer.accumulate_grad_batches < 1:  # Lightning divides by it
             raise ValueError(f"`trainer.accumulate_grad_batches`={trainer.accumulate_grad_batches} must be at least 1.")
+        plugins = trainer.plugins or []
+        trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
+        check_strategy(trainer.strategy, trainer.plugins)
+        check_precision_name(trainer.precision)
         self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
         callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
         callbacks.append(NeverPredicted())
@@ -185,8 +220,6 @@ class CLI(LightningCLI):
             callbacks.append(CompiledLayers())
         if config.scored_rows and self.log_dir is not None:
             callbacks.append(ScoredRows(self.log_dir))
-        plugins = trainer.plugins or []
-        trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
         if SLURMEnvironment.detect():
             trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does that, and exactly
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
@@ -216,6 +249,9 @@ class CLI(LightningCLI):
             super()._run_subcommand(subcommand)
 
     def before_fit(self) -> None:
+        config = self.config_init.fit
+        own = {key: [config[key]] for key in ("best_checkpoint", "last_checkpoint")}
+        check_monitors(self.model, own | {"trainer.callbacks": config.trainer.callbacks or []})
         self.started = time.perf_counter()
         if self.config_init.fit.test_after_fit:
             self.datamodule.check_labels("test")  # now, not after the training
@@ -249,6 +285,7 @@ def run() -> None:
 def prepare() -> None:
     """Set what a process sets once."""
     quieten()
+    own_defaults_for_methods()
     set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
 
 

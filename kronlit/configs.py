@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from kronlit.closed_pipe import silent_on_a_closed_pipe
 from kronlit.errors import Parser, one_line
 from kronlit.shipped import config_path, shipped
 
@@ -27,7 +28,7 @@ def main(words: list[str]) -> None:
     check = Parser(description="Check YAMLs without running anything or loading a model.")
     check.add_argument("files", type=str, nargs="+", help="As `kronlit fit` would put them together; or one study.")
     commands.add_subcommand("check", check, help="check without running")
-    with one_line():
+    with silent_on_a_closed_pipe(), one_line():
         config = parser.parse_args(words)
         if config.command == "list":
             print(listed())
@@ -58,11 +59,19 @@ def copied(name: str, output: str | None) -> Path:
     target = Path(output or source.resolve().name)
     if target.exists():
         raise ValueError(f"`output`={str(target)!r} exists already, and nothing is overwritten: give another name.")
-    if source.is_dir():
-        shutil.copytree(source, target)
-    else:
+    try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        shutil.copyfile(source, target)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)
+    except OSError as error:
+        if target.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+        elif target.is_file():
+            target.unlink()
+        reason = error.strerror or "; ".join(str(why) for _, _, why in error.args[0])  # copytree's of several files
+        raise ValueError(f"`output`={str(target)!r} cannot be written: {reason}; name another place.") from error
     return target
 
 

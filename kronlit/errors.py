@@ -12,6 +12,8 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from kronlit.written_lists import QUOTE, as_list
+
 
 class Parser(ArgumentParser):
     """A parser whose errors are one line and exit code 2, and that takes no abbreviations."""
@@ -65,9 +67,12 @@ def mistake(error: BaseException) -> str | None:
         # jsonargparse before 4.53 keeps the message of a constructor alone, as one line of several.
         if module.startswith("jsonargparse") and (found := re.search(r"^\s*- (`.*)$", str(chain), re.MULTILINE)):
             return found[1]
+        if module.startswith("jsonargparse") and (line := refused_by_lightning(str(chain))):
+            return line
         if module == "torch._utils" and (found := IN_A_WORKER.search(str(chain))):
             return found[1]
-        if module.startswith(("lightning.pytorch", "lightning.fabric")) and checks_arguments(chain):
+        early = module == "lightning.pytorch.callbacks.early_stopping"  # what it watches is logged, but did not come
+        if module.startswith(("lightning.pytorch", "lightning.fabric")) and (early or checks_arguments(chain)):
             return f"`trainer`: {chain}"
         if isinstance(chain, OSError) and full_disk(chain):
             return f"{chain.filename or 'a file'} cannot be written: {chain.strerror}."
@@ -81,6 +86,21 @@ def mistake(error: BaseException) -> str | None:
     return None
 
 
+def refused_by_lightning(message: str) -> str | None:
+    """What the constructor of a class of Lightning's said, from jsonargparse's list of all that it tried."""
+    named = re.search(r"class_path='(lightning\.[\w.]+)'", message)
+    tried = re.findall(r"^\s*- (.*(?:\n(?!\s*(?:- |Given value)).*)*)", message, re.MULTILINE)
+    said = [line for line in tried if not line.startswith(TRIED)]
+    if not named or not said:
+        return None
+    text = re.sub(r"^Problem with given class_path \S+", "", said[0])
+    return f"`trainer`: {named[1].split('.')[-1]}: {' '.join(text.split())}"
+
+
+TRIED = ("Not a valid", "Expected a", "Import path", "Does not validate", "a class path", "a dict")
+"""How jsonargparse's own lines begin on what a value is not."""
+
+
 def full_disk(error: BaseException | None) -> bool:
     """Whether `error` says that the disk, or the user's share of it, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)
@@ -90,7 +110,8 @@ def checks_arguments(error: BaseException) -> bool:
     """Whether Lightning raises errors like `error` when it checks arguments."""
     from lightning.fabric.utilities.exceptions import MisconfigurationException  # late: `study` needs no torch
 
-    return isinstance(error, (MisconfigurationException, ValueError, TypeError))
+    # An ImportError that Lightning raises itself: a package that is optional, and missing.
+    return isinstance(error, (MisconfigurationException, ValueError, TypeError, ImportError))
 
 
 IN_A_WORKER = re.compile(
@@ -127,6 +148,7 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
         bases: option to the class of which it names a subclass.
     """
     message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("typing.", "")
+    message = re.sub(r"Key must be a string, got: (.*)\.", rf"the key \1 stands where a name must: {QUOTE}", message)
     message = message.replace("NoneType", "null").replace('"<unicode string>"', ", ".join(config_files()) or "a value")
     if line := no_class(message, bases):
         return line
@@ -138,7 +160,7 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
     if found := re.search(r'key "([\w.]+)".*is abstract.*Given value: (\S+)', message, re.DOTALL):
         names = [subclass.__name__ for subclass in subclasses(bases[found[1].split(".")[-1]])]
         return f"{found[1]}={found[2]!r} is what such classes share{nearest(found[2], names, everything=True)}"
-    if found := re.search(r"(?:[Oo]ption '|arguments: --)([\w.]+)", message):
+    if found := re.search(r"(?:[Oo]ption '|arguments: --)([\w.-]+)", message):
         return f"there is no option {found[1]!r}{nearest_option(found[1], message, parser, bases)}"
     if found := re.search(r'key "([\w.]+)":\s+Expected an? Literal\[(.*)\]\. Got value: (.*)', message, re.DOTALL):
         names = [name.strip(" '") for name in found[2].split(",")]
@@ -152,9 +174,8 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
         a_list = found[2].startswith(("tuple", "list"))
         rule = "a list" if a_list else f"of type {found[2]}"
         return mistyped(found[1], found[3].strip(), rule, bases, a_list)
-    if found := re.search(r"arguments are required: (\w[\w, ]*)$", message):
-        missing = (argument_of(name, bases) for name in found[1].split(", "))
-        return f"{', '.join(f'`--{name}`' for name in missing)} must be given."
+    if found := re.search(r"arguments are required: (\w[\w., ]*)$", message):
+        return missing(found[1].split(", "), parser, bases)
     if message.startswith("Unexpected config"):
         return f"{', '.join(config_files())} must hold keys and values, as the files in configs/ do. {message}"
     return re.sub(r"\b(fit|validate|test|predict)\.(?=data|model)", "", message)
@@ -176,10 +197,24 @@ def no_class(message: str, bases: dict[str, type[Any]]) -> str | None:
     return None
 
 
+def missing(names: list[str], parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
+    """The sentence on options that are not given, and on words that stand without one."""
+    words = {
+        action.dest for one in (parser, *subparsers(parser)) for action in one._actions if not action.option_strings
+    }
+    if all(name.split(".")[-1] in words for name in names):
+        *commands, last = names[0].split(".")
+        line = " ".join([parser.prog, *commands, *(name.split(".")[-1].upper() for name in names)])
+        return f"`{last}` must be given: {line}."
+    return f"{', '.join(f'`--{argument_of(name, bases)}`' for name in names)} must be given."
+
+
 def mistyped(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_list: bool) -> str:
     """The sentence on a value of another type than its option takes."""
-    cure = f"; one is written '[{', '.join(part.strip() for part in value.split(','))}]'" if a_list else ""
-    return f"{argument_of(key, bases)}={value!r} must be {rule}{cure}."
+    value = "null" if value == "None" else value
+    cure = f"; one is written '{as_list(value, rule)}'" if a_list else ""
+    unquoted = a_list and "str" in rule and re.search(r"\b(True|False|None|\d+)\b", value)
+    return f"{argument_of(key, bases)}={value!r} must be {rule}{cure}.{' ' + QUOTE if unquoted else ''}"
 
 
 def argument_of(key: str, bases: dict[str, type[Any]]) -> str:

@@ -42,7 +42,8 @@ class GenerationMetrics(Metric):
     def __init__(self, task: Task, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not task.free_text or not set(task.metrics) <= METRICS.keys():
-            raise ValueError(f"{task.name!r} is no task of generated texts: use another `model` than `CausalLM`.")
+            job = "ImageClassification" if task.columns == ("image",) else "TextToText"
+            raise ValueError(f"{task.name!r} is no task of generated texts: use `{job}`, not `CausalLM`.")
         missing = [name for name in ("sacrebleu", "pycocoevalcap") if importlib.util.find_spec(name) is None]
         if missing:
             raise ValueError(
@@ -66,6 +67,11 @@ class GenerationMetrics(Metric):
         written: list[str | None] = [None] * len(references) if texts is None else [*texts]
         columns = (loss.tolist(), tokens.tolist(), written, references)
         self.rows |= dict(zip(row.tolist(), zip(*columns, strict=True), strict=True))
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what `compute` gives where texts were generated."""
+        return (*self.task.metrics, "score", "loss", "perplexity")
 
     def compute(self) -> dict[str, Tensor]:
         rows = gathered(self.rows)

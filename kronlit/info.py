@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kronlit.closed_pipe import silent_on_a_closed_pipe
 from kronlit.errors import Parser, one_line
 from kronlit.shipped import config_path
 
@@ -15,7 +16,7 @@ def main(words: list[str]) -> None:
         type=str,
         help="A checkpoint, the folder of a run, an adapter (kronlit's or PEFT's), a merged model, or a run's YAML.",
     )
-    with one_line():
+    with silent_on_a_closed_pipe(), one_line():
         path = Path(config_path(parser.parse_args(words).what))
         print(about(path))
 
@@ -107,7 +108,10 @@ def run(path: Path) -> str:
     from kronlit.data.trained_task import task_of
     from kronlit.exchange.saved_run import saved_run
 
-    saved = saved_run(str(path))
+    try:
+        saved = saved_run(str(path))
+    except ValueError as error:
+        raise ValueError(str(error).replace("`ckpt_path`", "`what`")) from error
     checkpoint = AtomicCheckpoint().load_checkpoint(saved.checkpoint)
     state = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
     origin = checkpoint.get("kronlit", {})

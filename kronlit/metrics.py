@@ -57,6 +57,11 @@ class TaskMetrics(Metric):
         self.loss.append(loss.double())
         self.group.append(row if group is None else group)
 
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Of what `compute` gives."""
+        return (*self.task.metrics, "score", "loss")
+
     def compute(self) -> dict[str, Tensor]:
         rows = self._once()
         prediction, target, group = rows["prediction"], rows["target"], rows["group"]

@@ -66,7 +66,10 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
 def hosts(model: nn.Module, insertion: Insertion) -> dict[str, list[str]]:
     """The names of the modules that `insertion` wraps, each with those of its sites that are there."""
     if not insertion.sites:
-        raise ValueError("`sites`=[] must name one or more; to add nothing, use the method `HeadOnly`.")
+        raise ValueError(
+            "`sites`=[] must name one or more; to add nothing, use the method `HeadOnly`, "
+            "whose `trains` says what is trained."
+        )
     found: dict[str, list[str]] = {}
     for site in insertion.sites:
         for name in matches(model, site):

@@ -47,6 +47,8 @@ class TaskData(LightningDataModule, ABC):
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
                 raise ValueError(f"`data.{name}`={value} must be at least 1.")
+        if num_workers < 0:
+            raise ValueError(f"`data.num_workers`={num_workers} must be at least 0.")
         if max_train_samples is not None and max_train_samples < 1:
             raise ValueError(
                 f"`data.max_train_samples`={max_train_samples} must be at least 1; leave it out for all rows."

@@ -182,7 +182,8 @@ class FewShot(TextData):
         assert self.trainer is not None
         if self.protocol == "true_few_shot" and self.trainer.state.fn == TrainerFn.VALIDATING:
             raise ValueError(
-                "`data.protocol`='true_few_shot' has no validation rows: use `test`, or the protocol `lm_bff`."
+                "`data.protocol`='true_few_shot' has no validation rows: use `test`, or 'lm_bff' as "
+                "`data.protocol` and `data.sampling`."
             )
         return super().val_dataloader()
 

@@ -93,6 +93,9 @@ def prompt_of(task: Task, given: dict[str, Any]) -> Prompt:
     Raises:
         ValueError: if something is missing, or not of this task.
     """
+    if task.free_text:
+        job = "TextToText" if "answer_f1" in task.metrics else "CausalLM"
+        raise ValueError(f"{task.name!r} has no classes, which a prompt's words stand for: use `{job}`.")
     if task.name not in PROMPTS and not {"template", "words"} <= given.keys():
         raise ValueError(
             f"{task.name!r} has no prompt of LM-BFF's: give `model.template` and `model.label_words`, or take one of "
@@ -104,6 +107,7 @@ def prompt_of(task: Task, given: dict[str, Any]) -> Prompt:
         raise ValueError(
             f"`model.label_words`={prompt.words!r} must give a word for each of {', '.join(sorted(labels))} "
             "and for nothing else."
+            + ("" if all(isinstance(word, str) for word in prompt.words) else " Quote names such as 'No' and 'Yes'.")
         )
     for name in ("first_sent_limit", "other_sent_limit", "num_demonstrations"):
         if (value := getattr(prompt, name)) is not None and value < 1:

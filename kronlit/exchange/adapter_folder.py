@@ -27,7 +27,7 @@ class AdapterConfig:
 
     Args:
         method: what was added and trained.
-        plm: hub id or local folder of the pre-trained model.
+        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained model.
         model_class: the class of Transformers that it is loaded as.
         fingerprint: of its frozen weights.
         labels: names of the classes; none where there are none.

@@ -12,7 +12,7 @@ from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.saved_run import SavedRun, saved_run
 from kronlit.modules import FrozenPLM, PromptClassification
-from kronlit.modules.plm import load_config
+from kronlit.modules.plm import at_revision, load_config
 
 Format = Literal["kronlit", "peft", "auto"]
 
@@ -71,9 +71,12 @@ def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.Pef
     pad, theirs = (getattr(one, "pad_token_id", None) for one in (module.model.config, load_config(module.plm)))
     if pad != theirs:
         labels += f", pad_token_id={pad}"
+    name, revision = at_revision(module.plm)
+    if revision:
+        labels += f", revision={json.dumps(revision)}"
     opening = (
         f"from peft import PeftModel\nfrom transformers import {kind}\n\n"
-        f"base = {kind}.from_pretrained({json.dumps(module.plm, ensure_ascii=False)}{labels})\n"
+        f"base = {kind}.from_pretrained({json.dumps(name, ensure_ascii=False)}{labels})\n"
         'model = PeftModel.from_pretrained(base, "…")  # this folder'
     )
     (folder / "README.md").write_text(model_card(run, module, "peft", opening), encoding="utf-8")

@@ -211,4 +211,6 @@ def base_model(
         )
     rows = head_rows(own) if auto.endswith("SequenceClassification") else None
     arguments = {} if rows is None else as_config(names) if len(names) == rows else {"num_labels": rows}
+    revision = content.get("revision")
+    plm = f"{plm}@{revision}" if revision and not Path(plm).exists() else plm
     return load_model(getattr(transformers, auto), plm, **arguments)[0]

@@ -66,7 +66,14 @@ def init_adapter(
     Raises:
         ValueError: if what was added has another form there, or the same answers stand for other classes.
     """
-    folder = local(source)
+    try:
+        folder = local(source)
+    except ValueError as error:
+        raise ValueError(str(error).replace("`source`", "`init_adapter`")) from error
+    if not (folder / CONFIG).is_file():
+        raise ValueError(
+            f"`init_adapter`={source!r} is no adapter's folder: it has no {CONFIG}, as `export` writes it."
+        )
     content = read_json(folder / CONFIG)
     if "peft_type" in content:
         state = of_peft(model, folder, content)

@@ -10,6 +10,7 @@ from kronlit.data.tasks import Task
 from kronlit.exchange.saved_run import SavedRun
 from kronlit.methods.written import described
 from kronlit.modules import FrozenPLM, SequenceClassification
+from kronlit.modules.plm import at_revision
 from kronlit.modules.text import TextModule
 
 KEPT = ("seed_everything", "model", "data", "test_after_fit")
@@ -28,7 +29,7 @@ def model_card(run: SavedRun, module: FrozenPLM, library: str, opening: str) -> 
     """
     front = {"library_name": library, "tags": ["kronlit", type(module.method).__name__.lower()]}
     if not Path(module.plm).exists():  # a path on one machine says nothing on another
-        front["base_model"] = module.plm
+        front["base_model"] = at_revision(module.plm)[0]
     config = {key: run.config[key] for key in KEPT if run.config.get(key) is not None}
     trainer = run.config.get("trainer") or {}
     config["trainer"] = {key: trainer[key] for key in TRAINER if trainer.get(key) is not None}

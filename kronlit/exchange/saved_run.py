@@ -9,6 +9,7 @@ from typing import Any
 import yaml
 from jsonargparse import set_parsing_settings
 
+from kronlit.argument_types import check_class
 from kronlit.checkpoint import AtomicCheckpoint, best_of
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
@@ -158,5 +159,7 @@ def described_by(config: dict[str, Any]) -> FrozenPLM:
     parser.add_subclass_arguments(TaskData, "data")
     parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
     values = parser.parse_object({"model": config["model"], "data": config["data"]})
+    for key in ("model", "data"):
+        check_class(values[key], key)
     module: FrozenPLM = parser.made(values).model
     return module

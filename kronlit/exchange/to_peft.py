@@ -13,6 +13,7 @@ from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, placements
 from kronlit.exchange.peft_forms import Change, form_of
+from kronlit.modules.plm import at_revision
 from kronlit.structured import Mixture
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
@@ -65,13 +66,16 @@ def to_peft(model: PreTrainedModel, plm: str) -> PeftAdapter:
     task_type = next((kind for end, kind in TASK_TYPES.items() if type(model).__name__.endswith(end)), None)
     saved, own = modules_to_save(model, task_type)
     config, tensors, why = form_of(changes)
+    base, revision = at_revision(plm)
     common = {
-        "base_model_name_or_path": plm,
+        "base_model_name_or_path": base,
         "task_type": task_type,
         "inference_mode": True,
         "target_modules": short_names(model, list(changes)),
         "modules_to_save": saved or None,
     }
+    if revision:
+        common["revision"] = revision
     tensors = {PREFIX + name: tensor.float().contiguous().clone() for name, tensor in (tensors | own).items()}
     return PeftAdapter(common | config, tensors, why)
 

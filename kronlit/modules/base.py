@@ -41,7 +41,7 @@ class FrozenPLM(LightningModule, ABC):
     `new_metrics` and `_score`), and `scores` or `texts`.
 
     Args:
-        plm: hub id or local folder of the pre-trained model.
+        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained model.
         method: what is added and trained.
         task: what the rows are; the command line takes it from `data`.
         lr: peak learning rate.
@@ -158,7 +158,10 @@ class FrozenPLM(LightningModule, ABC):
             raise ValueError("linear decay needs an end: set `trainer.max_epochs` or `trainer.max_steps`.")
         warmup = round(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
         if not any(p.requires_grad for p in self.parameters()):
-            raise ValueError(f"`model.method`={type(self.method).__name__} trains nothing on {self.plm!r}.")
+            raise ValueError(
+                f"`model.method`={type(self.method).__name__} trains nothing on {self.plm!r}: "
+                "`model.method.trains` takes what it has, layer_norm, bias or all."
+            )
         optimizer = torch.optim.AdamW(decay_groups(self, self.weight_decay), lr=self.lr)
         schedule = get_linear_schedule_with_warmup(optimizer, warmup, int(steps))
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}

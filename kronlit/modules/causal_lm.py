@@ -27,7 +27,7 @@ class CausalLM(TextModule):
     Transformers, which ends when no beam can win any more, where that code goes on to the last token.
 
     Args:
-        plm: hub id or local folder of the pre-trained language model.
+        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model.
         method: what is added and trained.
         task: what the rows are; the command line takes it from `data`.
         lr: peak learning rate.

@@ -20,7 +20,7 @@ class SequenceClassification(TextModule):
     """A frozen encoder with a classification head, or a regression head where the label is a number.
 
     Args:
-        plm: hub id or local folder of the pre-trained language model.
+        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model.
         method: what is added and trained.
         task: what the rows are; the command line takes it from `data`.
         lr: peak learning rate.

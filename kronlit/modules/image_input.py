@@ -18,7 +18,7 @@ class ImageInput:
     """The image processor of a model (its preprocessor_config.json), by Pillow and NumPy: torchvision is not needed.
 
     Args:
-        plm: hub id or local folder of the pre-trained vision model.
+        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained vision model.
 
     Raises:
         ValueError: if the model has no such file, or one that gives images of different sizes.

@@ -23,7 +23,7 @@ class ImageClassification(FrozenPLM):
     The head of the files is kept if it has as many classes as the data; otherwise a new one is drawn and trained.
 
     Args:
-        plm: hub id or local folder of the pre-trained vision model.
+        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained vision model.
         method: what is added and trained.
         task: what the rows are; the command line takes it from `data`.
         lr: peak learning rate.

@@ -42,6 +42,12 @@ def located(plm: str) -> str:
     return str(folder)
 
 
+def at_revision(plm: str) -> tuple[str, str | None]:
+    """The name in `plm` and, of an id of the hub with `@` and one behind it, the revision."""
+    name, _, revision = plm.partition("@")
+    return (plm, None) if Path(plm).exists() else (name, revision or None)
+
+
 def load_config(plm: str) -> Any:
     """The configuration of `plm`."""
     return from_pretrained(AutoConfig, plm)
@@ -95,8 +101,9 @@ def from_pretrained(auto_class: Any, plm: str, **kwargs: Any) -> Any:
     Raises:
         ValueError: if `plm` can't be reached or isn't a model of this kind.
     """
+    name, revision = at_revision(plm)
     with one_reason(auto_class, plm):
-        return auto_class.from_pretrained(located(plm), **kwargs)
+        return auto_class.from_pretrained(located(name), **kwargs | ({"revision": revision} if revision else {}))
 
 
 @contextmanager

@@ -33,7 +33,8 @@ class PromptClassification(TextModule):
     of the words' probabilities from (1 - p, p), p = (y - low) / (high - low).
 
     Args:
-        plm: hub id or local folder of the pre-trained language model: of BERT's or RoBERTa's family, or a T5.
+        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model: of BERT's
+            or RoBERTa's family, or a T5.
         method: what is added and trained; its `head` is that of the masked language model without the vocabulary's
             embeddings.
         task: what the rows are; the command line takes it from `data`.

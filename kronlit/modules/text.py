@@ -29,7 +29,7 @@ class TextModule(FrozenPLM):
     To add a kind of task, subclass and write `encode` beside what `FrozenPLM` asks for.
 
     Args:
-        plm: hub id or local folder of the pre-trained language model.
+        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model.
         method: what is added and trained.
         task: what the rows are; the command line takes it from `data`.
         lr: peak learning rate.

@@ -24,7 +24,7 @@ class TextToText(TextModule):
     `predict` scores the text of every class instead, so its label is always one.
 
     Args:
-        plm: hub id or local folder of the pre-trained language model.
+        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model.
         method: what is added and trained.
         task: what the rows are; the command line takes it from `data`.
         lr: peak learning rate.

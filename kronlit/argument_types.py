@@ -1,0 +1,77 @@
+"""Values that jsonargparse lets through though an argument does not take them: null, and numbers beyond all use."""
+
+import inspect
+from pydoc import locate
+from types import UnionType
+from typing import Any, Union, get_args, get_origin, get_type_hints
+
+from jsonargparse import Namespace
+
+GREATEST_INTEGER = 2**63 - 1
+GREATEST_FLOAT = 3.4028234663852886e38
+"""What 64 bits and float32 hold."""
+
+
+def check_arguments(kind: type[Any], values: Namespace, key: str, float32: bool = True) -> None:
+    """Check the values that a class is to be made with, and those of the classes in it.
+
+    Args:
+        kind: the class.
+        values: by argument.
+        key: what the user calls it, such as `model.method`.
+        float32: whether its numbers are computed with.
+
+    Raises:
+        ValueError: if one is null where the annotation has no None, or no number of 64 bits or of float32.
+    """
+    hints, defaults = annotations(kind)
+    for name, value in vars(values).items():
+        if value is None and not takes_null(hints.get(name, Any), defaults.get(name)):
+            raise ValueError(f"`{key}.{name}`=null must be {called(hints[name])}: leave it out for {defaults[name]!r}.")
+        if isinstance(value, Namespace) and "class_path" in value:
+            check_class(value, f"{key}.{name}", float32)
+        else:
+            check_numbers(value, f"{key}.{name}", float32)
+
+
+def check_class(spec: Namespace | None, key: str, float32: bool = True) -> None:
+    """`check_arguments` of a class that is named by its path."""
+    if isinstance(spec, Namespace) and isinstance(kind := locate(spec["class_path"]), type):
+        check_arguments(kind, spec.get("init_args") or Namespace(), key, float32)
+
+
+def annotations(kind: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """By argument of a class's constructor, or of one that it hands the rest on to, its type and its default."""
+    hints: dict[str, Any] = {}
+    defaults: dict[str, Any] = {}
+    for cls in reversed(kind.__mro__[:-1]):
+        if "__init__" in vars(cls):
+            hints |= get_type_hints(vars(cls)["__init__"])
+            defaults |= {name: one.default for name, one in inspect.signature(vars(cls)["__init__"]).parameters.items()}
+    return hints, defaults
+
+
+def takes_null(hint: Any, default: Any) -> bool:
+    """Whether None is a value of an argument, by its type or as its default.
+
+    One without a default is jsonargparse's to ask for, or filled in by a link.
+    """
+    if default in (None, inspect.Parameter.empty) or hint in (Any, None, type(None)):
+        return True
+    return get_origin(hint) in (Union, UnionType) and any(takes_null(part, ...) for part in get_args(hint))
+
+
+def called(hint: Any) -> str:
+    """A type in a message."""
+    return f"of type {hint.__name__ if isinstance(hint, type) and not get_args(hint) else hint}".replace("typing.", "")
+
+
+def check_numbers(value: Any, argument: str, float32: bool) -> None:
+    """Raise `ValueError` if a number in `value` is beyond what is computed with."""
+    if isinstance(value, (list, tuple)):
+        for part in value:
+            check_numbers(part, argument, float32)
+    elif isinstance(value, int) and abs(value) > GREATEST_INTEGER:
+        raise ValueError(f"`{argument}`={value} must be within 64 bits, up to {GREATEST_INTEGER}.")
+    elif float32 and isinstance(value, float) and not abs(value) <= GREATEST_FLOAT:
+        raise ValueError(f"`{argument}`={value} must be a number that float32 holds, up to 3.4e38.")

@@ -1,0 +1,50 @@
+"""Which of Lightning's strategies and precisions train what is added, and can write it."""
+
+from typing import Any
+
+from lightning.pytorch.plugins import DeepSpeedPrecision
+from lightning.pytorch.strategies import (
+    DDPStrategy,
+    DeepSpeedStrategy,
+    SingleDeviceStrategy,
+    Strategy,
+    StrategyRegistry,
+)
+from lightning.pytorch.strategies.single_xla import SingleDeviceXLAStrategy
+from lightning.pytorch.strategies.xla import XLAStrategy
+
+from kronlit.modules.precision import PRECISIONS
+
+WORK = ("auto", "ddp", "ddp_sharded")
+OTHERS = (DeepSpeedStrategy, XLAStrategy, SingleDeviceXLAStrategy)
+"""Kinds of DDP, or of one device, that have weights and checkpoints of their own."""
+SHORT = ("32", "bf16", "16")
+"""Lightning's other names of `PRECISIONS`."""
+
+
+def check_strategy(strategy: str | Strategy, plugins: list[Any]) -> None:
+    """Refuse a strategy that would fail, or write no checkpoint that can be read, and a plugin of another one.
+
+    Raises:
+        ValueError: if it is none of DDP's and none for one device, or its processes are not started by a command line.
+    """
+    if any(isinstance(plugin, DeepSpeedPrecision) for plugin in plugins):
+        raise ValueError(
+            "`trainer.plugins`: DeepSpeedPrecision is for DeepSpeed alone: set `trainer.precision` instead."
+        )
+    kind, start, name = type(strategy), getattr(strategy, "_start_method", "popen"), type(strategy).__name__
+    if isinstance(strategy, str):
+        if strategy == "auto":
+            return
+        known = dict(StrategyRegistry).get(strategy, {"strategy": object, "init_params": {}})
+        kind, start, name = known["strategy"], known["init_params"].get("start_method", "popen"), strategy
+    if not issubclass(kind, (DDPStrategy, SingleDeviceStrategy)) or issubclass(kind, OTHERS) or start != "popen":
+        raise ValueError(
+            f"`trainer.strategy`={name!r} cannot train what is added and save it: use one of {', '.join(WORK)}."
+        )
+
+
+def check_precision_name(precision: str | int | None) -> None:
+    """Refuse a precision that `check_precision` would refuse, before Lightning asks for packages that it needs."""
+    if precision is not None and str(precision) not in (*PRECISIONS, *SHORT):
+        raise ValueError(f"`trainer.precision`='{precision}' would not train in float32; use {', '.join(PRECISIONS)}.")

@@ -1,0 +1,23 @@
+"""How a list that was mistyped is written, for the line that says so."""
+
+import re
+
+QUOTE = "YAML reads No, Yes, on, off, null and numbers as no text, so quote them, such as 'No'."
+
+
+def as_list(value: str, rule: str) -> str:
+    """How a list is written: of the parts of `value`, as many as the rule has places, of their types."""
+    parts = [part.strip(" '\"") for part in value.strip("[]()").split(",")]
+    if "str" in rule:
+        spelled = {"True": "'Yes'", "False": "'No'", "None": "'null'"}
+        return f"[{', '.join(spelled.get(part, repr(part) if part.isdigit() else part) for part in parts)}]"
+    places = re.search(r"tuple\[([^\].]*)\]", rule)
+    if not places:
+        return f"[{', '.join(parts)}]"
+    kinds = places[1].split(", ")
+    numbers = zip(kinds, parts * len(kinds), strict=False)
+    return f"[{', '.join(part if re.fullmatch(NUMBER[kind], part) else '1' for kind, part in numbers)}]"
+
+
+NUMBER = {"int": r"-?\d+", "float": r"-?[\d.]+(e-?\d+)?"}
+"""Of what form a number of a type is."""
