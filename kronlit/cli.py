@@ -151,8 +151,10 @@ class CLI(LightningCLI):
         """The run's own folder, with the loggers that write there."""
         version = int(Path(self.goes_on).parts[-3].split("_")[1]) if self.goes_on else new_version(self.run_dir)
         folder = trainer.default_root_dir = self.run_dir / f"version_{version}"
-        if trainer.logger in (None, True):
-            trainer.logger = loggers(self.run_dir, version, self.goes_on)
+        if trainer.logger not in (False, []):  # what is given comes beside ours: Lightning writes where the first does
+            given = [] if trainer.logger in (None, True) else trainer.logger
+            given = given if isinstance(given, list) else [given]
+            trainer.logger = [*loggers(self.run_dir, version, self.goes_on), *given]
         if self.goes_on:
             number = len(list(folder.glob("config*.yaml")))
             self.save_config_kwargs["config_filename"] = f"config-resumed-{number}.yaml"

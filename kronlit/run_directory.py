@@ -11,7 +11,7 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.checkpoint import AtomicCheckpoint
-from kronlit.metrics_file import MetricsFile
+from kronlit.metrics_file import MetricsFile, metrics_so_far
 
 KEYWORDS = ("last", "best")
 
@@ -41,9 +41,42 @@ def found_checkpoint(path: str | None, run_dir: Path, command: str) -> str | Non
     if files:
         return str(last_whole(files[-1]) if (path, command) == ("last", "fit") else files[-1])
     if path == "last" and command == "fit":
-        rank_zero_only(print)(f"{run_dir} has no checkpoint yet: starting afresh.")
-        return None
+        return instead_of_last(run_dir)
     raise ValueError(f"`ckpt_path`={path!r}: no run below {str(run_dir)!r} has one; name a file, or another `run_dir`.")
+
+
+def instead_of_last(run_dir: Path) -> str | None:
+    """The best checkpoint where a kill came before the last was written; `None` if no run left what could go on.
+
+    Raises:
+        ValueError: if one came further than to its first checkpoint, and has none.
+    """
+    best = sorted(run_dir.glob("version_*/checkpoints/best*.ckpt"), key=lambda file: file.stat().st_mtime)
+    if best:
+        rank_zero_only(print)(f"{run_dir} has no last checkpoint: going on from {best[-1]}.", file=sys.stderr)
+        return str(last_whole(best[-1]))
+    if lost := [folder for folder in run_dir.glob("version_*") if came_far(folder)]:
+        there = sorted(str(file) for file in max(lost).glob("**/*.ckpt"))
+        cure = f"name {there[-1]!r}" if there else "leave `ckpt_path` out for a run from the beginning"
+        raise ValueError(
+            f"`ckpt_path`='last': the run in {str(max(lost))!r} was validated and trained on, and has no last.ckpt; put "
+            f"its checkpoints back there, {cure}, or give another `run_dir`."
+        )
+    rank_zero_only(print)(f"{run_dir} has no checkpoint yet: starting afresh.")
+    return None
+
+
+def came_far(folder: Path) -> bool:
+    """Whether a run came to its end, or trained on after a validation, with which its first checkpoint is written."""
+    if (folder / "summary.json").exists():
+        return True
+    validated = False
+    for row in metrics_so_far(folder / "metrics.csv"):
+        names = {name.split("/")[0] for name, value in row.items() if value}
+        if validated and "train" in names:
+            return True
+        validated |= "val" in names
+    return False
 
 
 def last_whole(last: Path) -> Path:
