@@ -144,15 +144,18 @@ def test_a_run_that_is_moved_and_renamed_goes_on_there_with_its_best(kronlit, mo
     assert code == 0, err
     ours, theirs = (torch.load(run / "checkpoints/last.ckpt", weights_only=True) for run in (here, other))
     assert all(torch.equal(ours["state_dict"][name], value) for name, value in theirs["state_dict"].items())
-    for name in ("best_model_path", "best_model_score"):
-        values = [
-            next(v[name] for k, v in checkpoint["callbacks"].items() if "val/score" in k)
-            for checkpoint in (ours, theirs)
-        ]
-        assert Path(str(values[0])).name == Path(str(values[1])).name
-    assert sorted(path.name for path in here.glob("checkpoints/*")) == sorted(
-        path.name for path in other.glob("checkpoints/*")
-    )
+
+
+def test_a_run_that_was_renamed_keeps_the_best_that_it_had(kronlit, config):
+    assert kronlit("fit", "--config", config, "--trainer.max_epochs", "1", "--model.lr", "0")[0] == 0
+    Path("runs/small/version_0").rename("good")
+    before = list(Path("good").glob("checkpoints/best*.ckpt"))
+    words = ["--trainer.max_epochs", "2", "--ckpt_path", "last"]
+    code, _, err = kronlit("fit", "--config", "good/config.yaml", *words)  # it learns nothing: the first stays the best
+    assert code == 0, err
+    assert list(Path("good").glob("checkpoints/best*.ckpt")) == before
+    state = torch.load("good/checkpoints/last.ckpt", weights_only=True)["callbacks"]
+    assert [v["best_model_path"] for k, v in state.items() if "val/score" in k] == [str(before[0])]
 
 
 def test_a_run_is_merged_from_another_folder(kronlit, moved):
