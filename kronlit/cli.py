@@ -21,6 +21,7 @@ from kronlit.compiled import CompiledLayers
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.earlier_run import MovedRun, put_in_place, run_alone, run_of_config, value_of
+from kronlit.end_of_fit import EndOfFit
 from kronlit.errors import explained, fail, full_disk, one_line
 from kronlit.exchange.init_adapter import InitAdapter
 from kronlit.exchange.saved_run import found
@@ -173,8 +174,8 @@ class CLI(LightningCLI):
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
         made = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit" and self.log_dir is not None:
-            stop = StopBetweenBatches(str(self.log_dir / "checkpoints" / "last.ckpt"))
-            cast(Any, made).callbacks.append(stop)  # after those whose state it saves
+            last = str(self.log_dir / "checkpoints" / "last.ckpt")
+            cast(Any, made).callbacks += [StopBetweenBatches(last), EndOfFit(last)]  # after those whose state they save
         return made
 
     def _run_folder(self, trainer: Any) -> Path:
