@@ -28,8 +28,11 @@ from kronlit.compiled import CompiledLayers
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import follow, task_of
+from kronlit.earlier_run import MovedRun, put_in_place, run_alone, run_of_config, value_of
+from kronlit.end_of_fit import EndOfFit
 from kronlit.errors import explained, fail, full_disk, one_line
 from kronlit.exchange.init_adapter import InitAdapter
+from kronlit.exchange.saved_run import found
 from kronlit.inner_options import as_yaml
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
@@ -41,7 +44,7 @@ from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
 from kronlit.preflight import check_method
 from kronlit.quiet import quieten
-from kronlit.run_directory import found_checkpoint, held, loggers, new_version
+from kronlit.run_directory import found_checkpoint, held, loggers, new_evaluation, new_version
 from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
 from kronlit.sharded import ShardedFrozenDDP
@@ -63,6 +66,15 @@ CHECKPOINT_DEFAULTS = {
     "best_checkpoint.filename": "best-{epoch}-{step}",
     "last_checkpoint.filename": "last",
     "last_checkpoint.enable_version_counter": False,
+}
+
+CKPT_PATH = {
+    "fit": "`last`, to go on in the folder of the newest run in `run_dir` that has one (or of the run whose own "
+    "config.yaml is given); or a checkpoint to start from, in a folder of its own.",
+    "others": "`best` or `last`, of the newest run in `run_dir` (or of the run whose own config.yaml is given), or a "
+    "checkpoint. Without `config`, the folder of a run, for its best one, or a checkpoint in it: the run's own config "
+    "is used, and what is written goes into the new folder `{command}` (then `{command}-2` and so on) in the run's; "
+    "with `run_dir`, into a version_N there.",
 }
 
 
@@ -96,7 +108,8 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--run_dir",
             type=str | None,
-            help="Folder of this experiment's runs, each a version_N in it; by default runs/ and the configs' names.",
+            help="Folder of this experiment's runs, each a version_N in it; by default runs/ and the configs' names, or "
+            "where the run is whose own config.yaml is given.",
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
         parser.add_argument(
@@ -122,9 +135,21 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--predictions",
             type=str | None,
-            help="Where predict writes, .jsonl or .csv; by default in the run's folder.",
+            help="Where predict writes, .jsonl or .csv; by default predictions.jsonl in the folder that it makes.",
         )
         parser.add_argument("--slurm", type=Job | None, help="Read by `kronlit submit` alone.")
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        action = next(action for action in parser._actions if action.dest == "ckpt_path")
+        action.help = CKPT_PATH["fit" if subcommand == "fit" else "others"].format(command=subcommand)
+        return parser
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        words = sys.argv[1:]
+        self.run_alone = run_alone(words)
+        own = ["--config", str(self.run_alone / "config.yaml")] if self.run_alone else []
+        self.config = parser.parse_args([*words[:1], *own, *words[1:]])
 
     def _parse_ckpt_path(self) -> None:
         """Nothing: the command line and the configs say what runs, never what a checkpoint remembers."""
@@ -143,7 +168,10 @@ class CLI(LightningCLI):
     def before_instantiate_classes(self) -> None:
         config = self.config[self.subcommand]
         names = [Path(str(path)).stem for path in config.config or []]
-        self.run_dir = Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
+        run = run_of_config(config.config or [], config.run_dir, sys.argv[1:])
+        if run or self.run_alone:
+            put_in_place(config, run or self.run_alone)
+        self.run_dir = run.parent if run else Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
         config.run_dir = str(self.run_dir)  # so that the saved config, whose name is another, finds its run
         check_class(config.model, "model")
         check_class(config.data, "data")
@@ -151,7 +179,8 @@ class CLI(LightningCLI):
             check_arguments(kind, config[key], key, float32=False)
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
-        self.ckpt_path = found_checkpoint(config.ckpt_path, self.run_dir, str(self.subcommand))
+        path = str(found(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
+        self.ckpt_path = found_checkpoint(path, self.run_dir, str(self.subcommand), run)
         self._follow_checkpoint(config.data)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
         config.ckpt_path = None  # the saved config says how to repeat the run, from its beginning
@@ -216,6 +245,8 @@ class CLI(LightningCLI):
             callbacks.append(PredictionWriter(Path(path)))
         if config.init_adapter and self.subcommand == "fit" and self.ckpt_path is None:
             callbacks.append(InitAdapter(config.init_adapter))
+        if self.goes_on:
+            callbacks.append(MovedRun())
         if config.compile_layers and self.subcommand == "fit":
             callbacks.append(CompiledLayers())
         if config.scored_rows and self.log_dir is not None:
@@ -225,16 +256,23 @@ class CLI(LightningCLI):
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
         made = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit" and self.log_dir is not None:
-            stop = StopBetweenBatches(str(self.log_dir / "checkpoints" / "last.ckpt"))
-            cast(Any, made).callbacks.append(stop)  # after those whose state it saves
+            last = str(self.log_dir / "checkpoints" / "last.ckpt")
+            cast(Any, made).callbacks += [StopBetweenBatches(last), EndOfFit(last)]  # after those whose state they save
         return made
 
     def _run_folder(self, trainer: Any) -> Path:
         """The run's own folder, with the loggers that write there."""
-        version = int(Path(self.goes_on).parts[-3].split("_")[1]) if self.goes_on else new_version(self.run_dir)
-        folder = trainer.default_root_dir = self.run_dir / f"version_{version}"
-        if trainer.logger in (None, True):
-            trainer.logger = loggers(self.run_dir, version, self.goes_on)
+        if self.goes_on:
+            folder = Path(self.goes_on).parents[1]
+        elif self.run_alone and value_of(sys.argv[1:], "run_dir") is None:
+            folder = new_evaluation(self.run_alone, str(self.subcommand))
+        else:
+            folder = new_version(self.run_dir)
+        trainer.default_root_dir = folder
+        if trainer.logger not in (False, []):  # what is given comes beside ours: Lightning writes where the first does
+            given = [] if trainer.logger in (None, True) else trainer.logger
+            given = given if isinstance(given, list) else [given]
+            trainer.logger = [*loggers(folder, self.goes_on), *given]
         if self.goes_on:
             number = len(list(folder.glob("config*.yaml")))
             self.save_config_kwargs["config_filename"] = f"config-resumed-{number}.yaml"

@@ -17,13 +17,13 @@ class MetricsFile(Logger):
 
     Args:
         run_dir: folder of the experiment.
-        version: number of the run.
+        version: number of the run, or the name of its folder.
         step: steps that the run has done already.
     """
 
-    def __init__(self, run_dir: Path, version: int, step: int) -> None:
+    def __init__(self, run_dir: Path, version: int | str, step: int) -> None:
         super().__init__()
-        self.path = run_dir / f"version_{version}" / "metrics.csv"
+        self.path = run_dir / (version if isinstance(version, str) else f"version_{version}") / "metrics.csv"
         self.number = version
         self.step = step
         self.columns: list[str] = []
@@ -34,7 +34,7 @@ class MetricsFile(Logger):
         return ""
 
     @property
-    def version(self) -> int:
+    def version(self) -> int | str:
         return self.number
 
     @rank_zero_only

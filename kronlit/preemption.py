@@ -3,13 +3,13 @@
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
-from lightning.pytorch.callbacks import Checkpoint
 from lightning.pytorch.utilities import rank_zero_only
 
+from kronlit.end_of_fit import SavesAtRest
 from kronlit.signals import STOPPED, heard, listen
 
 
-class StopBetweenBatches(Checkpoint):
+class StopBetweenBatches(SavesAtRest):
     """Saves `last.ckpt` at the first boundary after a signal, and exits before the next batch.
 
     Lightning saves inside the signal handler, in the middle of a step, and loses a batch. Here all processes agree
@@ -53,8 +53,9 @@ class StopBetweenBatches(Checkpoint):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if not trainer.enable_validation:
-            self._save(trainer)
+        if self.asked and not self.saved:  # no validation followed the epoch's last batch
+            self.save_at_rest(trainer, self.path)
+            self.saved = True
 
     def _save(self, trainer: Trainer) -> None:
         if self.asked:

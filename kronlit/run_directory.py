@@ -2,7 +2,7 @@
 
 import fcntl
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
@@ -11,22 +11,28 @@ from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.checkpoint import AtomicCheckpoint, best_of
-from kronlit.metrics_file import MetricsFile
+from kronlit.metrics_file import MetricsFile, metrics_so_far
 
 KEYWORDS = ("last", "best")
 
 
-def loggers(run_dir: Path, version: int, checkpoint: str | None) -> list[Logger]:
+def loggers(folder: Path, checkpoint: str | None) -> list[Logger]:
     """TensorBoard and metrics.csv in the run's folder; with a checkpoint they go on from its step."""
     step = AtomicCheckpoint().load_checkpoint(checkpoint)["global_step"] if checkpoint else 0
     return [
-        TensorBoardLogger(run_dir, "", version, default_hp_metric=False, purge_step=step or None),
-        MetricsFile(run_dir, version, step),
+        TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False, purge_step=step or None),
+        MetricsFile(folder.parent, folder.name, step),
     ]
 
 
-def found_checkpoint(path: str | None, run_dir: Path, command: str) -> str | None:
-    """The file that `--ckpt_path` names; `last` and `best` are those of the newest run below `run_dir`.
+def found_checkpoint(path: str | None, run_dir: Path, command: str, run: Path | None = None) -> str | None:
+    """The file that `--ckpt_path` names; `last` and `best` are those of `run`, or the newest run below `run_dir`.
+
+    Args:
+        path: what was given.
+        run_dir: the folder of the experiment's runs.
+        command: `fit` or another.
+        run: the folder of the run whose own config is used.
 
     Raises:
         ValueError: if there is none. Only `fit --ckpt_path last` may find none: it starts afresh.
@@ -37,15 +43,50 @@ def found_checkpoint(path: str | None, run_dir: Path, command: str) -> str | Non
         if not Path(path).is_file():
             raise ValueError(f"`ckpt_path`={path!r} is no file; give one, or `last` or `best` of {str(run_dir)!r}.")
         return path
-    files = sorted(run_dir.glob(f"version_*/checkpoints/{path}*.ckpt"), key=lambda file: file.stat().st_mtime)
+    own = list(run.glob(f"checkpoints/{path}*.ckpt")) if run else []
+    files = own or list(run_dir.glob(f"version_*/checkpoints/{path}*.ckpt"))
+    files.sort(key=lambda file: file.stat().st_mtime)
     if files:
         if path == "best":
             return str(best_of(files))
         return str(last_whole(files[-1]) if command == "fit" else files[-1])
     if path == "last" and command == "fit":
-        rank_zero_only(print)(f"{run_dir} has no checkpoint yet: starting afresh.")
-        return None
+        return instead_of_last(run_dir)
     raise ValueError(f"`ckpt_path`={path!r}: no run below {str(run_dir)!r} has one; name a file, or another `run_dir`.")
+
+
+def instead_of_last(run_dir: Path) -> str | None:
+    """The best checkpoint where a kill came before the last was written; `None` if no run left what could go on.
+
+    Raises:
+        ValueError: if one came further than to its first checkpoint, and has none.
+    """
+    best = sorted(run_dir.glob("version_*/checkpoints/best*.ckpt"), key=lambda file: file.stat().st_mtime)
+    if best:
+        rank_zero_only(print)(f"{run_dir} has no last checkpoint: going on from {best[-1]}.", file=sys.stderr)
+        return str(last_whole(best[-1]))
+    if lost := [folder for folder in run_dir.glob("version_*") if came_far(folder)]:
+        there = sorted(str(file) for file in max(lost).glob("**/*.ckpt"))
+        cure = f"name {there[-1]!r}" if there else "leave `ckpt_path` out for a run from the beginning"
+        raise ValueError(
+            f"`ckpt_path`='last': the run in {str(max(lost))!r} was validated and trained on, and has no last.ckpt; put "
+            f"its checkpoints back there, {cure}, or give another `run_dir`."
+        )
+    rank_zero_only(print)(f"{run_dir} has no checkpoint yet: starting afresh.")
+    return None
+
+
+def came_far(folder: Path) -> bool:
+    """Whether a run came to its end, or trained on after a validation, with which its first checkpoint is written."""
+    if (folder / "summary.json").exists():
+        return True
+    validated = False
+    for row in metrics_so_far(folder / "metrics.csv"):
+        names = {name.split("/")[0] for name, value in row.items() if value}
+        if validated and "train" in names:
+            return True
+        validated |= "val" in names
+    return False
 
 
 def last_whole(last: Path) -> Path:
@@ -95,16 +136,27 @@ def held(folder: Path | None) -> Iterator[None]:
         yield
 
 
-def new_version(run_dir: Path) -> int:
+def new_version(run_dir: Path) -> Path:
     """Make the next free `version_N` below `run_dir`; two runs that start at once get two."""
-    if getattr(rank_zero_only, "rank", 0):
-        return 0  # Lightning asks the first process where to write
-    for number in count():
+    return new_folder(run_dir, (f"version_{number}" for number in count()), "run_dir")
+
+
+def new_evaluation(run: Path, command: str) -> Path:
+    """Make the next free folder in that of a run for what a command writes: `test`, `test-2` and so on."""
+    return new_folder(run, (command if number == 1 else f"{command}-{number}" for number in count(1)), "ckpt_path")
+
+
+def new_folder(parent: Path, names: Iterable[str], argument: str) -> Path:
+    """Make the first of the folders `names` in `parent` that is not there yet."""
+    for folder in (parent / name for name in names):
+        if getattr(rank_zero_only, "rank", 0):
+            break  # Lightning asks the first process where to write
         try:
-            (run_dir / f"version_{number}").mkdir(parents=True)
+            folder.mkdir(parents=True)
             break
         except FileExistsError:
             continue
         except OSError as error:
-            raise ValueError(f"`run_dir`={str(run_dir)!r} cannot be written: {error.strerror}.") from error
-    return number
+            cure = "; name another folder to write to with `run_dir`" if argument == "ckpt_path" else ""
+            raise ValueError(f"`{argument}`={str(parent)!r} cannot be written: {error.strerror}{cure}.") from error
+    return folder

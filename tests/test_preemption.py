@@ -28,6 +28,7 @@ def weights(run):
 
 EVERY_BATCH, NO_VALIDATION = ["--trainer.val_check_interval", "1"], ["--trainer.limit_val_batches", "0"]
 ACCUMULATING = ["--trainer.accumulate_grad_batches", "4"]
+NEVER = ["--trainer.check_val_every_n_epoch", "10"]
 OVER_EPOCHS = ["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check_interval", "4"]
 
 
@@ -43,6 +44,8 @@ OVER_EPOCHS = ["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check
         (4, ACCUMULATING),
         (5, NO_VALIDATION),
         (3, OVER_EPOCHS),
+        (0, [*NEVER, "--data.batch_size", "64"]),
+        (5, NEVER),
     ],
 )
 def test_a_run_that_is_asked_to_stop_goes_on_exactly(kronlit, config, tmp_path, monkeypatch, stop, more):

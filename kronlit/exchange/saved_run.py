@@ -61,7 +61,10 @@ def saved_run(ckpt_path: str) -> SavedRun:
     folder = checkpoint.absolute().parent.parent
     if not (folder / "config.yaml").is_file():
         raise ValueError(f"`ckpt_path`={ckpt_path!r} is not in a run's folder: {str(folder)!r} has no config.yaml.")
-    return SavedRun(checkpoint, read_yaml(folder / "config.yaml"), read_summary(folder / "summary.json"))
+    config = read_yaml(folder / "config.yaml")
+    if (start := started_in(folder, config)) is not None:
+        config |= {key: in_place(config[key], start) for key in ("model", "data") if key in config}
+    return SavedRun(checkpoint, config, read_summary(folder / "summary.json"))
 
 
 def read_summary(path: Path) -> dict[str, Any]:
@@ -84,6 +87,39 @@ def read_summary(path: Path) -> dict[str, Any]:
 def numbers(scores: Any) -> bool:
     """Whether `scores` are numbers by name."""
     return isinstance(scores, dict) and all(isinstance(score, (int, float)) for score in scores.values())
+
+
+def started_in(folder: Path, config: dict[str, Any]) -> Path | None:
+    """The working folder in which a run was started, as its `run_dir` tells; `None` where that is here, or not told.
+
+    Args:
+        folder: the run's.
+        config: its config.yaml.
+    """
+    run_dir, parent = Path(str(config.get("run_dir") or "/")), folder.resolve().parent
+    steps = len(run_dir.parts)
+    if run_dir.is_absolute() or ".." in run_dir.parts or parent.parts[-steps:] != run_dir.parts:
+        return None
+    start = Path(*parent.parts[:-steps])
+    return None if start == Path.cwd() else start
+
+
+def in_place(value: Any, start: Path, name: str = "") -> Any:
+    """`value`, in which what names a file in `start`, and none here, is that file's whole path.
+
+    Args:
+        value: of an argument, or arguments by name.
+        start: where the run was started.
+        name: the argument's; a single word, such as a task's name, is a file only where the argument says so.
+    """
+    if isinstance(value, str):
+        may_be_file = name in ("plm", "path") or name.endswith(("_file", "_path")) or "/" in value or "." in value
+        return str(start / value) if may_be_file and not Path(value).exists() and (start / value).exists() else value
+    if isinstance(value, dict):
+        return {key: in_place(each, start, key) for key, each in value.items()}
+    if isinstance(value, list):
+        return [in_place(each, start, name) for each in value]
+    return value
 
 
 def found(path: Path) -> Path:

@@ -1,0 +1,77 @@
+"""The last checkpoint of a fit that ends, from which it can go on, given more epochs or time, as if it had not ended."""
+
+from pathlib import Path
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.callbacks import Checkpoint
+
+
+class SavesAtRest(Checkpoint):
+    """Saves a checkpoint when a batch or an epoch is over, with all that follows it."""
+
+    at_rest = False
+
+    def save_at_rest(self, trainer: Trainer, path: str) -> None:
+        """Write a checkpoint of a trainer that has nothing left to do before the next batch."""
+        self.at_rest = True
+        trainer.save_checkpoint(path)
+        self.at_rest = False
+
+    def on_save_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        if self.at_rest:
+            put_at_rest(checkpoint, trainer.num_training_batches)
+
+
+class EndOfFit(SavesAtRest):
+    """Saves `last.ckpt` when a fit ends: by its epochs, steps or time, or because a callback stops it.
+
+    The checkpoints written at validations need not hold the end: there may be none, or none at the end. And Lightning
+    counts an epoch that was stopped half way as a whole one.
+
+    Args:
+        path: the file to write.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.stops = False
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        # A stop among accumulated gradients, which no checkpoint holds, waits for the step that uses them
+        self.stops |= trainer.should_stop
+        trainer.should_stop = self.stops and not among_accumulated(trainer, batch_idx)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self.save_at_rest(trainer, self.path)
+
+    def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.strategy.broadcast(not Path(self.path).exists()):  # there was nothing to train
+            self.save_at_rest(trainer, self.path)
+
+
+def among_accumulated(trainer: Trainer, batch_idx: int) -> bool:
+    """Whether the gradients of a batch that has ended wait for those of others."""
+    return not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches != 0
+
+
+def put_at_rest(checkpoint: dict[str, Any], batches: float) -> None:
+    """Make the loops' state that of a trainer between two batches, or between two epochs, with nothing left to do.
+
+    Args:
+        checkpoint: of a trainer whose batch, and the validation that follows it, have ended.
+        batches: in an epoch.
+    """
+    loops = checkpoint["loops"]["fit_loop"]
+    epoch, batch = loops["epoch_progress"], loops["epoch_loop.batch_progress"]
+    checkpoint["epoch"] = max(0, epoch["current"]["ready"] - 1)
+    if not batch["current"]["ready"]:
+        return  # an epoch is about to begin
+    over = batch["is_last_batch"] or batch["current"]["ready"] >= batches
+    for count in (epoch["total"], epoch["current"]):
+        count["processed"] = count["completed"] = count["ready"] - (0 if over else 1)
+    if over:
+        batch["is_last_batch"] = False
+        batch["current"] = dict.fromkeys(batch["current"], 0)
