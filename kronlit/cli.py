@@ -108,8 +108,8 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--run_dir",
             type=str | None,
-            help="Folder of this experiment's runs, each a version_N in it; by default runs/ and the configs' names, or "
-            "where the run is whose own config.yaml is given.",
+            help="Folder of this experiment's runs, each a version_N in it; by default runs/ and the configs' names, "
+            "or where the run is whose own config.yaml is given.",
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
         parser.add_argument(
@@ -145,17 +145,14 @@ class CLI(LightningCLI):
         action.help = CKPT_PATH["fit" if subcommand == "fit" else "others"].format(command=subcommand)
         return parser
 
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: the command line and the configs say what runs, never what a checkpoint remembers."""
+
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         words = sys.argv[1:]
         self.run_alone = run_alone(words)
         own = ["--config", str(self.run_alone / "config.yaml")] if self.run_alone else []
         self.config = parser.parse_args([*words[:1], *own, *words[1:]])
-
-    def _parse_ckpt_path(self) -> None:
-        """Nothing: the command line and the configs say what runs, never what a checkpoint remembers."""
-
-    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
-        super().parse_arguments(parser, args)
         config = self.config[self.config.subcommand]
         seed = config.seed_everything
         if not 0 <= seed < 2**32:

@@ -1,4 +1,4 @@
-"""The last checkpoint of a fit that ends, from which it can go on, given more epochs or time, as if it had not ended."""
+"""The end of every fit in `last.ckpt`, whatever Lightning saved before."""
 
 from pathlib import Path
 from typing import Any
