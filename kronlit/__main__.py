@@ -54,8 +54,8 @@ def main() -> None:
         from kronlit.slurm.submit import main as submit
         from kronlit.studies.retired import current_words, with_run_dir
 
-        study = arguments[1:2] == ["study"]
-        submit(current_words(arguments[1:], "studies") if study else with_run_dir(arguments[1:]))
+        of_study = arguments[1:2] == ["study"]
+        submit(current_words(arguments[1:], "studies") if of_study else with_run_dir(arguments[1:]))
     elif arguments[0] == "study":
         listen()
         from kronlit.studies import main as study

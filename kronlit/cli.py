@@ -166,8 +166,8 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         names = [Path(str(path)).stem for path in config.config or []]
         run = run_of_config(config.config or [], config.run_dir, sys.argv[1:])
-        if run or self.run_alone:
-            put_in_place(config, run or self.run_alone)
+        if (own := run or self.run_alone) is not None:
+            put_in_place(config, own)
         self.run_dir = run.parent if run else Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
         config.run_dir = str(self.run_dir)  # so that the saved config, whose name is another, finds its run
         check_class(config.model, "model")

@@ -61,28 +61,40 @@ def mistake(error: BaseException) -> str | None:
     """
     chain: BaseException | None = error
     while chain is not None:
-        module = raised_in(chain)
-        if isinstance(chain, (ValueError, TypeError)) and module.split(".")[0] == "kronlit":
-            return str(chain)
-        # jsonargparse before 4.53 keeps the message of a constructor alone, as one line of several.
-        if module.startswith("jsonargparse") and (found := re.search(r"^\s*- (`.*)$", str(chain), re.MULTILINE)):
-            return found[1]
-        if module.startswith("jsonargparse") and (line := refused_by_lightning(str(chain))):
+        if (line := raised_for_input(chain) or said_by_the_system(chain, chain is error)) is not None:
             return line
-        if module == "torch._utils" and (found := IN_A_WORKER.search(str(chain))):
-            return found[1]
-        early = module == "lightning.pytorch.callbacks.early_stopping"  # what it watches is logged, but did not come
-        if module.startswith(("lightning.pytorch", "lightning.fabric")) and (early or checks_arguments(chain)):
-            return f"`trainer`: {chain}"
-        if isinstance(chain, OSError) and full_disk(chain):
-            return f"{chain.filename or 'a file'} cannot be written: {chain.strerror}."
-        if chain is error and isinstance(chain, OSError) and chain.filename and chain.strerror:
-            return f"{str(chain.filename)!r} cannot be read or written: {chain.strerror}."
-        if isinstance(chain, UnicodeDecodeError) and config_files():
-            return f"`config`={', '.join(config_files())} is not UTF-8 text: {chain}."
         chain = chain.__cause__ or chain.__context__
     if "lightning.pytorch.trainer.connectors.checkpoint_connector" in modules(error):
         return f"`ckpt_path`: the checkpoint is not as kronlit writes them, and cannot be restored: {error!r}"
+    return None
+
+
+def raised_for_input(error: BaseException) -> str | None:
+    """The message of an error that kronlit, jsonargparse or Lightning raised on what the user gave."""
+    module = raised_in(error)
+    if isinstance(error, (ValueError, TypeError)) and module.split(".")[0] == "kronlit":
+        return str(error)
+    # jsonargparse before 4.53 keeps the message of a constructor alone, as one line of several.
+    if module.startswith("jsonargparse") and (found := re.search(r"^\s*- (`.*)$", str(error), re.MULTILINE)):
+        return found[1]
+    if module.startswith("jsonargparse") and (line := refused_by_lightning(str(error))):
+        return line
+    if module == "torch._utils" and (found := IN_A_WORKER.search(str(error))):
+        return found[1]
+    early = module == "lightning.pytorch.callbacks.early_stopping"  # what it watches is logged, but did not come
+    if module.startswith(("lightning.pytorch", "lightning.fabric")) and (early or checks_arguments(error)):
+        return f"`trainer`: {error}"
+    return None
+
+
+def said_by_the_system(error: BaseException, outermost: bool) -> str | None:
+    """The message of an error that the system raised on a file."""
+    if isinstance(error, OSError) and full_disk(error):
+        return f"{error.filename or 'a file'} cannot be written: {error.strerror}."
+    if outermost and isinstance(error, OSError) and error.filename and error.strerror:
+        return f"{str(error.filename)!r} cannot be read or written: {error.strerror}."
+    if isinstance(error, UnicodeDecodeError) and config_files():
+        return f"`config`={', '.join(config_files())} is not UTF-8 text: {error}."
     return None
 
 
