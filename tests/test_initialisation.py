@@ -138,7 +138,7 @@ def build(method):
     return BertModel(BertConfig(num_hidden_layers=6, vocab_size=9))
 
 
-@pytest.mark.parametrize(("method", "expected"), START, ids=repr)
+@pytest.mark.parametrize(("method", "expected"), START, ids=[repr(method) for method, _ in START])
 def test_every_parameter_starts_as_its_paper_has_it(method, expected):
     model = kronlit.inject(build(method), method)
     found = {}
