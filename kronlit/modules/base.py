@@ -141,9 +141,10 @@ class FrozenPLM(LightningModule, ABC):
             # Non-reentrant: the inputs of a frozen model need no gradient, what is added inside does.
             kwargs = {"use_reentrant": False, "context_fn": redrawn(self._router)}
             self.model.gradient_checkpointing_enable(kwargs)
+        evaluation_router = torch.Generator()
         for module in self.model.modules():
             if isinstance(module, Mixture):
-                module.generator = self._router
+                module.generator, module.evaluation_generator = self._router, evaluation_router
         self.model.train()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
