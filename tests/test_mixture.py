@@ -299,3 +299,32 @@ def test_a_number_has_no_consistency_and_no_second_pass(request, glue):
         torch.manual_seed(0)
         losses.append((module.train_loss(batch).item(), torch.rand(()).item()))
     assert losses[0] == losses[1]
+
+
+@pytest.mark.parametrize("method", [AdaMix, AdaMixLoRA])
+def test_validating_with_random_experts_leaves_training_as_it_was(method, request, tmp_path, glue):
+    def fit(ckpt_path=None, seed=0, **options):
+        seed_everything(seed)
+        module, data = build(SequenceClassification, request, glue, method(num_experts=3, evaluation="random"))
+        keep = ModelCheckpoint(tmp_path, save_top_k=-1, filename="{step}", every_n_epochs=1)
+        trainer(tmp_path, keep, max_epochs=2, **options).fit(module, data, ckpt_path=ckpt_path)
+        return {name: parameter.detach().clone() for name, parameter in module.named_parameters()}, module
+
+    without, _ = fit(limit_val_batches=0)
+    validated, module = fit()
+    assert all(torch.equal(validated[name], without[name]) for name in without)
+    resumed, again = fit(tmp_path / "step=11.ckpt", seed=99)
+    assert all(torch.equal(resumed[name], without[name]) for name in without)
+    assert again.trainer.callback_metrics["val/loss"] == module.trainer.callback_metrics["val/loss"]
+
+
+def test_each_evaluation_draws_the_same_experts_and_none_of_trainings():
+    mixture = numbered(num_experts=4, evaluation="random")
+    torch.manual_seed(3)
+    before = torch.get_rng_state()
+    drawn = [mixture.eval()(torch.ones(64, 1)).flatten().tolist() for _ in range(2)]
+    assert drawn[0] == drawn[1]
+    assert set(drawn[0]) == {0, 1, 2, 3}
+    assert torch.equal(torch.get_rng_state(), before)
+    torch.manual_seed(4)
+    assert mixture.eval()(torch.ones(64, 1)).flatten().tolist() != drawn[0]

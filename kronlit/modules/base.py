@@ -147,9 +147,10 @@ class FrozenPLM(LightningModule, ABC):
         store_frozen(self.model, self._frozen_dtype)
         if self.gradient_checkpointing:
             recompute_activations(self.model, self._router)
+        evaluation_router = torch.Generator()
         for module in self.model.modules():
             if isinstance(module, Mixture):
-                module.generator = self._router
+                module.generator, module.evaluation_generator = self._router, evaluation_router
         self.model.train()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:

@@ -20,7 +20,8 @@ class Mixture(StructuredLinear):
 
     All experts of a factor are one parameter, `(num_experts, *shape)`. So each has a gradient in every step, zero for
     those that were not drawn, and plain DDP works. Draws come from `generator`, on the CPU, and without one from
-    torch's own.
+    torch's own; in evaluation from `evaluation_generator`, which each `eval()` sets to its start, so that an evaluation
+    is the same each time and leaves training as it was.
 
     Args:
         in_features: width of the input.
@@ -45,7 +46,9 @@ class Mixture(StructuredLinear):
     """
 
     generator: torch.Generator | None = None
-    """Where draws come from."""
+    """Where draws come from in training."""
+    evaluation_generator: torch.Generator = torch.Generator()
+    """Where they come from in evaluation; the mixtures of a model share one."""
 
     def __init__(
         self,
@@ -96,6 +99,12 @@ class Mixture(StructuredLinear):
         kept = experts[:1] if name in self.shared else experts
         return torch.stack([expert.get_parameter(name).detach() for expert in kept])
 
+    def train(self, mode: bool = True) -> "Mixture":
+        if not mode:
+            seed = torch.initial_seed() if self.generator is None else self.generator.initial_seed()
+            self.evaluation_generator.manual_seed(seed)
+        return super().train(mode)
+
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
             return self._applied(x, self._chosen(self._draw()))
@@ -107,9 +116,10 @@ class Mixture(StructuredLinear):
     def _draw(self) -> dict[str, int]:
         """The expert of each factor for one pass."""
         route = {}
+        generator = self.generator if self.training else self.evaluation_generator
         for name in self.factors:
             if len(self.get_parameter(name)) > 1:
-                route[name] = int(torch.randint(self.num_experts, (1,), generator=self.generator, device="cpu"))
+                route[name] = int(torch.randint(self.num_experts, (1,), generator=generator, device="cpu"))
         if self.bias is not None and route:
             route["bias"] = next(iter(route.values()))
         if self.training:
