@@ -25,7 +25,7 @@ from kronlit.modules.idle_experts import IdleExperts
 from kronlit.modules.origin import check_meaning, check_origin, origin
 from kronlit.modules.plm import load_config
 from kronlit.modules.precision import check_precision
-from kronlit.modules.random_state import random_state, restore_random_state
+from kronlit.modules.random_state import random_states, restore_random_state
 from kronlit.modules.recompute import recompute_activations
 from kronlit.modules.resumption import check_order, check_settings, fit_schedule, settings
 from kronlit.structured import Mixture
@@ -272,11 +272,7 @@ class FrozenPLM(LightningModule, ABC):
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["state_dict"] = adapter_state(self)
         check_weights(checkpoint["state_dict"], self.trainer.global_step)
-        states = [random_state()]
-        if self.trainer.world_size > 1:
-            states = [{} for _ in range(self.trainer.world_size)]
-            torch.distributed.all_gather_object(states, random_state())
-        checkpoint["random_states"] = states
+        checkpoint["random_states"] = random_states(self.trainer.world_size)
         checkpoint["router"] = self._router.get_state()
         checkpoint["kronlit"] = self._origin() | {"settings": settings(self)}
 

@@ -12,6 +12,15 @@ def random_state() -> dict[str, Any]:
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
 
 
+def random_states(world_size: int) -> list[dict[str, Any]]:
+    """State of torch's generators on every process."""
+    states: list[dict[str, Any]] = [random_state()]
+    if world_size > 1:
+        states = [{} for _ in range(world_size)]
+        torch.distributed.all_gather_object(states, random_state())
+    return states
+
+
 def restore_random_state(states: list[dict[str, Any]], rank: int) -> None:
     """Set torch's generators on the process `rank` to what a checkpoint has of it.
 
