@@ -8,6 +8,9 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")
+"""Ends of the names of modules that hold an embedding for each position."""
+
 
 def choose_pad_token(tokenizer: PreTrainedTokenizerBase) -> bool:
     """Give a tokenizer that has no pad token its end token as one, and say whether it had none.
@@ -65,6 +68,16 @@ def counts_from_zero(model: PreTrainedModel) -> bool:
         for name, module in model.named_modules()
     )
     return not own and "position_ids" in inspect.signature(model.forward).parameters
+
+
+def room(model: PreTrainedModel) -> int | None:
+    """Tokens that `model` has positions for; `None` where it has no table of them, and a row may have any length."""
+    tables = [
+        module.num_embeddings - getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
+        for name, module in model.named_modules()
+        if isinstance(module, nn.Embedding) and name.endswith(TABLES)
+    ]
+    return min(tables, default=None)
 
 
 def positions_from_zero(attention_mask: Tensor) -> Tensor:

@@ -59,7 +59,15 @@ def load_tokenizer(plm: str) -> PreTrainedTokenizerBase:
     Raises:
         ValueError: if there is none, or none that suits the model.
     """
-    tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer, plm)
+    try:
+        tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer, plm)
+    except ValueError:
+        raise
+    except Exception as error:  # the library `tokenizers` raises no class of its own on a damaged file
+        raise ValueError(
+            f"`model.plm`={plm!r}: its tokenizer cannot be read: {' '.join(str(error).split())[:200]}. Save the "
+            "model's own tokenizer beside it again (tokenizer.save_pretrained)."
+        ) from error
     check_tokenizer(tokenizer, load_config(plm), plm)
     return tokenizer
 

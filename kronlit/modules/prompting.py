@@ -176,6 +176,14 @@ class PromptClassification(TextModule):
         """Segments that the model tells apart."""
         return getattr(load_config(self.plm), "type_vocab_size", 1)
 
+    def longest(self, data: Any, split: str) -> int:
+        """Tokens of the longest row of a split of `data`, a `TaskData`, with its demonstrations."""
+        query = super().longest(data, split)
+        if not self.demonstrations:
+            return query
+        shown = max(map(len, data.encoded("train")["demonstration_ids"]), default=0)
+        return min(query + shown * len(self.words), self.max_length)
+
     # --- scores ---
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:

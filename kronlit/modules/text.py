@@ -17,6 +17,7 @@ from kronlit.modules.padding import (
     padded,
     padding_side,
     positions_from_zero,
+    room,
     tell_pad_token,
 )
 from kronlit.modules.plm import load_tokenizer
@@ -94,6 +95,18 @@ class TextModule(FrozenPLM):
         assert self.model is not None
         if self.tokenizer.pad_token_id is not None:
             tell_pad_token(self.model, self.tokenizer.pad_token_id)
+        data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        if data is not None and (positions := room(self.model)) is not None:
+            longest = max(self.longest(data, split) for split in data.splits())
+            if longest > positions:
+                raise ValueError(
+                    f"`model.max_length`={self.max_length} lets rows be {longest} tokens long, and `model.plm`="
+                    f"{self.plm!r} has {positions} positions: set `model.max_length` to {positions}, or less."
+                )
+
+    def longest(self, data: Any, split: str) -> int:
+        """Tokens of the longest row of a split of `data`, a `TaskData`."""
+        return max(data.encoded(split)["length"], default=0)
 
     @cached_property
     def encoding_key(self) -> str:

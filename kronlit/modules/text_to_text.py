@@ -63,6 +63,7 @@ class TextToText(TextModule):
 
     @cached_property
     def encoding_key(self) -> str:
+        self.check_answers()
         return f"{super().encoding_key} {self.task_prefix}"
 
     @property
@@ -95,9 +96,33 @@ class TextToText(TextModule):
         """
         if self.task.free_text:
             return 128
-        labels = [i / 10 for i in range(51)] if self.task.is_regression else range(len(self.task.labels))
-        texts = [self.task.target_text(label) for label in labels]
-        return 1 + max(map(len, self.tokenizer(texts)["input_ids"]))
+        return 1 + max(map(len, self.tokenizer(self.answers)["input_ids"]))
+
+    @property
+    def answers(self) -> list[str]:
+        """The text of each class; of a number, those of fifty steps from the least to the greatest."""
+        low, high = self.task.span
+        numbers = [low + (high - low) * i / 50 for i in range(51)]
+        labels = numbers if self.task.is_regression else range(len(self.task.labels))
+        return [self.task.target_text(label) for label in labels]
+
+    def check_answers(self) -> None:
+        """Raise `ValueError` if the model has no tokens for some label: it would learn to say nothing that is one."""
+        if self.task.free_text:
+            return
+        read = self.tokenizer.batch_decode(self.tokenizer(self.answers)["input_ids"], skip_special_tokens=True)
+        labels = self.task.labels or self.answers
+        lost = {
+            text if text == label else f"{text} ({label})": None
+            for text, label, back in zip(self.answers, labels, read, strict=True)
+            if self.task.parse(back) != self.task.parse(text)
+        }
+        if lost:
+            some = ", ".join(list(lost)[:10]) + (f" and {len(lost) - 10} more" if len(lost) > 10 else "")
+            raise ValueError(
+                f"`model.plm`={self.plm!r} has no tokens for the answers {some}, which it reads as unknown: "
+                "use a T5 whose vocabulary has them, or `SequenceClassification`."
+            )
 
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         # Of tokens, as in the papers' code: where targets differ in length (STS-B) a mean over rows is another loss.
