@@ -14,6 +14,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from kronlit.aliases import check_configs
 from kronlit.checkpoint import AtomicCheckpoint
@@ -29,11 +30,13 @@ from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
+from kronlit.processes import EndTogether
 from kronlit.quiet import quieten
 from kronlit.run_directory import found_checkpoint, held, loggers, new_evaluation, new_version
 from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
 from kronlit.sharded import ShardedFrozenDDP
+from kronlit.signals import TERMINATED, Terminated
 from kronlit.slurm.job import Job
 
 StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFrozenDDP.__doc__)
@@ -163,6 +166,7 @@ class CLI(LightningCLI):
             callbacks.append(InitAdapter(config.init_adapter))
         if self.goes_on:
             callbacks.append(MovedRun())
+        callbacks.append(EndTogether())
         if config.compile_layers and self.subcommand == "fit":
             callbacks.append(CompiledLayers())
         if config.scored_rows and self.log_dir is not None:
@@ -230,6 +234,8 @@ def run() -> None:
         with one_line():
             check_configs()
             command_line(CLI)
+    except SIGTERMException as error:  # of Lightning's own handler, in the moments before ours
+        raise Terminated(TERMINATED) from error
     finally:
         threading.excepthook = hook
 
