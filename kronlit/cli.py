@@ -161,7 +161,7 @@ class CLI(LightningCLI):
         callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
-            callbacks.append(PredictionWriter(Path(path)))
+            callbacks.append(PredictionWriter(Path(path), self.log_dir))
         if config.init_adapter and self.subcommand == "fit" and self.ckpt_path is None:
             callbacks.append(InitAdapter(config.init_adapter))
         if self.goes_on:
