@@ -32,7 +32,15 @@ from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
 from kronlit.processes import EndTogether
 from kronlit.quiet import quieten
-from kronlit.run_directory import found_checkpoint, held, loggers, new_evaluation, new_version
+from kronlit.run_directory import (
+    KEYWORDS,
+    found_checkpoint,
+    held,
+    loggers,
+    new_evaluation,
+    new_version,
+    say_what_is_not_found,
+)
 from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
 from kronlit.sharded import ShardedFrozenDDP
@@ -87,8 +95,8 @@ class CLI(LightningCLI):
         parser.add_argument(
             "--run_dir",
             type=str | None,
-            help="Folder of this experiment's runs, each a version_N in it; by default runs/ and the configs' names, or "
-            "where the run is whose own config.yaml is given.",
+            help="Folder of this experiment's runs, each a version_N in it; by default runs/ and the configs' names, "
+            "or where the run is whose own config.yaml is given.",
         )
         parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
         parser.add_argument(
@@ -137,8 +145,8 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         names = [Path(str(path)).stem for path in config.config or []]
         run = run_of_config(config.config or [], config.run_dir, sys.argv[1:])
-        if run or self.run_alone:
-            put_in_place(config, run or self.run_alone)
+        if used := run or self.run_alone:
+            put_in_place(config, used)
         self.run_dir = run.parent if run else Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
         config.run_dir = str(self.run_dir)  # so that the saved config, whose name is another, finds its run
         if config.model.init_args.get("task") is not None:
@@ -146,6 +154,8 @@ class CLI(LightningCLI):
         path = str(found(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
         self.ckpt_path = found_checkpoint(path, self.run_dir, str(self.subcommand), run)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
+        if self.subcommand == "fit":
+            say_what_is_not_found({name: config[f"{name}_checkpoint"] for name in KEYWORDS})
         config.ckpt_path = None  # the saved config says how to repeat the run, from its beginning
         if self.subcommand != "fit" and self.ckpt_path is None:
             rank_zero_only(print)(

@@ -78,4 +78,6 @@ class MovedRun(Callback):
                 return str(Path(now, Path(path).name)) if path else path
 
             state |= {"dirpath": now, "best_k_models": {moved(p): v for p, v in state["best_k_models"].items()}}
-            state |= {name: moved(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")}
+            state |= {
+                name: moved(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+            }

@@ -39,7 +39,9 @@ class PredictionWriter(Callback):
         if self.path.suffix not in (".csv", ".jsonl"):
             raise ValueError(f"`predictions`={str(self.path)!r} must end in .jsonl or .csv.")
         if self.path.exists():
-            raise ValueError(f"`predictions`={str(self.path)!r} exists already and is not overwritten: name a new file.")
+            raise ValueError(
+                f"`predictions`={str(self.path)!r} exists already and is not overwritten: name a new file."
+            )
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial_of(self.path).touch()  # before the work, not after it

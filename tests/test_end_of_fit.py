@@ -74,9 +74,7 @@ ACCUMULATING = ["--trainer.accumulate_grad_batches", "4"]
         (("time", 7), ACCUMULATING),  # among accumulated gradients
     ],
 )
-def test_a_fit_goes_on_from_its_end_as_if_it_had_not_ended(
-    kronlit, config, monkeypatch, undisturbed, how, more
-):
+def test_a_fit_goes_on_from_its_end_as_if_it_had_not_ended(kronlit, config, monkeypatch, undisturbed, how, more):
     always = ["--config", config, "--data.batch_size", "8", "--model.lr", "0.01", *more]
     whole = [*always, "--trainer.max_epochs", "3"]
     if (accumulating := more == ACCUMULATING) not in undisturbed:  # to validate changes nothing of what is trained
