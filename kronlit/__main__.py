@@ -4,6 +4,7 @@ import difflib
 import sys
 
 from kronlit import __version__
+from kronlit.endings import end, ended_from_outside
 from kronlit.signals import listen
 
 COMMANDS = {
@@ -40,7 +41,19 @@ everything that can be set, and every method with its options
 def main() -> None:
     """Run the command line."""
     find_files_here()
-    arguments = sys.argv[1:]
+    try:
+        try:
+            run(sys.argv[1:])
+        finally:
+            sys.stdout.flush()  # here, where a closed pipe is no traceback
+    except BaseException as error:
+        if (ending := ended_from_outside(error)) is None:
+            raise
+        end(*ending)
+
+
+def run(arguments: list[str]) -> None:
+    """Run the words after `kronlit`."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
     elif arguments[0] == "--version":
@@ -77,11 +90,11 @@ def main() -> None:
     else:
         if arguments[0] == "fit":
             listen()
-        from kronlit.cli import run
+        from kronlit.cli import run as run_cli
         from kronlit.studies.retired import with_run_dir
 
         sys.argv[2:] = with_run_dir(arguments[1:])  # in place: processes of DDP are started with these words again
-        run()
+        run_cli()
 
 
 def find_files_here() -> None:

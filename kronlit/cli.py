@@ -18,6 +18,7 @@ from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from kronlit.aliases import check_configs
 from kronlit.argument_types import check_arguments, check_class
@@ -43,11 +44,21 @@ from kronlit.never_predicted import NeverPredicted
 from kronlit.predictions import PredictionWriter
 from kronlit.preemption import StopBetweenBatches
 from kronlit.preflight import check_method
+from kronlit.processes import EndTogether
 from kronlit.quiet import quieten
-from kronlit.run_directory import found_checkpoint, held, loggers, new_evaluation, new_version
+from kronlit.run_directory import (
+    KEYWORDS,
+    found_checkpoint,
+    held,
+    loggers,
+    new_evaluation,
+    new_version,
+    say_what_is_not_found,
+)
 from kronlit.run_summary import write_summary
 from kronlit.scored_rows import ScoredRows
 from kronlit.sharded import ShardedFrozenDDP
+from kronlit.signals import TERMINATED, Terminated
 from kronlit.slurm.job import Job
 from kronlit.strategies import check_precision_name, check_strategy
 
@@ -166,8 +177,8 @@ class CLI(LightningCLI):
         config = self.config[self.subcommand]
         names = [Path(str(path)).stem for path in config.config or []]
         run = run_of_config(config.config or [], config.run_dir, sys.argv[1:])
-        if (own := run or self.run_alone) is not None:
-            put_in_place(config, own)
+        if used := run or self.run_alone:
+            put_in_place(config, used)
         self.run_dir = run.parent if run else Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
         config.run_dir = str(self.run_dir)  # so that the saved config, whose name is another, finds its run
         check_class(config.model, "model")
@@ -180,6 +191,8 @@ class CLI(LightningCLI):
         self.ckpt_path = found_checkpoint(path, self.run_dir, str(self.subcommand), run)
         self._follow_checkpoint(config.data)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
+        if self.subcommand == "fit":
+            say_what_is_not_found({name: config[f"{name}_checkpoint"] for name in KEYWORDS})
         config.ckpt_path = None  # the saved config says how to repeat the run, from its beginning
         if self.subcommand != "fit" and self.ckpt_path is None:
             rank_zero_only(print)(
@@ -239,11 +252,12 @@ class CLI(LightningCLI):
         callbacks.append(NeverPredicted())
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
-            callbacks.append(PredictionWriter(Path(path)))
+            callbacks.append(PredictionWriter(Path(path), self.log_dir))
         if config.init_adapter and self.subcommand == "fit" and self.ckpt_path is None:
             callbacks.append(InitAdapter(config.init_adapter))
         if self.goes_on:
             callbacks.append(MovedRun())
+        callbacks.append(EndTogether())
         if config.compile_layers and self.subcommand == "fit":
             callbacks.append(CompiledLayers())
         if config.scored_rows and self.log_dir is not None:
@@ -313,6 +327,8 @@ def run() -> None:
         with one_line():
             check_configs()
             command_line(CLI)
+    except SIGTERMException as error:  # of Lightning's own handler, in the moments before ours
+        raise Terminated(TERMINATED) from error
     finally:
         threading.excepthook = hook
 

@@ -1,12 +1,17 @@
 """Predictions as a file, one line a row, in the rows' order, whatever processes made them."""
 
 import csv
+import errno
 import json
+import os
+import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.data.tasks import Task
 
@@ -19,20 +24,37 @@ class PredictionWriter(Callback):
 
     Args:
         path: a .jsonl or .csv file that is not there yet.
+        spare: a folder to write to where `path` can't be written when the work is done.
     """
 
-    def __init__(self, path: Path) -> None:
-        if path.suffix not in (".csv", ".jsonl"):
-            raise ValueError(f"`predictions`={str(path)!r} must end in .jsonl or .csv.")
-        if path.exists():
-            raise ValueError(f"`predictions`={str(path)!r} exists already and is not overwritten: name a new file.")
-        try:
-            path.parent.mkdir(parents=True, exist_ok=True)
-            path.with_name(f".{path.name}.partial").touch()  # before the work, not after it
-        except OSError as error:
-            raise ValueError(f"`predictions`={str(path)!r} cannot be written: {error.strerror}.") from error
+    def __init__(self, path: Path, spare: Path | None = None) -> None:
         self.path = path
+        self.spare = spare
         self.scores: dict[tuple[int, int], Any] = {}
+        self.known: list[dict[str, list[Any]]] = []
+        if not getattr(rank_zero_only, "rank", 0):  # the others do not know where the first writes
+            self._check()
+
+    def _check(self) -> None:
+        if self.path.suffix not in (".csv", ".jsonl"):
+            raise ValueError(f"`predictions`={str(self.path)!r} must end in .jsonl or .csv.")
+        if self.path.exists():
+            raise ValueError(
+                f"`predictions`={str(self.path)!r} exists already and is not overwritten: name a new file."
+            )
+        try:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            partial_of(self.path).touch()  # before the work, not after it
+        except OSError as error:
+            raise ValueError(f"`predictions`={str(self.path)!r} cannot be written: {error.strerror}.") from error
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        data = cast(Any, trainer).datamodule
+        self.known = [data.identified(split) for split in data.predicted()]  # while the file is the one that was read
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if trainer.is_global_zero:
+            partial_of(self.path).unlink(missing_ok=True)
 
     def on_predict_batch_end(
         self,
@@ -56,18 +78,55 @@ class PredictionWriter(Callback):
             return
         scores = {key: value for part in parts for key, value in part.items()}
         data = cast(Any, trainer).datamodule
-        known = [data.identified(split) for split in data.predicted()]
         lines = [
             {"split": data.predicted()[index]}
-            | {column: values[row] for column, values in known[index].items() if column not in OWN_COLUMNS}
+            | {column: values[row] for column, values in self.known[index].items() if column not in OWN_COLUMNS}
             | labelled(data.task, scores[index, row])
             for index, row in sorted(scores)
         ]
-        partial = self.path.with_name(f".{self.path.name}.partial")
-        with partial.open("w", encoding="utf-8", newline="") as file:
-            write_csv(file, lines) if self.path.suffix == ".csv" else write_jsonl(file, lines)
-        partial.replace(self.path)
-        print(f"{len(lines)} predictions in {self.path}")
+        self._write(lines)
+
+    def _write(self, lines: list[dict[str, Any]]) -> None:
+        """Write the predictions, if not where they belong then wherever they can be kept.
+
+        Raises:
+            ValueError: if that is elsewhere, or nowhere.
+        """
+        others = [folder for folder in (self.spare, Path(tempfile.gettempdir())) if folder is not None]
+        faults = []
+        for path in (self.path, *(folder / f"predictions-{os.getpid()}{self.path.suffix}" for folder in others)):
+            try:
+                write_whole(path, lines)
+            except OSError as error:
+                faults.append(f"{str(path)!r} cannot be written: {error.strerror}")
+                continue
+            if faults:
+                raise ValueError(f"`predictions`: {'; '.join(faults)}. All {len(lines)} of them are in {str(path)!r}.")
+            print(f"{len(lines)} predictions in {path}")
+            return
+        raise ValueError(f"`predictions`: {'; '.join(faults)}. They are lost: make room, and predict again.")
+
+
+def partial_of(path: Path) -> Path:
+    """Where a file is written before it is whole."""
+    return path.with_name(f".{path.name}.partial")
+
+
+def write_whole(path: Path, lines: list[dict[str, Any]]) -> None:
+    """Write predictions as a file that is not there, whole or not at all.
+
+    What is no character of its own, half of a surrogate pair, is written as JSON escapes it.
+    """
+    partial = partial_of(path)
+    try:
+        with partial.open("w", encoding="utf-8", errors="backslashreplace", newline="") as file:
+            write_csv(file, lines) if path.suffix == ".csv" else write_jsonl(file, lines)
+        if path.exists():
+            raise FileExistsError(errno.EEXIST, "it exists by now", str(path))
+        partial.replace(path)
+    finally:
+        with suppress(OSError):
+            partial.unlink(missing_ok=True)
 
 
 def labelled(task: Task, scores: Any) -> dict[str, Any]:

@@ -1,4 +1,4 @@
-"""Stopping between two batches when a scheduler asks, so that the run goes on as if it had never stopped."""
+"""Stopping between two batches when a scheduler, or who kills it, asks, so that the run goes on as if it had never stopped."""
 
 from typing import Any
 
@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.end_of_fit import SavesAtRest
-from kronlit.signals import STOPPED, heard, listen
+from kronlit.signals import STOPPED, TERMINATED, exit_code, heard, listen, listen_in_training
 
 
 class StopBetweenBatches(SavesAtRest):
@@ -24,12 +24,13 @@ class StopBetweenBatches(SavesAtRest):
     def __init__(self, path: str) -> None:
         self.path = path
         self.asked = self.saved = False
+        self.code = STOPPED
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        listen()  # Lightning has just put a handler before ours that broadcasts from within the signal
+        listen_in_training()  # Lightning has just put a handler before ours that broadcasts from within the signal
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        listen()
+        listen_in_training()
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         listen()
@@ -37,12 +38,15 @@ class StopBetweenBatches(SavesAtRest):
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
         if self.saved:  # here, not where it was saved: by now the metrics of that step are written, too
             rank_zero_only(print)(f"asked to stop: saved {self.path} after step {trainer.global_step}.", flush=True)
-            raise SystemExit(STOPPED)
+            raise SystemExit(self.code)
 
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.asked = trainer.strategy.reduce_boolean_decision(heard(), all=False)
+        if self.asked:  # which of the signals it was, only some of the processes may know
+            terminated = exit_code() != STOPPED
+            self.code = TERMINATED if trainer.strategy.reduce_boolean_decision(terminated, all=False) else STOPPED
         done = batch_idx + 1, trainer.fit_loop.total_batch_idx + 1
         validates = trainer.is_last_batch or any(number % (trainer.val_check_batch or 1) == 0 for number in done)
         if not validates and done[0] % trainer.accumulate_grad_batches == 0:

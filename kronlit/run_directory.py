@@ -6,6 +6,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
@@ -14,6 +15,21 @@ from kronlit.checkpoint import AtomicCheckpoint, best_of
 from kronlit.metrics_file import MetricsFile, metrics_so_far
 
 KEYWORDS = ("last", "best")
+
+
+def say_what_is_not_found(checkpoints: dict[str, Any]) -> None:
+    """A line on checkpoints that are written where no command looks for them.
+
+    Args:
+        checkpoints: by keyword, the settings of what writes them.
+    """
+    for keyword, given in checkpoints.items():
+        if given.dirpath is not None or not str(given.filename).startswith(keyword):
+            rank_zero_only(print)(
+                f"`{keyword}_checkpoint` writes where merge and `--ckpt_path {keyword}` do not look: leave out its "
+                f"`dirpath`, and begin its `filename` with {keyword!r}.",
+                file=sys.stderr,
+            )
 
 
 def loggers(folder: Path, checkpoint: str | None) -> list[Logger]:

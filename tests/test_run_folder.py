@@ -39,6 +39,17 @@ def test_a_run_is_complete_in_its_own_folder_whatever_logs_beside(kronlit, confi
     assert torch.load(run / "checkpoints/last.ckpt", weights_only=True)["global_step"] == 4
 
 
+def test_checkpoints_that_no_command_would_find_are_told(kronlit, config):
+    always = ["fit", "--config", config, "--trainer.max_steps", "1"]
+    assert "do not look" not in kronlit(*always)[2]
+    words = ["--best_checkpoint.filename", "{epoch}-{step}", "--last_checkpoint.dirpath", "away"]
+    code, _, err = kronlit(*always, *words)
+    assert code == 0
+    assert "`best_checkpoint` writes where merge and `--ckpt_path best` do not look" in err
+    assert "`last_checkpoint` writes where merge and `--ckpt_path last` do not look" in err
+    assert Path("runs/small/version_1/checkpoints/last.ckpt").exists()  # the end, whatever else is written
+
+
 def test_last_of_a_run_whose_checkpoints_are_gone_is_no_fresh_start(kronlit, config, tmp_path):
     assert kronlit("fit", "--config", config, "--trainer.max_epochs", "1")[0] == 0
     run = tmp_path / "runs/small/version_0"

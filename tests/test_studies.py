@@ -361,7 +361,7 @@ def test_a_study_that_is_stopped_ends_its_runs_and_can_go_on(tmp_path, stand_in,
         time.sleep(0.02)
     os.kill(process.pid, number)  # the study alone, as `kill` does
     out = process.communicate()[0]
-    assert process.returncode == 130
+    assert process.returncode == 128 + number
     assert out.strip().endswith("kronlit: stopped; the same command goes on from here.")
     for result in results(tmp_path / "s").values():
         assert result.status == "running"

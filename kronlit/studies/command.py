@@ -10,7 +10,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from kronlit.aliases import check_aliases, check_configs
 from kronlit.errors import Parser, one_line
-from kronlit.signals import STOPPED, heard
+from kronlit.signals import INTERRUPTED, STOPPED, TERMINATED, heard
 from kronlit.slurm.job import Job
 from kronlit.studies.execute import execute
 from kronlit.studies.plan import chosen, plan
@@ -92,9 +92,9 @@ def run(words: list[str]) -> None:
             config.side_by_side,
             config.only,
         )
-    except KeyboardInterrupt:
+    except KeyboardInterrupt as error:
         print("kronlit: stopped; the same command goes on from here.", file=sys.stderr)
-        sys.exit(130)
+        sys.exit(TERMINATED if error.args else INTERRUPTED)
     if heard() or any(result.status == "running" for result in results):
         print("kronlit: asked to stop; the same command goes on from here.", file=sys.stderr)
         sys.exit(STOPPED)

@@ -41,7 +41,7 @@ def execute(
 
     Raises:
         ValueError: if another study holds the folder, or a config file cannot be read.
-        KeyboardInterrupt: after SIGINT or SIGTERM, when all processes have ended.
+        KeyboardInterrupt: after SIGINT or, with its number, SIGTERM, when all processes have ended.
     """
     runs = plan(study)
     if number is not None and not 0 <= number < len(runs):
@@ -155,7 +155,7 @@ def stopped_by_sigterm() -> Iterator[None]:
         return
 
     def interrupt(number: int, frame: object) -> None:
-        raise KeyboardInterrupt
+        raise KeyboardInterrupt(number)
 
     before = signal.signal(signal.SIGTERM, interrupt)
     try:

@@ -117,6 +117,8 @@ class Started:
 
 def why(code: int, log: Path) -> str:
     """Why a process failed, in one line: the signal that killed it, or the last line of its log."""
+    if code > 128 and code - 128 in signal.valid_signals():  # as a shell, and kronlit itself, gives it
+        code = 128 - code
     if code < 0:
         hint = " (the system does that when memory is short)" if code == -signal.SIGKILL else ""
         return f"killed by {signal.Signals(-code).name}{hint}"
