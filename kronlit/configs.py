@@ -9,7 +9,6 @@ from typing import Any
 
 import yaml
 
-from kronlit.closed_pipe import silent_on_a_closed_pipe
 from kronlit.errors import Parser, one_line
 from kronlit.shipped import config_path, shipped
 
@@ -28,7 +27,7 @@ def main(words: list[str]) -> None:
     check = Parser(description="Check YAMLs without running anything or loading a model.")
     check.add_argument("files", type=str, nargs="+", help="As `kronlit fit` would put them together; or one study.")
     commands.add_subcommand("check", check, help="check without running")
-    with silent_on_a_closed_pipe(), one_line():
+    with one_line():
         config = parser.parse_args(words)
         if config.command == "list":
             print(listed())

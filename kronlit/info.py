@@ -3,7 +3,6 @@
 from pathlib import Path
 from typing import Any
 
-from kronlit.closed_pipe import silent_on_a_closed_pipe
 from kronlit.errors import Parser, one_line
 from kronlit.shipped import config_path
 
@@ -16,7 +15,7 @@ def main(words: list[str]) -> None:
         type=str,
         help="A checkpoint, the folder of a run, an adapter (kronlit's or PEFT's), a merged model, or a run's YAML.",
     )
-    with silent_on_a_closed_pipe(), one_line():
+    with one_line():
         path = Path(config_path(parser.parse_args(words).what))
         print(about(path))
 

@@ -8,6 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from kronlit.__main__ import main
+
 ROOT = Path(__file__).parents[1]
 
 
@@ -26,15 +28,14 @@ def test_a_reader_that_has_gone_ends_the_listing_in_silence():
 
 
 def test_info_into_a_closed_pipe_is_silent(run_of, tiny_bert, monkeypatch):
-    from kronlit.info import main
-
     run, _ = run_of(tiny_bert, "KronA")
     reader, writer = os.pipe()
     os.close(reader)
     with os.fdopen(writer, "w") as closed:
         monkeypatch.setattr(sys, "stdout", closed)
+        monkeypatch.setattr(sys, "argv", ["kronlit", "info", str(run)])
         with pytest.raises(SystemExit) as stop:
-            main([str(run)])
+            main()
     assert stop.value.code == 141
 
 
