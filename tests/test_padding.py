@@ -33,8 +33,8 @@ def words(single="$A </s>", pair="$A </s> $B </s>", special=("pad", "eos", "unk"
         "unk": "<unk>",
         "mask": "<mask>",
     }
-    names = {f"{name}_token": tokens[name] for name in special}
-    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **names, **options)
+    names = {f"{name}_token": tokens[name] for name in special} | options
+    return PreTrainedTokenizerFast(tokenizer_object=backend, model_max_length=64, **names)
 
 
 FIRST = {"single": "<s> $A </s>", "pair": "<s> $A </s> $B </s>", "special": ("pad", "cls", "sep", "unk", "mask")}
@@ -69,6 +69,10 @@ CONFIGS = {
         FIRST,
     ),
     "xlnet": (lambda: hf.XLNetConfig(vocab_size=SIZE, d_model=32, n_layer=2, n_head=4, d_inner=64), LAST),
+    "xlm": (
+        lambda: hf.XLMConfig(vocab_size=SIZE, emb_dim=32, n_layers=2, n_heads=4, pad_index=0),
+        FIRST | {"cls_token": "</s>"},
+    ),
     "t5": (lambda: hf.T5Config(**T5), {}),
     "mt5": (lambda: hf.MT5Config(**T5), {}),
     "t5gemma": (t5gemma, {}),
@@ -152,6 +156,16 @@ def test_no_end_token_of_a_row_is_taken_for_padding(architecture, side, folder):
     with torch.no_grad():
         logits = module(module.collate(rows_of(module, sentence=texts)))
     assert_same(logits, torch.cat([alone(plm, text) for text in texts]))
+
+
+@sides
+@pytest.mark.parametrize("special", [("bos", "eos", "unk"), ("pad", "bos", "eos", "unk")], ids=len)
+def test_a_text_of_no_token_is_its_end(special, side, folder):
+    plm = folder("gpt2", padding_side=side, special=special)
+    module = ready(SequenceClassification, plm, GLUE_TASKS["sst2"])
+    with torch.no_grad():
+        logits = module(module.collate(rows_of(module, sentence=["", *TEXTS[1:]])))
+    assert_same(logits, torch.cat([alone(plm, text) for text in ["</s>", *TEXTS[1:]]]))
 
 
 def test_a_token_that_ends_every_row_pads_none(folder):

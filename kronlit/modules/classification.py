@@ -10,7 +10,7 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from kronlit.modules.base import Batch
 from kronlit.modules.padding import delayed, last_tokens
-from kronlit.modules.plm import load_model
+from kronlit.modules.plm import load_config, load_model
 from kronlit.modules.text import TextModule
 
 NOT_INPUTS = ("row", "label", "group")
@@ -45,15 +45,22 @@ class SequenceClassification(TextModule):
         columns = self.task.columns
         each = [dict(zip(columns, texts, strict=True)) for texts in zip(*(rows[c] for c in columns), strict=True)]
         texts = [[template.format(**row) for row in each] for template in self.task.classifier_segments()]
-        return dict(self.tokenizer(*texts, truncation=True, max_length=self.max_length, return_attention_mask=True))
+        tokenizer = self.tokenizer
+        features = dict(tokenizer(*texts, truncation=True, max_length=self.max_length, return_attention_mask=True))
+        # A text of no token, which GPT-2's makes of an empty one, becomes its end, for a model has to read something.
+        end = tokenizer.pad_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
+        one = {"input_ids": end, "attention_mask": 1}
+        empty = [not ids for ids in features["input_ids"]]
+        return {
+            name: [[one.get(name, 0)] if none else row for none, row in zip(empty, column, strict=True)]
+            for name, column in features.items()
+        }
 
     @cached_property
     def padding_side(self) -> str:
         """The side on which rows are filled up: `left` or `right`."""
-        assert self.model is not None
-        if self.model.config.is_encoder_decoder and hasattr(self.model, "score"):
-            return "left"  # T5Gemma's head reads one place beyond the end of a row, if there is one
-        return super().padding_side
+        # T5Gemma's head reads one place beyond the end of a row, if there is one.
+        return "left" if load_config(self.plm).model_type.startswith("t5gemma") else super().padding_side
 
     def reads(self) -> tuple[str, ...]:
         return self.task.classifier_segments()

@@ -49,10 +49,11 @@ def padding_side(tokenizer: PreTrainedTokenizerBase) -> str:
 
     A model that reads such a token, as BERT does the first and XLNet the last, would read padding in its place.
     """
-    ids = tokenizer("")["input_ids"]
-    if ids and tokenizer.cls_token_id in (ids[0], ids[-1]):
-        return "right" if ids[0] == tokenizer.cls_token_id else "left"
-    return str(tokenizer.padding_side)
+    ids, token = tokenizer("")["input_ids"], tokenizer.cls_token_id
+    if token not in ids:
+        return str(tokenizer.padding_side)
+    # XLM's tokenizers call the separator so, too, and its models read the first token.
+    return "left" if ids[-1] == token != ids[0] and token != tokenizer.sep_token_id else "right"
 
 
 def padded(rows: Sequence[Sequence[Any]], fill: int, side: str) -> Tensor:
