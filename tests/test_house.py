@@ -78,6 +78,7 @@ ALLOWED = {
     },
     "side_by_side": {"adapters", "aliases", "cli", "errors", "modules", "signals"},
     "studies": {"aliases", "errors", "metrics_csv", "ranking", "shipped", "signals", "slurm.job"},
+    "options": {"best_checkpoint", "data", "errors", "inner_options", "methods", "modules", "slurm.job", "strategies"},
     "cli": {
         "aliases",
         "best_checkpoint",
@@ -95,6 +96,7 @@ ALLOWED = {
         "methods",
         "modules",
         "never_predicted",
+        "options",
         "monitors",
         "predictions",
         "quiet",
