@@ -80,6 +80,12 @@ def check(kind, kronlit, tmp_path, runs=RUNS):
         assert_alike(tmp_path / f"together-{number}", tmp_path / f"alone-{number}")
 
 
+def test_runs_on_a_model_without_a_pad_token_are_each_as_alone(kronlit, tmp_path, glue, tiny_gpt2):
+    kind = ["--model", "SequenceClassification", "--model.plm", str(tiny_gpt2), "--model.method", "LoRA"]
+    kind += ["--data", "GLUE", "--data.task", "rte", "--data.path", str(glue), "--trainer.max_steps", "6"]
+    check(kind, kronlit, tmp_path, RUNS[:2])
+
+
 OFTEN = ("KronA", "AdaMix")
 
 
