@@ -15,8 +15,8 @@ def as_list(value: str, rule: str) -> str:
     if not places:
         return f"[{', '.join(parts)}]"
     kinds = places[1].split(", ")
-    numbers = zip(kinds, parts * len(kinds), strict=False)
-    return f"[{', '.join(part if re.fullmatch(NUMBER[kind], part) else '1' for kind, part in numbers)}]"
+    fitting = zip([NUMBER.get(kind, ".*") for kind in kinds], parts * len(kinds), strict=False)
+    return f"[{', '.join(part if re.fullmatch(form, part) else '1' for form, part in fitting)}]"
 
 
 NUMBER = {"int": r"-?\d+", "float": r"-?[\d.]+(e-?\d+)?"}

@@ -343,7 +343,7 @@ MISTAKES = [
     (["--config", "nothing.yaml"], ["nothing.yaml"]),
     (["--trainer.accelerator", "gpuu"], ["`trainer`", "gpuu"]),
     (["--trainer.devices", "0"], ["`trainer`"]),
-    (["--trainer.strategy", "dpp"], ["`trainer`", "dpp"]),
+    (["--trainer.strategy", "dpp"], ["`trainer.strategy`='dpp'", "use one of auto, ddp, ddp_sharded"]),
     (["--trainer.accumulate_grad_batches", "0"], ["`trainer.accumulate_grad_batches`=0 must be at least 1"]),
     (["--trainer.max_epochs", "-5"], ["`trainer`", "-5"]),
     (["--trainer.limit_train_batches", "2.5"], ["`trainer`", "2.5"]),
