@@ -1,6 +1,7 @@
 """A run that is used again: its folder and config, wherever it has been moved, and from wherever it is used."""
 
 from collections.abc import Iterable, Sequence
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +16,7 @@ EVALUATIONS = ("validate", "test", "predict")
 
 def value_of(words: Sequence[str], option: str) -> str | None:
     """The last value of `--option` among the words of a command line."""
-    given = [after for word, after in zip(words, words[1:], strict=False) if word == f"--{option}"]
+    given = [after for word, after in pairwise(words) if word == f"--{option}"]
     given += [word.split("=", 1)[1] for word in words if word.startswith(f"--{option}=")]
     return given[-1] if given else None
 

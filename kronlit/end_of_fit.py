@@ -1,4 +1,4 @@
-"""The last checkpoint of a fit that ends, from which it can go on, given more epochs or time, as if it had not ended."""
+"""The last checkpoint of a fit that ends: given more epochs or time, the fit goes on as if it had not ended."""
 
 from pathlib import Path
 from typing import Any
