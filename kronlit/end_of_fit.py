@@ -1,4 +1,4 @@
-"""The end of every fit in `last.ckpt`, whatever Lightning saved before."""
+"""The last checkpoint of a fit that ends: given more epochs or time, the fit goes on as if it had not ended."""
 
 from pathlib import Path
 from typing import Any

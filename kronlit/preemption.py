@@ -1,4 +1,4 @@
-"""Stopping between two batches when a scheduler or SIGTERM asks, so that the run goes on as if it had not stopped."""
+"""Stopping between two batches when a signal asks, so that the run goes on as if it had never stopped."""
 
 from typing import Any
 

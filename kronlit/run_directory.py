@@ -82,10 +82,11 @@ def instead_of_last(run_dir: Path) -> str | None:
         rank_zero_only(print)(f"{run_dir} has no last checkpoint: going on from {best[-1]}.", file=sys.stderr)
         return str(last_whole(best[-1]))
     if lost := [folder for folder in run_dir.glob("version_*") if came_far(folder)]:
-        there = sorted(str(file) for file in max(lost).glob("**/*.ckpt"))
+        newest = max(lost, key=lambda folder: folder.stat().st_mtime)
+        there = sorted(str(file) for file in newest.glob("**/*.ckpt"))
         cure = f"name {there[-1]!r}" if there else "leave `ckpt_path` out for a run from the beginning"
         raise ValueError(
-            f"`ckpt_path`='last': the run in {str(max(lost))!r} was validated and trained on, and has no last.ckpt; "
+            f"`ckpt_path`='last': the run in {str(newest)!r} was validated and trained on, and has no last.ckpt; "
             f"put its checkpoints back there, {cure}, or give another `run_dir`."
         )
     rank_zero_only(print)(f"{run_dir} has no checkpoint yet: starting afresh.")
