@@ -3,6 +3,7 @@
 import json
 import sys
 from dataclasses import asdict, dataclass
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,9 @@ def in_place(value: Any, start: Path, name: str = "") -> Any:
         name: the argument's; a single word, such as a task's name, is a file only where the argument says so.
     """
     if isinstance(value, str):
+        # A text that is too long for a name is no file; Path.exists raises there before Python 3.12.
         may_be_file = name in ("plm", "path") or name.endswith(("_file", "_path")) or "/" in value or "." in value
-        return str(start / value) if may_be_file and not Path(value).exists() and (start / value).exists() else value
+        return str(start / value) if may_be_file and not exists(value) and exists(start / value) else value
     if isinstance(value, dict):
         return {key: in_place(each, start, key) for key, each in value.items()}
     if isinstance(value, list):

@@ -1,6 +1,7 @@
 """A method as files hold it: the class by its import path, its arguments as plain values."""
 
 import functools
+import re
 from dataclasses import fields, is_dataclass
 from typing import Any
 
@@ -38,9 +39,22 @@ def written(value: Any) -> Any:
 
 
 def described(method: Method) -> str:
-    """`repr(method)`, but the same in every process where an argument is a class or function."""
+    """`repr(method)`, but the same in every process where an argument is a class, a function or an object."""
     if not is_dataclass(method):
-        return repr(method)
+        return without_addresses(repr(method))
     values = {field.name: getattr(method, field.name) for field in fields(method) if field.repr}
-    each = (f"{name}={written(value) if callable(value) else value!r}" for name, value in values.items())
+    each = (f"{name}={described_argument(value)}" for name, value in values.items())
     return f"{type(method).__qualname__}({', '.join(each)})"
+
+
+def described_argument(value: Any) -> str:
+    """An argument of a method in a text; one that has no form in a file by its `repr`."""
+    try:
+        return str(written(value)) if callable(value) else repr(value)
+    except ValueError:
+        return without_addresses(repr(value))
+
+
+def without_addresses(text: str) -> str:
+    """The `repr` of an object without where it lies in memory."""
+    return re.sub(r" at 0x[0-9a-f]+", "", text)

@@ -4,6 +4,7 @@ import hashlib
 import importlib.util
 from collections.abc import Iterator
 from contextlib import contextmanager
+from os.path import exists
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ def located(plm: str) -> str:
 def at_revision(plm: str) -> tuple[str, str | None]:
     """The name in `plm` and, of an id of the hub with `@` and one behind it, the revision."""
     name, _, revision = plm.partition("@")
-    return (plm, None) if Path(plm).exists() else (name, revision or None)
+    return (plm, None) if exists(plm) else (name, revision or None)
 
 
 def load_config(plm: str) -> Any:

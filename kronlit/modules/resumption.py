@@ -1,5 +1,6 @@
 """What a training that goes on from a checkpoint keeps, and what another length makes of its schedule."""
 
+import math
 from typing import Any
 
 from lightning.pytorch import LightningModule, Trainer
@@ -14,8 +15,9 @@ FIXED = ("lr", "weight_decay", "warmup")
 
 def settings(module: LightningModule) -> dict[str, float]:
     """What a checkpoint keeps of a module's settings, and the steps that its training has in all."""
-    steps = int(module.trainer.estimated_stepping_batches)
-    return {name: getattr(module, name) for name in FIXED} | {"steps": steps}
+    kept = {name: getattr(module, name) for name in FIXED}
+    steps = module.trainer.estimated_stepping_batches
+    return kept | ({"steps": int(steps)} if math.isfinite(steps) else {})  # a job of one's own may need no end
 
 
 def check_settings(module: LightningModule, checkpoint: dict[str, Any]) -> None:
@@ -42,9 +44,11 @@ def check_order(module: LightningModule, checkpoint: dict[str, Any]) -> None:
 
 def fit_schedule(trainer: Trainer, before: float | None) -> None:
     """Put the learning rate where a schedule of another length than `before` has it, and say so."""
+    if before is None:
+        return
     steps = trainer.estimated_stepping_batches
     schedule = trainer.lr_scheduler_configs[0].scheduler if trainer.lr_scheduler_configs else None
-    if before is None or steps == before or not isinstance(schedule, LambdaLR):
+    if steps == before or not math.isfinite(steps) or not isinstance(schedule, LambdaLR):
         return
     old = schedule.optimizer.param_groups[0]["lr"]
     for group, base, factor in zip(

@@ -95,9 +95,9 @@ class TextModule(FrozenPLM):
         assert self.model is not None
         if self.tokenizer.pad_token_id is not None:
             tell_pad_token(self.model, self.tokenizer.pad_token_id)
-        data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
-        if data is not None and (positions := room(self.model)) is not None:
-            longest = max(self.longest(data, split) for split in data.splits())
+        data: Any = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        if hasattr(data, "splits") and hasattr(data, "encoded") and (positions := room(self.model)) is not None:
+            longest = max((self.longest(data, split) for split in data.splits()), default=0)
             if longest > positions:
                 raise ValueError(
                     f"`model.max_length`={self.max_length} lets rows be {longest} tokens long, and `model.plm`="
