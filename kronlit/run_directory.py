@@ -86,13 +86,8 @@ def instead_of_last(run_dir: Path) -> str | None:
         there = sorted(str(file) for file in newest.glob("**/*.ckpt"))
         cure = f"name {there[-1]!r}" if there else "leave `ckpt_path` out for a run from the beginning"
         raise ValueError(
-<<<<<<< HEAD
-            f"`ckpt_path`='last': the run in {str(newest)!r} was validated and trained on, and has no last.ckpt; "
-            f"put its checkpoints back there, {cure}, or give another `run_dir`."
-=======
             f"`ckpt_path`='last': the run in {str(newest)!r} was validated and trained on, and has no last.ckpt; put "
             f"its checkpoints back there, {cure}, or give another `run_dir`."
->>>>>>> h5
         )
     rank_zero_only(print)(f"{run_dir} has no checkpoint yet: starting afresh.")
     return None
