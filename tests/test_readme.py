@@ -60,6 +60,6 @@ def test_every_config_that_is_named_is_there(path):
 def test_continuous_integration_runs_the_readmes_test_command():
     command = README.split("<!-- test command -->\n```sh\n")[1].split("\n```")[0]
     script = (ROOT / ".ci/run").read_text()
-    assert command.endswith("-m pytest")
+    assert command.endswith("-m pytest -n auto")
     assert "test command" in script
     assert "eval" in script
