@@ -138,8 +138,11 @@ def test_a_folder_may_name_a_module_and_the_hub_may_not_unasked(
     monkeypatch.setattr("kronlit.exchange.load.is_here", lambda source: False)
     monkeypatch.setattr("kronlit.exchange.init_adapter.is_here", lambda source: False)
     monkeypatch.setattr("kronlit.exchange.load.snapshot_download", lambda *_, **__: str(folder))
-    for load in (kronlit.load, lambda source: init_adapter(None, None, source)):
-        with pytest.raises(ValueError, match=r"import fresh before, or.* `trust_code=True`") as caught:
+    for load, cure in (
+        (kronlit.load, r"import fresh before, or.* `trust_code=True`"),
+        (lambda source: init_adapter(None, None, source), r"name that .*`model.method`, or.* download .* give its path"),
+    ):
+        with pytest.raises(ValueError, match=cure) as caught:
             load("me/adapter")
         assert "\n" not in str(caught.value)
         assert "fresh" not in sys.modules
