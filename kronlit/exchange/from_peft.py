@@ -17,7 +17,7 @@ from kronlit.adapters import Delta, Insertion, inject, placements
 from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
 from kronlit.adapters.transaction import INJECTED, whole_or_not
 from kronlit.exchange.adapter_folder import read_tensors
-from kronlit.exchange.class_names import as_config, matched, peft_class_names
+from kronlit.exchange.class_names import as_config, matched, peft_base, peft_class_names
 from kronlit.exchange.to_peft import PREFIX, TENSORS
 from kronlit.modules.plm import load_model
 from kronlit.structured import Circulant, Kronecker, LowRank, StructuredLinear
@@ -138,7 +138,7 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
         ValueError: if the folder can't be read, or does not fit the model.
     """
     changes, own = read_peft(folder, content)
-    names = peft_class_names(folder / TENSORS, content.get("base_model_name_or_path"))
+    names = peft_class_names(folder / TENSORS, content)
     model = base_model(folder, content, own, names) if model is None else model
     if list(placements(model)):
         raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
@@ -203,14 +203,12 @@ def base_model(
     folder: Path, content: dict[str, Any], own: dict[str, Tensor], names: tuple[str, ...]
 ) -> PreTrainedModel:
     """The model that a folder of PEFT's names, in float32, with as many classes as the head that was trained."""
-    auto, plm = AUTO_CLASSES.get(str(content.get("task_type"))), content.get("base_model_name_or_path")
-    if auto is None or not isinstance(plm, str):
+    auto, plm = AUTO_CLASSES.get(str(content.get("task_type"))), peft_base(content)
+    if auto is None or plm is None:
         raise ValueError(
             f"{str(folder)!r} does not say what it goes on (`task_type`={content.get('task_type')!r}, "
-            f"`base_model_name_or_path`={plm!r}): give a `model`."
+            f"`base_model_name_or_path`={content.get('base_model_name_or_path')!r}): give a `model`."
         )
     rows = head_rows(own) if auto.endswith("SequenceClassification") else None
     arguments = {} if rows is None else as_config(names) if len(names) == rows else {"num_labels": rows}
-    revision = content.get("revision")
-    plm = f"{plm}@{revision}" if revision and not Path(plm).exists() else plm
     return load_model(getattr(transformers, auto), plm, **arguments)[0]

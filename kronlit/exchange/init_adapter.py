@@ -81,7 +81,7 @@ def init_adapter(
     content = read_json(folder / CONFIG)
     if "peft_type" in content:
         state = of_peft(model, folder, content)
-        names, their_words = peft_class_names(folder / PEFT_TENSORS, content.get("base_model_name_or_path")), {}
+        names, their_words = peft_class_names(folder / PEFT_TENSORS, content), {}
     else:
         config = adapter_config(content, str(folder / CONFIG), is_here(source), STARTING)
         theirs, names, their_words = config.method, named(config.labels), config.words
