@@ -115,6 +115,20 @@ def renamed(folder, name, **arguments):
     path.write_text(json.dumps(content))
 
 
+HIDDEN = [
+    '{"class_path": "hidden.Monarch"}',
+    '{"class_path": "hidden\\x2eMonarch"}',
+    '"hidden\\x2eMonarch"',
+    "class_path: hidden.Monarch",
+    "'hidden.Monarch'",
+    "- hidden.Monarch",
+    {"hidden.Monarch": 1},
+    {"class_path": "LowRank", "init_args": {"rank": ["hidden.Monarch"]}},
+    "kronlit.errors.sys",
+]
+"""Ways to name a class of a module that was not imported, in what is read as YAML."""
+
+
 def test_a_folder_may_name_a_module_and_the_hub_may_not_unasked(
     kronlit_, run_of, tiny_bert, mine, tmp_path, monkeypatch
 ):
@@ -124,8 +138,11 @@ def test_a_folder_may_name_a_module_and_the_hub_may_not_unasked(
     monkeypatch.setattr("kronlit.exchange.load.is_here", lambda source: False)
     monkeypatch.setattr("kronlit.exchange.init_adapter.is_here", lambda source: False)
     monkeypatch.setattr("kronlit.exchange.load.snapshot_download", lambda *_, **__: str(folder))
-    for load in (kronlit.load, lambda source: init_adapter(None, None, source)):
-        with pytest.raises(ValueError, match=r"import fresh before, or.* `trust_code=True`") as caught:
+    for load, cure in (
+        (kronlit.load, r"import fresh before, or.* `trust_code=True`"),
+        (lambda source: init_adapter(None, None, source), r"name that .*`model.method`, or.* download .* give its path"),
+    ):
+        with pytest.raises(ValueError, match=cure) as caught:
             load("me/adapter")
         assert "\n" not in str(caught.value)
         assert "fresh" not in sys.modules
@@ -134,6 +151,29 @@ def test_a_folder_may_name_a_module_and_the_hub_may_not_unasked(
     # Known by now, but an argument may still name something.
     with pytest.raises(ValueError, match=r"has the argument 'fresh\.Monarch', which might be imported"):
         kronlit.load("me/adapter")
+    Path("hidden.py").write_text(MINE)
+    for value in HIDDEN:
+        renamed(folder, "fresh.MonarchA", matrix=value)
+        with pytest.raises(ValueError, match="which might be imported"):
+            kronlit.load("me/adapter")
+        assert "hidden" not in sys.modules
+    content = json.loads((folder / "adapter_config.json").read_text())
+    whole, beside = content["method"], {"matrix": "hidden.Monarch"}
+    for method in (
+        {"class_path": "fresh.MonarchA", "dict_kwargs": beside},
+        {"class_path": "KronA", "dict_kwargs": beside},
+        {"class_path": "fresh.MonarchA", "init_args": json.dumps(beside)},
+    ):
+        (folder / "adapter_config.json").write_text(json.dumps(content | {"method": method}))
+        with pytest.raises(ValueError, match=r"might be imported|`dict_kwargs`"):
+            kronlit.load("me/adapter")
+    (folder / "adapter_config.json").write_text(json.dumps(content | {"method.init_args.matrix": "hidden.Monarch"}))
+    with pytest.raises(ValueError, match=r"'method\.init_args\.matrix'"):
+        kronlit.load("me/adapter")
+    assert "hidden" not in sys.modules
+    (folder / "adapter_config.json").write_text(json.dumps(content | {"method": whole}))
+    renamed(folder, "fresh.MonarchA", matrix="kronlit.structured.low_rank.LowRank")  # kronlit's own may be named
+    kronlit.load("me/adapter")
     renamed(folder, "fresh.MonarchA", matrix=None)
     content = json.loads((folder / "adapter_config.json").read_text())
     del content["method"]["init_args"]["matrix"]
@@ -258,3 +298,13 @@ def test_a_file_in_the_current_folder_is_fitted_merged_exported_and_loaded(confi
     assert done.returncode == 2
     assert "needs the module mine, which is not found" in done.stderr
     assert done.stderr.count("\n") == 1
+
+
+def test_an_expression_over_names_of_modules_is_no_import(tiny_bert, tmp_path, monkeypatch):
+    model = kronlit.inject(
+        AutoModelForSequenceClassification.from_pretrained(tiny_bert), kronlit.LoRA(sites=(r".*self.(query|value)",))
+    )
+    kronlit.save(model, tmp_path / "adapter")
+    monkeypatch.setattr("kronlit.exchange.load.is_here", lambda source: False)
+    monkeypatch.setattr("kronlit.exchange.load.snapshot_download", lambda *_, **__: str(tmp_path / "adapter"))
+    torch.testing.assert_close(logits(kronlit.load("me/adapter")), logits(model))

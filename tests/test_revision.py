@@ -6,10 +6,13 @@ import shutil
 import pytest
 import torch
 from conftest import bert
+from peft import LoraConfig, get_peft_model
+from safetensors.torch import load_file
 from transformers import AutoConfig, AutoModelForSequenceClassification
 
 import kronlit
 from kronlit.__main__ import main
+from kronlit.exchange.init_adapter import init_adapter
 from kronlit.modules.plm import at_revision, load_config, load_model, load_tokenizer
 
 OLD, NEW = "a" * 40, "b" * 40
@@ -77,3 +80,22 @@ def test_a_run_is_merged_and_exported_at_its_revision(hub, run_of, tmp_path, mon
     inputs = {"input_ids": torch.tensor([[1, 5, 2]]), "attention_mask": torch.ones(1, 3, dtype=torch.long)}
     torch.testing.assert_close(moved(**inputs).logits, again(**inputs).logits)
     assert again.config.hidden_size == 24
+
+
+def test_the_class_names_of_a_peft_folder_are_those_of_its_revision(hub, tmp_path):
+    for revision, names in ((OLD, ("a", "b")), (NEW, ("b", "a"))):
+        path = hub[revision] / "config.json"
+        id2label = dict(enumerate(names))
+        label2id = {name: number for number, name in id2label.items()}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"id2label": id2label, "label2id": label2id}))
+    base = AutoModelForSequenceClassification.from_pretrained(hub[OLD])
+    config = LoraConfig(task_type="SEQ_CLS", r=8, lora_alpha=8, target_modules=["query", "value"], revision="v1")
+    get_peft_model(base, config).save_pretrained(tmp_path / "peft")
+    path = tmp_path / "peft/adapter_config.json"
+    content = json.loads(path.read_text()) | {"base_model_name_or_path": "me/tiny", "revision": "v1"}
+    path.write_text(json.dumps(content))
+    head = load_file(tmp_path / "peft/adapter_model.safetensors")["base_model.model.classifier.weight"]
+    assert torch.equal(kronlit.load(tmp_path / "peft").classifier.weight, head)
+    ours = kronlit.inject(AutoModelForSequenceClassification.from_pretrained(hub[OLD]), kronlit.LoRA())
+    init_adapter(ours, kronlit.LoRA(), str(tmp_path / "peft"))
+    assert torch.equal(ours.classifier.weight, head)

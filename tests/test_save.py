@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file, save_file
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForImageClassification,
@@ -20,6 +22,10 @@ from transformers import (
 
 import kronlit
 from kronlit.adapters import Delta, Insertion, placements
+from kronlit.adapters.tied_weights import untie
+from kronlit.adapters.transaction import whole_or_not
+from kronlit.data.tasks import Task
+from kronlit.modules import SequenceClassification
 from kronlit.structured import Kronecker
 
 BERT, T5 = AutoModelForSequenceClassification, AutoModelForSeq2SeqLM
@@ -232,3 +238,73 @@ def test_an_adapter_that_does_not_fit_leaves_the_model_it_was_to_go_on_as_it_was
         kronlit.load(tmp_path / "adapter", model)
     assert_same(model, before)
     assert not list(placements(model))
+
+
+def state_and_config(model):
+    return {name: tensor.clone() for name, tensor in model.state_dict().items()}, model.config.to_dict()
+
+
+def assert_as_before(model, before):
+    state, config = state_and_config(model)
+    assert config == before[1]
+    assert state.keys() == before[0].keys()
+    assert all(torch.equal(tensor, before[0][name]) for name, tensor in state.items())
+
+
+NAMES = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
+
+
+@pytest.mark.parametrize("form", ["kronlit", "peft"])
+def test_a_refused_adapter_changes_neither_values_nor_config(tiny_bert, tmp_path, form):
+    if form == "peft":
+        config = LoraConfig(task_type="SEQ_CLS", r=4, target_modules=["query"])
+        trained(get_peft_model(BERT.from_pretrained(tiny_bert, **NAMES), config)).save_pretrained(tmp_path / "own")
+        plm = shutil.copytree(tiny_bert, tmp_path / "plm")  # whose config has the names
+        BERT.from_pretrained(tiny_bert, **NAMES).save_pretrained(plm)
+        content = json.loads((tmp_path / "own/adapter_config.json").read_text())
+        content["base_model_name_or_path"] = str(plm)
+        (tmp_path / "own/adapter_config.json").write_text(json.dumps(content))
+        end = "lora_B.weight"
+    else:
+        kronlit.save(
+            trained(kronlit.inject(BERT.from_pretrained(tiny_bert, **NAMES), kronlit.LoRA())), tmp_path / "own"
+        )
+        end = "matrix.b"
+    (file,) = (tmp_path / "own").glob("*.safetensors")
+    tensors = load_file(file)
+    last = max(name for name in tensors if name.endswith(end))
+    tensors[last] = torch.cat([tensors[last], tensors[last][:1]])
+    save_file(tensors, file)
+    model = BERT.from_pretrained(tiny_bert)
+    before = state_and_config(model)
+    with pytest.raises(ValueError, match="of shape"):
+        kronlit.load(tmp_path / "own", model)
+    assert_as_before(model, before)
+
+
+def test_what_fails_late_parts_no_tied_weights_and_tells_no_names(tiny_gpt2, tiny_bert):
+    for model in (AutoModelForCausalLM.from_pretrained(tiny_gpt2), BERT.from_pretrained(tiny_bert)):
+        before = state_and_config(model)
+        tied = {name: getattr(module, "all_tied_weights_keys", None) for name, module in model.named_modules()}
+        with pytest.raises(RuntimeError), whole_or_not(model):
+            untie(model)
+            model.config.id2label, model.config.label2id = NAMES.values()
+            raise RuntimeError
+        assert_as_before(model, before)
+        assert tied == {name: getattr(module, "all_tied_weights_keys", None) for name, module in model.named_modules()}
+
+
+def test_a_head_that_was_frozen_is_frozen_again(tiny_bert, tmp_path):
+    model = kronlit.inject(BERT.from_pretrained(tiny_bert), kronlit.LoRA(trains=()))
+    kronlit.save(model, tmp_path / "adapter")
+    loaded = kronlit.load(tmp_path / "adapter")
+    assert [p.requires_grad for p in loaded.parameters()] == [p.requires_grad for p in model.parameters()]
+
+
+def test_the_model_of_a_lightning_module_is_saved_as_kronlits(tiny_bert, tmp_path):
+    task = Task("mine", ("text",), ("no", "yes"))
+    module = SequenceClassification(str(tiny_bert), kronlit.LoRA(alpha=3.0), task)
+    module.configure_model()
+    kronlit.save(trained(module.model), tmp_path / "adapter")
+    assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["method"]["init_args"]["alpha"] == 3.0
+    torch.testing.assert_close(logits(kronlit.load(tmp_path / "adapter")), logits(module.model))

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 
 import kronlit
 from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.exchange.new_folder import new_file, new_folder
 from kronlit.exchange.saved_run import saved_run
 
 LONG = "a" * 300
@@ -74,7 +75,7 @@ RUST = "No space left on device (os error 28)"
         ),
         ("transformers.PreTrainedModel.save_pretrained", OSError(errno.ENOSPC, "No space left on device")),
         ("transformers.PreTrainedTokenizerFast.save_pretrained", Exception(RUST)),  # what tokenizers raises
-        ("kronlit.exchange.merge.model_card", PermissionError(errno.EACCES, "Permission denied", "README.md")),
+        ("kronlit.exchange.merge.model_card", PermissionError(errno.EACCES, "Permission denied")),
     ],
     ids=["safetensors", "system", "tokenizers", "card"],
 )
@@ -113,6 +114,21 @@ def test_a_folder_that_may_not_be_written_is_said_before_the_work(kronlit_, run_
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write anywhere
     code, _, err = kronlit_("merge", "--ckpt_path", run, "--output", "deep/out")
     assert "`output`='deep/out' cannot be written: Permission denied." in the_line(code, err)
+
+
+@pytest.mark.parametrize("make", [new_folder, new_file])
+def test_what_cannot_be_read_meanwhile_is_not_said_of_the_output(tmp_path, make):
+    for number, file in ((errno.EACCES, "other"), (errno.ENOENT, "other"), (errno.EIO, None)):
+        with pytest.raises(OSError, match="other" if file else "output") as caught, make(tmp_path / "out"):
+            raise OSError(number, "the output?", file and str(tmp_path / file))
+        assert caught.value.errno == number
+    with pytest.raises(OSError, match="can't load"), make(tmp_path / "out"):
+        raise OSError("can't load")
+    with pytest.raises(ValueError, match="cannot be written: Permission"), make(tmp_path / "out") as partial:
+        raise PermissionError(errno.EACCES, "Permission denied", str(partial / "x"))
+    with pytest.raises(ValueError, match="cannot be written: No space"), make(tmp_path / "out"):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "other"))
+    assert not list(tmp_path.iterdir())
 
 
 def test_a_name_of_almost_the_longest_is_written(kronlit_, run_of, tiny_bert):

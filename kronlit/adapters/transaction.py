@@ -5,25 +5,32 @@ from contextlib import contextmanager
 
 from torch import nn
 
+from kronlit.adapters.tied_weights import nested
+
 INJECTED = "_kronlit_method"
 """The attribute in which a model remembers what was added to it."""
 
 
 @contextmanager
 def whole_or_not(model: nn.Module) -> Iterator[None]:
-    """Put back the modules and parameters of `model`, and which are trained, if what is done within fails."""
-    modules = [(module, dict(module._modules), dict(module._parameters)) for module in model.modules()]
-    attributes = dict(vars(model))
+    """Put back the modules, parameters and configs of `model`, and which are trained, if what is done within fails.
+
+    Values of parameters are not kept: check all before the first is copied.
+    """
+    modules = [(each, dict(vars(each)), dict(each._modules), dict(each._parameters)) for each in model.modules()]
+    configs = {id(one): (one, dict(vars(one))) for each in model.modules() for one in nested(vars(each).get("config"))}
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         yield
     except BaseException:
-        for module, children, own in modules:
+        for module, attributes, children, own in modules:
+            restore(vars(module), attributes)
             restore(module._modules, children)
             restore(module._parameters, own)
         for parameter, requires_grad in trained:
             parameter.requires_grad_(requires_grad)
-        restore(vars(model), attributes)
+        for config, said in configs.values():
+            restore(vars(config), said)
         raise
 
 

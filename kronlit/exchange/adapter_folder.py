@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from kronlit import __version__
 from kronlit.checkpoint import adapter_state, fingerprint
 from kronlit.errors import Parser
-from kronlit.exchange.own_method import imported_names, method_class
+from kronlit.exchange.own_method import LOADING, Cure, check_arguments, method_class
 from kronlit.methods import Method
 from kronlit.methods.written import written
 
@@ -85,7 +85,9 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def adapter_config(content: dict[str, Any], where: str, imports: bool = True) -> AdapterConfig:
+def adapter_config(
+    content: dict[str, Any], where: str, imports: bool = True, cure: Cure = LOADING
+) -> AdapterConfig:
     """What the content of an adapter_config.json means.
 
     Args:
@@ -93,23 +95,22 @@ def adapter_config(content: dict[str, Any], where: str, imports: bool = True) ->
         where: its name.
         imports: whether a module that it names may be imported. One from elsewhere is not to say what is: it can
             name what was imported already.
+        cure: what the user can do where it names something else.
 
     Raises:
         ValueError: if a key is missing or unknown, or a value is not of its type.
     """
     values = {key: value for key, value in content.items() if key != "format"}
+    if nested := next((key for key in values if "." in key), None):  # which would reach into another
+        raise ValueError(f"{where} has {nested!r}, which is no key of an adapter: leave it out.")
     method = values.get("method")
     name = method.get("class_path") if isinstance(method, dict) else method
     if not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
         raise ValueError(f"{where}: `method`={name!r} must be the name of a method, such as 'KronA' or 'mine.Method'.")
-    if kind := method_class(name, where, imports):
+    if kind := method_class(name, where, imports, cure):
         given = method if isinstance(method, dict) else {}
-        own = kind.__module__.startswith("kronlit.")
-        if not (imports or own) and (other := next(imported_names(given.get("init_args")), None)):
-            raise ValueError(
-                f"{where}: `method`={name!r} has the argument {other!r}, which might be imported: if you trust it, "
-                "give `kronlit.load` `trust_code=True`."
-            )
+        if not imports:
+            check_arguments(given, kind.__module__.startswith("kronlit."), where, cure)
         path = f"{kind.__module__}.{kind.__qualname__}"  # whole, as another class may have the same name
         values["method"] = given | {"class_path": kind.__name__ if "<locals>" in path else path}
     parser = Parser(exit_on_error=False)

@@ -39,13 +39,22 @@ def as_config(labels: Sequence[str]) -> dict[str, Any]:
     return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
 
 
-def peft_class_names(file: Path, plm: object) -> tuple[str, ...]:
-    """Names of the classes of PEFT's tensors: those in the file, or else those of the model that it goes on."""
+def peft_base(content: dict[str, Any]) -> str | None:
+    """The model that the content of PEFT's adapter_config.json names, at its revision; `None` if it names none."""
+    plm, revision = content.get("base_model_name_or_path"), content.get("revision")
+    if not isinstance(plm, str):
+        return None
+    return f"{plm}@{revision}" if revision and not Path(plm).exists() else plm
+
+
+def peft_class_names(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
+    """Names of the classes of PEFT's tensors: those in the file, or else those of the model that `content` names."""
+    plm = peft_base(content)
     try:
         with safe_open(file, "pt") as tensors:
             names = json.loads((tensors.metadata() or {}).get(CLASSES, "null"))
         if names is None:
-            names = names_in(load_config(plm)) if isinstance(plm, str) else ()
+            names = names_in(load_config(plm)) if plm is not None else ()
     except (OSError, SafetensorError, ValueError):  # no such names; who reads the tensors says what is wrong with them
         return ()
     return named(tuple(map(str, names))) if isinstance(names, list | tuple) else ()

@@ -15,9 +15,9 @@ from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, Insertion, inject, placements
 from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
-from kronlit.adapters.transaction import whole_or_not
+from kronlit.adapters.transaction import INJECTED, whole_or_not
 from kronlit.exchange.adapter_folder import read_tensors
-from kronlit.exchange.class_names import as_config, matched, peft_class_names
+from kronlit.exchange.class_names import as_config, matched, peft_base, peft_class_names
 from kronlit.exchange.to_peft import PREFIX, TENSORS
 from kronlit.modules.plm import load_model
 from kronlit.structured import Circulant, Kronecker, LowRank, StructuredLinear
@@ -28,6 +28,9 @@ AUTO_CLASSES = {
     "CAUSAL_LM": "AutoModelForCausalLM",
 }
 """PEFT's task types, and what opens their models."""
+
+PEFT = "PEFT"
+"""What a model remembers that was added to it, in the place of a method."""
 
 NAMES = {
     "LORA": re.compile(r"(.+)\.lora_(A|B)\.weight"),
@@ -135,7 +138,7 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
         ValueError: if the folder can't be read, or does not fit the model.
     """
     changes, own = read_peft(folder, content)
-    names = peft_class_names(folder / TENSORS, content.get("base_model_name_or_path"))
+    names = peft_class_names(folder / TENSORS, content)
     model = base_model(folder, content, own, names) if model is None else model
     if list(placements(model)):
         raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
@@ -143,14 +146,17 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
         raise ValueError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
     dropout = content.get("lora_dropout", 0.0)
     state = {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
-    own = matched(model, own, names if head_rows(own) == len(names) else (), repr(str(folder)))
     with whole_or_not(model):
+        own = matched(model, own, names if head_rows(own) == len(names) else (), repr(str(folder)))
         model.requires_grad_(False)
         inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
-        put_own(model, {in_host(name, changes): tensor for name, tensor in own.items()}, folder)
-        put(model, state, folder)
+        in_place = {in_host(name, changes): tensor for name, tensor in own.items()}
+        check_shapes(model, in_place | state, folder)
+        part(model, in_place, folder)
+        model.load_state_dict(in_place | state, strict=False)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in state or name in own)
+    vars(model)[INJECTED] = PEFT
     return model.eval()
 
 
@@ -160,13 +166,13 @@ def in_host(name: str, changes: Iterable[str]) -> str:
     return f"{module}.host.{own}" if module in changes else name
 
 
-def put_own(model: nn.Module, own: dict[str, Tensor], folder: Path) -> None:
-    """Copy the model's own parameters that PEFT saved into `model`, each into its own place alone.
+def part(model: nn.Module, own: dict[str, Tensor], folder: Path) -> None:
+    """Untie the weights of `model` if its own parameters that PEFT saved differ: each is for its own place alone.
 
     PEFT trains a module apart from what it is tied to.
 
     Raises:
-        ValueError: if something has another shape there, or `model` can't part with what is tied.
+        ValueError: if `model` can't part with what is tied.
     """
     there = dict(model.named_parameters(remove_duplicate=False))
     changed = {name for name in own if name in there and there[name].shape == own[name].shape}
@@ -176,21 +182,15 @@ def put_own(model: nn.Module, own: dict[str, Tensor], folder: Path) -> None:
         raise ValueError(f"{str(folder)!r} has a {min(apart)} of its own: {blocker}.")
     if apart:
         untie(model)
-    put(model, own, folder)
 
 
-def put(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
-    """Copy `state` into `model`.
-
-    Raises:
-        ValueError: if something has another shape there.
-    """
+def check_shapes(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    """Raise `ValueError` if something in `state` has another shape in `model`."""
     there = model.state_dict()
     for name, tensor in state.items():
         if name not in there or there[name].shape != tensor.shape:
             shape = tuple(there[name].shape) if name in there else "nothing"
             raise ValueError(f"{str(folder)!r} has {name} of shape {tuple(tensor.shape)}, where the model has {shape}.")
-    model.load_state_dict(state, strict=False)
 
 
 def head_rows(own: dict[str, Tensor]) -> int | None:
@@ -203,14 +203,12 @@ def base_model(
     folder: Path, content: dict[str, Any], own: dict[str, Tensor], names: tuple[str, ...]
 ) -> PreTrainedModel:
     """The model that a folder of PEFT's names, in float32, with as many classes as the head that was trained."""
-    auto, plm = AUTO_CLASSES.get(str(content.get("task_type"))), content.get("base_model_name_or_path")
-    if auto is None or not isinstance(plm, str):
+    auto, plm = AUTO_CLASSES.get(str(content.get("task_type"))), peft_base(content)
+    if auto is None or plm is None:
         raise ValueError(
             f"{str(folder)!r} does not say what it goes on (`task_type`={content.get('task_type')!r}, "
-            f"`base_model_name_or_path`={plm!r}): give a `model`."
+            f"`base_model_name_or_path`={content.get('base_model_name_or_path')!r}): give a `model`."
         )
     rows = head_rows(own) if auto.endswith("SequenceClassification") else None
     arguments = {} if rows is None else as_config(names) if len(names) == rows else {"num_labels": rows}
-    revision = content.get("revision")
-    plm = f"{plm}@{revision}" if revision and not Path(plm).exists() else plm
     return load_model(getattr(transformers, auto), plm, **arguments)[0]

@@ -15,10 +15,14 @@ from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, rea
 from kronlit.exchange.class_names import class_names, named, output_layer, peft_class_names, rows_by_name
 from kronlit.exchange.from_peft import read_peft
 from kronlit.exchange.load import is_here, local
+from kronlit.exchange.own_method import Cure
 from kronlit.exchange.to_peft import TENSORS as PEFT_TENSORS
 from kronlit.methods import Method
 from kronlit.methods.written import described
 from kronlit.modules import FrozenPLM, PromptClassification
+
+
+STARTING = Cure("name that method as `model.method`", "if you trust it, download the folder and give its path")
 
 
 class InitAdapter(Callback):
@@ -77,9 +81,9 @@ def init_adapter(
     content = read_json(folder / CONFIG)
     if "peft_type" in content:
         state = of_peft(model, folder, content)
-        names, their_words = peft_class_names(folder / PEFT_TENSORS, content.get("base_model_name_or_path")), {}
+        names, their_words = peft_class_names(folder / PEFT_TENSORS, content), {}
     else:
-        config = adapter_config(content, str(folder / CONFIG), is_here(source))
+        config = adapter_config(content, str(folder / CONFIG), is_here(source), STARTING)
         theirs, names, their_words = config.method, named(config.labels), config.words
         if is_dataclass(theirs) and type(theirs) is type(method):
             theirs = replace(theirs, trains=method.trains)

@@ -69,14 +69,15 @@ def with_adapter(
     tensors = read_tensors(folder / TENSORS)
     with whole_or_not(model):
         put(inject(model, config.method), config, tensors, folder)
-    if config.pad_token_id is not None:
-        tell_pad_token(model, config.pad_token_id)
+        if config.pad_token_id is not None:
+            tell_pad_token(model, config.pad_token_id)
     return model.eval()
 
 
 def put(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor], folder: Path) -> None:
     """Give what was added to `model` the values of the folder's `tensors`, if it is what they were trained on."""
     state = in_names_of(model, tensors)
+    trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in state)
     if fault := misfit(model, state):
@@ -88,6 +89,8 @@ def put(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor
             f"{str(folder)!r} was trained on {config.plm!r} with fingerprint {config.fingerprint}; the frozen weights "
             f"of this model have {found}: they are others, or not in float32. Give the `model`, loaded as it was then."
         )
+    for name, parameter in model.named_parameters():  # a head that was saved need not have been trained
+        parameter.requires_grad_(name in trained)
     model.load_state_dict(matched(model, state, config.labels, repr(str(folder))), strict=False)
 
 

@@ -8,6 +8,13 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+RUST = re.compile(r"([A-Z][\w ]+) \(os error (\d+)\)")
+"""How libraries in Rust tell what the system said, and its number."""
+
+OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
+OF_EITHER = (errno.EACCES, errno.ENAMETOOLONG, errno.ENOTDIR)
+"""Numbers of what the system refuses to a writer alone, and to a reader too."""
+
 
 def check_new(output: str | Path) -> Path:
     """`output` as a path, before any work for it.
@@ -34,13 +41,16 @@ def new_folder(output: str | Path) -> Iterator[Path]:
     Raises:
         ValueError: if something is there already, or nothing, or not all, can be written there.
     """
-    with refusals(output), unfinished(output) as (path, partial):
-        partial.mkdir(parents=True)
-        yield partial
-        for file in partial.rglob("*"):  # safetensors leaves its own to their owner alone
-            file.chmod(partial.stat().st_mode & (0o777 if file.is_dir() else 0o666))
-        check_new(path)  # a rename would replace an empty folder
-        partial.rename(path)
+    with unfinished(output) as (path, partial):
+        with refusals(output):
+            partial.mkdir(parents=True)
+        with refusals(output, partial):
+            yield partial
+        with refusals(output):
+            for file in partial.rglob("*"):  # safetensors leaves its own to their owner alone
+                file.chmod(partial.stat().st_mode & (0o777 if file.is_dir() else 0o666))
+            check_new(path)  # a rename would replace an empty folder
+            partial.rename(path)
 
 
 @contextmanager
@@ -50,10 +60,13 @@ def new_file(output: str | Path) -> Iterator[Path]:
     Raises:
         ValueError: as `new_folder`.
     """
-    with refusals(output), unfinished(output) as (path, partial):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        yield partial
-        partial.replace(path)
+    with unfinished(output) as (path, partial):
+        with refusals(output):
+            path.parent.mkdir(parents=True, exist_ok=True)
+        with refusals(output, partial):
+            yield partial
+        with refusals(output):
+            partial.replace(path)
 
 
 @contextmanager
@@ -71,14 +84,14 @@ def unfinished(output: str | Path) -> Iterator[tuple[Path, Path]]:
 
 
 @contextmanager
-def refusals(output: str | Path) -> Iterator[None]:
-    """Make one line of what the system refuses."""
+def refusals(output: str | Path, partial: Path | None = None) -> Iterator[None]:
+    """Make one line of what the system refuses; with `partial`, of what it refuses to write there, not to read."""
     try:
         yield
     except ValueError:
         raise
     except Exception as error:
-        if reason := refusal(error):
+        if (reason := refusal(error)) and (partial is None or is_of_writing(error, partial)):
             raise ValueError(f"`output`={str(output)!r} cannot be written: {reason}.") from error
         raise
 
@@ -87,5 +100,16 @@ def refusal(error: Exception) -> str | None:
     """What the system said that made `error`, as Python or a library in Rust (safetensors, tokenizers) tells it."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
-    found = re.search(r"([A-Z][\w ]+) \(os error \d+\)", str(error))
+    found = RUST.search(str(error))
     return found[1] if found else None
+
+
+def is_of_writing(error: Exception, partial: Path) -> bool:
+    """Whether `error` came of writing to `partial`, as far as its number and the name of its file tell."""
+    found = RUST.search(str(error))
+    number = error.errno if isinstance(error, OSError) else int(found[2]) if found else None
+    names = [getattr(error, name, None) for name in ("filename", "filename2")]
+    files = [Path(os.fsdecode(name)).absolute() for name in names if isinstance(name, str | bytes | os.PathLike)]
+    if any(file.is_relative_to(partial) for file in files):
+        return True
+    return number in OF_WRITING or (number in OF_EITHER and not files)

@@ -1,23 +1,40 @@
 """The method that an adapter names: kronlit's own, or one from a module of the user's."""
 
 import importlib
-import re
+import sys
 from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import pairwise
 from typing import Any
 
 from kronlit.errors import subclasses
 from kronlit.methods import Method
 
-IMPORTABLE = re.compile(r"[^\W\d]\w*(\.[^\W\d]\w*)+")
+
+@dataclass(frozen=True)
+class Cure:
+    """What the user can do where an adapter of the hub names something to import.
+
+    Args:
+        method: for its method; `{module}` is the module of that.
+        argument: for all that it names.
+    """
+
+    method: str
+    argument: str
 
 
-def method_class(path: str, where: str, imports: bool) -> type[Method] | None:
+LOADING = Cure("import {module} before", "if you trust it, give `kronlit.load` `trust_code=True`")
+
+
+def method_class(path: str, where: str, imports: bool, cure: Cure = LOADING) -> type[Method] | None:
     """The class that `path`, a bare name or a whole import path, names; `None` for a bare name that none has.
 
     Args:
         path: as `kronlit.methods.written.class_path` writes it.
         where: the file that says so.
         imports: whether its module may be imported; without, it must have been.
+        cure: what the user can do where it may not.
 
     Raises:
         ValueError: if its module is missing, may not be imported, or has no such method.
@@ -28,7 +45,7 @@ def method_class(path: str, where: str, imports: bool) -> type[Method] | None:
     if not imports:
         raise ValueError(
             f"{where}: `method`={path!r} is not kronlit's own, and an adapter of the hub is not to say what is "
-            f"imported: import {module} before, or, if you trust it, give `kronlit.load` `trust_code=True`."
+            f"imported: {cure.method.format(module=module)}, or, {cure.argument}."
         )
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
@@ -66,13 +83,56 @@ def import_module(name: str, path: str, where: str) -> Any:
         ) from error
 
 
+def check_arguments(method: dict[str, Any], own: bool, where: str, cure: Cure = LOADING) -> None:
+    """Raise `ValueError` where what an adapter of the hub says of its method might import a module.
+
+    Args:
+        method: what it says.
+        own: whether it is kronlit's own method, of which no argument is a class.
+        where: the file that says so.
+        cure: what the user can do.
+    """
+    name = method.get("class_path")
+    if others := sorted(method.keys() - {"class_path", "init_args"}):
+        raise ValueError(
+            f"{where}: `method`={name!r} has `{others[0]}`; it may have `class_path` and `init_args`: leave it out."
+        )
+    if not own and (other := next(imported_names(method.get("init_args")), None)):
+        raise ValueError(
+            f"{where}: `method`={name!r} has the argument {other!r}, which might be imported: {cure.argument}."
+        )
+
+
 def imported_names(value: Any) -> Iterator[str]:
     """The texts in an adapter's `value` that may name something to import."""
-    if isinstance(value, str) and IMPORTABLE.fullmatch(value):
+    if isinstance(value, str) and may_import(value):
         yield value
     elif isinstance(value, dict):
-        for each in value.values():
+        for key, each in value.items():
+            yield from imported_names(key)
             yield from imported_names(each)
     elif isinstance(value, list):
         for each in value:
             yield from imported_names(each)
+
+
+def may_import(text: str) -> bool:
+    """Whether `text`, which is read as YAML where it is to be a class, might name one that is not kronlit's own.
+
+    That takes a dotted name, or what YAML makes one of: a mapping, lines, or quotes in which a dot can be escaped.
+    """
+    if is_structure(text):
+        return False
+    dotted = any(
+        f"_{before[-1:]}".isidentifier() and before and after[:1].isidentifier()
+        for before, after in pairwise(text.split("."))
+    )
+    return dotted or len(text.splitlines()) > 1 or any(sign in text for sign in '{:"\n\r')
+
+
+def is_structure(path: str) -> bool:
+    """Whether `path` names a class of kronlit's that is a part of methods, and imported already."""
+    module, _, name = path.rpartition(".")
+    found = getattr(sys.modules.get(module), name, None)
+    parts = ("kronlit.structured.", "kronlit.adapters.", "kronlit.methods.")
+    return path.startswith(parts) and isinstance(found, type) and f"{found.__module__}.".startswith(parts)

@@ -7,10 +7,11 @@ from pathlib import Path
 from torch import nn
 from transformers import PreTrainedModel
 
-from kronlit.adapters import parameter_counts, placements
+from kronlit.adapters import parameter_counts
 from kronlit.adapters.transaction import INJECTED
 from kronlit.exchange.adapter_folder import config_of, single, write_adapter
 from kronlit.exchange.class_names import class_names
+from kronlit.exchange.from_peft import PEFT
 from kronlit.exchange.new_folder import new_folder
 from kronlit.exchange.to_peft import to_peft
 from kronlit.methods import Method
@@ -42,7 +43,7 @@ def save(model: PreTrainedModel, output: str | Path) -> None:
             method = single(method) if collapsed(model) else method
             counted = parameter_counts(model)[1]
             write_adapter(folder, model, config_of(model, method, model.config.name_or_path, "", counted))
-    elif any(placements(model)):
+    elif method == PEFT:
         adapter = to_peft(model, model.config.name_or_path)
         with new_folder(output) as folder:
             adapter.write(folder, class_names(model))

@@ -13,6 +13,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from kronlit.adapters import trainable_report
+from kronlit.adapters.transaction import INJECTED
 from kronlit.checkpoint import adapter_state, check_adapter_state, fingerprint, in_names_of
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
@@ -143,7 +144,7 @@ class FrozenPLM(LightningModule, ABC):
         self.method.apply(self.model)
         for parameter in fresh:  # a random layer that stays frozen would be another one after each loading
             parameter.requires_grad_(True)
-        self._plm = fingerprint(self.model)
+        vars(self.model)[INJECTED], self._plm = self.method, fingerprint(self.model)
         store_frozen(self.model, self._frozen_dtype)
         if self.gradient_checkpointing:
             recompute_activations(self.model, self._router)
