@@ -209,14 +209,15 @@ class CLI(LightningCLI):
         return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path}
 
     def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand == "fit":
+            config = self.config_init.fit
+            own = {key: [config[key]] for key in ("best_checkpoint", "last_checkpoint")}
+            check_monitors(self.model, own | {"trainer.callbacks": config.trainer.callbacks or []})
         check_method(self.model, trains=subcommand == "fit")  # now, not after all rows were tokenised
         with held(self.log_dir if subcommand == "fit" else None):
             super()._run_subcommand(subcommand)
 
     def before_fit(self) -> None:
-        config = self.config_init.fit
-        own = {key: [config[key]] for key in ("best_checkpoint", "last_checkpoint")}
-        check_monitors(self.model, own | {"trainer.callbacks": config.trainer.callbacks or []})
         self.started = time.perf_counter()
         if self.config_init.fit.test_after_fit:
             self.datamodule.check_labels("test")  # now, not after the training

@@ -28,8 +28,8 @@ def run_alone(words: Sequence[str]) -> Path | None:
         ValueError: if it names no run that has a checkpoint and a config.yaml.
     """
     path = value_of(words, "ckpt_path")
-    configs = {word.split("=")[0] for word in words} & {"--config", "-c"}
-    if not words or words[0] not in EVALUATIONS or path is None or configs:
+    given = {word.split("=")[0] for word in words}
+    if not words or words[0] not in EVALUATIONS or path is None or given & {"--config", "-c", "--model"}:
         return None
     if path in ("last", "best"):
         raise ValueError(f"`ckpt_path`={path!r} is that of a config's runs: name a `config`, or the folder of a run.")

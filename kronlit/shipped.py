@@ -1,5 +1,6 @@
 """The YAMLs that come with kronlit, found by name from any folder."""
 
+from os.path import isfile
 from pathlib import Path
 
 
@@ -17,11 +18,11 @@ def config_path(name: str, folder: str = "") -> str:
         name: a path; or the name of a shipped YAML such as `krona_mnli`, `methods/lora` or `configs/krona_mnli.yaml`.
         folder: of the shipped ones, where to look first.
     """
-    if Path(name).is_file():
+    if isfile(name):  # which a name that is too long is not, where Path would raise
         return name
     stem = name.removeprefix("configs/").removesuffix(".yaml")
     for inside in (f"{folder}/{stem}", stem) if folder else (stem,):
         path = shipped() / f"{inside}.yaml"
-        if path.is_file() and path.resolve().is_relative_to(shipped().resolve()):
+        if isfile(path) and path.resolve().is_relative_to(shipped().resolve()):
             return str(path)
     return name

@@ -33,7 +33,12 @@ class Plain(LightningDataModule):
 
 @dataclass(frozen=True)
 class WithAnObject(Method):
-    """A method of one's own, one argument of which has no form in a file."""
+    """A method of one's own, one argument of which has no form in a file.
+
+    Args:
+        activation: of the adapters.
+        trains: what is trained beside them.
+    """
 
     activation: Callable = field(default_factory=nn.GELU)
     trains: tuple[Group, ...] = ("head",)

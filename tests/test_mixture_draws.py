@@ -63,7 +63,8 @@ def test_draws_come_from_the_mixtures_own_generator(evaluation):
         mixture.weight.copy_(torch.arange(4.0).view(4, 1, 1))
     seen = []
     for seed in (1, 2):
-        mixture.generator = torch.Generator().manual_seed(7)
+        name = "evaluation_generator" if evaluation else "generator"
+        setattr(mixture, name, torch.Generator().manual_seed(7))
         torch.manual_seed(seed)
         state = torch.get_rng_state()
         seen.append([mixture(torch.ones(1, 1)).item() for _ in range(40)])

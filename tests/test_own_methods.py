@@ -140,7 +140,10 @@ def test_a_folder_may_name_a_module_and_the_hub_may_not_unasked(
     monkeypatch.setattr("kronlit.exchange.load.snapshot_download", lambda *_, **__: str(folder))
     for load, cure in (
         (kronlit.load, r"import fresh before, or.* `trust_code=True`"),
-        (lambda source: init_adapter(None, None, source), r"name that .*`model.method`, or.* download .* give its path"),
+        (
+            lambda source: init_adapter(None, None, source),
+            r"name that .*`model.method`, or.* download .* give its path",
+        ),
     ):
         with pytest.raises(ValueError, match=cure) as caught:
             load("me/adapter")

@@ -85,9 +85,7 @@ def read_json(path: Path) -> dict[str, Any]:
     return content
 
 
-def adapter_config(
-    content: dict[str, Any], where: str, imports: bool = True, cure: Cure = LOADING
-) -> AdapterConfig:
+def adapter_config(content: dict[str, Any], where: str, imports: bool = True, cure: Cure = LOADING) -> AdapterConfig:
     """What the content of an adapter_config.json means.
 
     Args:

@@ -21,7 +21,6 @@ from kronlit.methods import Method
 from kronlit.methods.written import described
 from kronlit.modules import FrozenPLM, PromptClassification
 
-
 STARTING = Cure("name that method as `model.method`", "if you trust it, download the folder and give its path")
 
 

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import replace
+from os.path import isfile
 from pathlib import Path
 
 import yaml
@@ -87,7 +88,7 @@ def current_words(words: list[str], folder: str = "") -> list[str]:
     out: list[str] = []
     for option, value in pairs(words):
         path = config_path(value, folder) if option == "--config" else value
-        now = retired(value) if option == "--config" and not Path(path).is_file() else None
+        now = retired(value) if option == "--config" and not isfile(path) else None
         out += [word for word in (option, path) if word] if now is None else now
     return out
 
