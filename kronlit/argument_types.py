@@ -1,6 +1,7 @@
 """Values that jsonargparse lets through though an argument does not take them: null, and numbers beyond all use."""
 
 import inspect
+from contextlib import suppress
 from pydoc import locate
 from types import UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
@@ -46,7 +47,10 @@ def annotations(kind: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     defaults: dict[str, Any] = {}
     for cls in reversed(kind.__mro__[:-1]):
         if "__init__" in vars(cls):
-            hints |= get_type_hints(vars(cls)["__init__"])
+            with suppress(
+                NameError
+            ):  # a library's type that is there for type checkers alone: nothing is checked by it
+                hints |= get_type_hints(vars(cls)["__init__"])
             defaults |= {name: one.default for name, one in inspect.signature(vars(cls)["__init__"]).parameters.items()}
     return hints, defaults
 

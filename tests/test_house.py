@@ -173,6 +173,8 @@ def test_every_argument_of_what_a_yaml_can_name_has_its_help():
 
     for base in (Method, TaskData, FrozenPLM):
         for cls in subclasses(base):
+            if not cls.__module__.startswith("kronlit."):
+                continue  # another test's
             for argument in inspect.signature(cls).parameters:
                 assert f"    {argument}: " in cls.__doc__, f"{cls.__name__}.{argument}"
 
