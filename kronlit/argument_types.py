@@ -3,7 +3,7 @@
 import inspect
 from contextlib import suppress
 from pydoc import locate
-from types import UnionType
+from types import SimpleNamespace, UnionType
 from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
@@ -47,12 +47,18 @@ def annotations(kind: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     defaults: dict[str, Any] = {}
     for cls in reversed(kind.__mro__[:-1]):
         if "__init__" in vars(cls):
-            with suppress(
-                NameError
-            ):  # a library's type that is there for type checkers alone: nothing is checked by it
-                hints |= get_type_hints(vars(cls)["__init__"])
+            hints |= hints_of(vars(cls)["__init__"])
             defaults |= {name: one.default for name, one in inspect.signature(vars(cls)["__init__"]).parameters.items()}
     return hints, defaults
+
+
+def hints_of(function: Any) -> dict[str, Any]:
+    """The types of a function's arguments, without those that are imported for type checkers alone."""
+    found: dict[str, Any] = {}
+    for name, hint in inspect.get_annotations(function).items():
+        with suppress(NameError, TypeError, AttributeError):
+            found |= get_type_hints(SimpleNamespace(__annotations__={name: hint}), function.__globals__)
+    return found
 
 
 def takes_null(hint: Any, default: Any) -> bool:

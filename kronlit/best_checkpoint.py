@@ -60,3 +60,5 @@ class BestCheckpoint(ModelCheckpoint):
         super().load_state_dict(state_dict)
         if self.dirpath == state_dict.get("dirpath", self.dirpath):
             self.best_k_losses = state_dict.get("best_k_losses", {})
+        else:  # of another run, from whose checkpoint this one started: its best is not ours to test or report
+            self.best_model_path = ""

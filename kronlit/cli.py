@@ -121,7 +121,8 @@ class CLI(LightningCLI):
         if (task := task_of(self.checkpoint)) is not None:
             module, name = data.class_path.rsplit(".", 1)
             parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-            follow(data.init_args, {name: one.default for name, one in parameters.items()}, task)
+            given = any(value_of(sys.argv[1:], option) for option in ("data.columns", "data.init_args.columns"))
+            follow(data.init_args, {name: one.default for name, one in parameters.items()}, task, given)
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()

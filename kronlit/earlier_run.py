@@ -78,7 +78,9 @@ class MovedRun(Callback):
             def moved(path: str, now: str = str(now)) -> str:
                 return str(Path(now, Path(path).name)) if path else path
 
-            state |= {"dirpath": now, "best_k_models": {moved(p): v for p, v in state["best_k_models"].items()}}
+            state["dirpath"] = now
+            for name in ("best_k_models", "best_k_losses"):
+                state[name] = {moved(path): value for path, value in state.get(name, {}).items()}
             state |= {
                 name: moved(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")
             }

@@ -8,6 +8,7 @@ from itertools import count
 from pathlib import Path
 from typing import Any
 
+import yaml
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
@@ -93,10 +94,22 @@ def instead_of_last(run_dir: Path) -> str | None:
     return None
 
 
+def saves_later(config: Path) -> bool:
+    """Whether a run may train on after a validation before it has written any checkpoint, as its config has it."""
+    try:
+        content = yaml.safe_load(config.read_text(encoding="utf-8"))
+        last, best = content["last_checkpoint"], content["best_checkpoint"]
+        return bool(last.get("every_n_train_steps")) or best.get("save_top_k") == 0
+    except (OSError, UnicodeDecodeError, yaml.YAMLError, KeyError, TypeError, AttributeError):
+        return False
+
+
 def came_far(folder: Path) -> bool:
     """Whether a run came to its end, or trained on after a validation, with which its first checkpoint is written."""
     if (folder / "summary.json").exists():
         return True
+    if saves_later(folder / "config.yaml"):
+        return False
     validated = False
     for row in metrics_so_far(folder / "metrics.csv"):
         names = {name.split("/")[0] for name, value in row.items() if value}

@@ -6,7 +6,7 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 
-from kronlit.argument_types import check_arguments
+from kronlit.argument_types import annotations, check_arguments
 from kronlit.data import TaskData
 from kronlit.errors import subclasses
 from kronlit.exchange.saved_run import described_by
@@ -72,3 +72,15 @@ def test_null_in_a_yaml_is_refused_where_a_run_is_opened_again(config):
     content["model"]["init_args"]["method"]["init_args"] = {"sites": None}
     with pytest.raises(ValueError, match=r"`model\.method\.sites`=null must be of type tuple\[str, \.\.\.\]"):
         described_by(content)
+
+
+def test_a_type_that_is_there_for_type_checkers_alone_checks_nothing_and_hides_no_other():
+    names = {}
+    exec(
+        "from __future__ import annotations\n"
+        "class Mine:\n"
+        "    def __init__(self, width: int = 2, start: ndarray | None = None) -> None: ...\n",
+        names,
+    )
+    hints, defaults = annotations(names["Mine"])
+    assert (hints["width"], defaults["width"], "start" in hints) == (int, 2, False)

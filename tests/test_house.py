@@ -219,3 +219,10 @@ def test_the_help_lists_the_commands_that_there_are():
 def test_no_file_has_outgrown_one_idea():
     lengths = {path.name: len(path.read_text().splitlines()) for path in PACKAGE.rglob("*.py")}
     assert {name: n for name, n in lengths.items() if n > 300} == {}
+
+
+def test_no_stray_file_lies_at_the_root():
+    root = PACKAGE.parent
+    known = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"}
+    tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True).stdout.splitlines()
+    assert {name for name in tracked if "/" not in name and not name.startswith(".")} <= known

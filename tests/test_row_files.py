@@ -2,6 +2,7 @@
 
 import csv
 import json
+import re
 
 import pandas
 import pytest
@@ -10,6 +11,7 @@ from datasets import Dataset
 
 from kronlit.data import E2E, GLUE, FewShot, SuperGLUE, TextFiles
 from kronlit.data.class_counts import class_counts
+from kronlit.data.row_file import read_row_file
 
 LONG = "a long text, " * 20_000
 
@@ -95,7 +97,10 @@ QUOTE = "a quotation mark that is not closed, or is alone"
         ('a,x\n"b,y\nc,x\n', rf"line 3: {QUOTE} .*on line 4"),
         ('a,x\n"b,y\nc,"x"\nd,y\n', rf"line 3: {QUOTE} .*on line 4"),
         ('a,x\nb,"y\nc,x\nd,"\n', r'line 3, row 2: the label "y\\nc,x\\nd," must be a text in one line'),
-        ('a,x\n"b,y\nc"\nd,x\n', r"line 3: 1 cell where 2 are expected, one of them of several lines: close the quot"),
+        (
+            'a,x\n"b,y\nc"\nd,x\n',
+            r"line 3: 1 cell where 2 are expected, one of them of several lines: if .* text, close its quot",
+        ),
         ('"she said \\"no\\"",x\nb,y\n', f"line 2: {QUOTE}"),
         (b"a,x\ncaf\xe9,y\n", r"cannot be read as UTF-8 csv: byte 0xe9 on line 3; save it as UTF-8 .*`iconv -f LATIN1"),
         (b"a,x\nb,y\n\xe2\x82", r"byte 0xe2 on line 4"),
@@ -396,3 +401,16 @@ def test_a_fault_in_texts_from_data_is_told(tmp_path, task, name, content, words
     (tmp_path / name).write_bytes(content if isinstance(content, bytes) else content.encode())
     with pytest.raises(ValueError, match=words):
         E2E(task, path=str(tmp_path)).rows("train")
+
+
+@pytest.mark.parametrize(
+    ("row", "cure"),
+    [
+        ("a,x,", "the last of them empty: take away the commas at the line's end"),
+        ('"a\nb",c,x', "else put a text that has a comma in it in quotation marks"),
+    ],
+)
+def test_the_cure_for_a_cell_too_many_is_one_that_works(tmp_path, row, cure):
+    (tmp_path / "mine.csv").write_text(f"text,label\n{row}\n")
+    with pytest.raises(ValueError, match=re.escape(cure)):
+        read_row_file(tmp_path / "mine.csv", ["text", "label"])

@@ -3,6 +3,7 @@
 import csv
 import itertools
 import json
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -10,6 +11,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from kronlit.best_checkpoint import BestCheckpoint
+from kronlit.earlier_run import MovedRun
 from kronlit.exchange.saved_run import found
 from kronlit.metrics_csv import best_scores
 from kronlit.modules import SequenceClassification
@@ -99,6 +101,24 @@ def test_a_training_that_goes_on_breaks_ties_as_if_it_had_not_stopped(tmp_path, 
     again, files = kept(tmp_path / "cut", scores, ckpt_path=last)
     assert again.best_model_path.rsplit("/", 1)[1] == whole.best_model_path.rsplit("/", 1)[1] == "epoch=3.ckpt"
     assert 3 in files
+
+
+def test_what_is_known_of_losses_moves_with_a_run(tmp_path):
+    callback, _ = kept(tmp_path / "before", [(0.5, 0.9)])
+    state = callback.state_dict()
+    moved = BestCheckpoint(tmp_path / "after", monitor="val/score", mode="max")
+    trainer = SimpleNamespace(checkpoint_callbacks=[moved])
+    MovedRun().on_load_checkpoint(trainer, None, {"callbacks": {moved.state_key: state}})
+    assert list(state["best_k_losses"]) == list(state["best_k_models"])
+    assert all(path.startswith(str(tmp_path / "after")) for path in state["best_k_losses"])
+    assert list(state["best_k_losses"].values()) == pytest.approx([0.9])
+
+
+def test_a_run_that_starts_from_anothers_checkpoint_has_no_best_yet(tmp_path):
+    callback, _ = kept(tmp_path / "one", [(0.5, 0.9)])
+    other = BestCheckpoint(tmp_path / "other", monitor="val/score", mode="max")
+    other.load_state_dict(callback.state_dict())
+    assert other.best_model_path == ""
 
 
 def test_a_checkpoint_of_lightnings_callback_is_gone_on_from(tmp_path):

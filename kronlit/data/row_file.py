@@ -122,8 +122,13 @@ def csv_rows(path: Path, width: int | None = None) -> Iterator[tuple[int, list[s
 def miscounted(cells: list[str], width: int) -> str:
     """The fault of a row of too many or too few cells, and its cure."""
     found = f"{len(cells)} cell{'s' * (len(cells) > 1)} where {width} {'are' if width > 1 else 'is'} expected"
+    if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
+        return f"{found}, the last of them empty: take away the commas at the line's end, or name those columns."
     if any("\n" in cell or "\r" in cell for cell in cells):
-        return f"{found}, one of them of several lines: close the quotation mark that it begins with where it ends."
+        return (
+            f"{found}, one of them of several lines: if that is more than its text, close its quotation mark where the "
+            'text ends; else put a text that has a comma in it in quotation marks, "like, this".'
+        )
     if len(cells) > width:
         return f'{found}: put a text that has a comma in it in quotation marks, "like, this".'
     return f"{found}: write what is missing, or its comma alone."

@@ -28,7 +28,12 @@ def task_of(checkpoint: dict[str, Any]) -> Task | None:
         raise ValueError(f"the checkpoint says of its task what kronlit does not write: {record!r:.200}.") from error
 
 
-def follow(arguments: MutableMapping[str, Any], defaults: MutableMapping[str, Any], task: Task) -> None:
+def follow(
+    arguments: MutableMapping[str, Any],
+    defaults: MutableMapping[str, Any],
+    task: Task,
+    columns_given: bool = False,
+) -> None:
     """Have the arguments of a data module say what `task` has: its classes, or span, and its columns, in their order.
 
     They would otherwise be learned from a file that may have changed. What the user gave and `task` has not stays.
@@ -37,6 +42,7 @@ def follow(arguments: MutableMapping[str, Any], defaults: MutableMapping[str, An
         arguments: those that are given, and defaults of the others; those of them that the module has are changed.
         defaults: of the arguments.
         task: what was trained on.
+        columns_given: whether the user named columns for this command, be they the default ones.
     """
     labels, span = arguments.get("labels"), arguments.get("span")
     if task.labels and "labels" in arguments and span is None:
@@ -46,7 +52,8 @@ def follow(arguments: MutableMapping[str, Any], defaults: MutableMapping[str, An
         arguments["span"] = task.span
     if "columns" in arguments:
         columns = arguments["columns"]
-        if columns == defaults.get("columns") or set(columns) == set(task.columns):
+        left_out = columns == defaults.get("columns") and not columns_given
+        if left_out or set(columns) == set(task.columns):
             arguments["columns"] = task.columns
 
 
