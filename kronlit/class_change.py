@@ -6,8 +6,8 @@ import jsonargparse._typehints as typehints
 
 from kronlit.methods import Method
 
-Discard = Any
-"""jsonargparse's function, which drops the arguments that the new class does not take."""
+DISCARD: Any = typehints.discard_init_args_on_class_path_change
+"""jsonargparse's own function, which drops the arguments that the new class does not take."""
 
 
 def own_defaults_for_methods() -> None:
@@ -17,18 +17,15 @@ def own_defaults_for_methods() -> None:
     `batch_size` mean the same in all of them. A method's `sites`, `scale` and `trains` belong to its paper. There is no
     setting for it, so its function is replaced.
     """
-    discard: Discard = typehints.discard_init_args_on_class_path_change
-    if getattr(discard, "of_methods", False):
-        return
-
-    def discard_all_of_methods(parser: Any, previous: Any, value: Any) -> None:
-        if previous and "init_args" in previous and another_method(previous["class_path"], value["class_path"]):
-            for name in list(vars(previous["init_args"])):
-                previous["init_args"].pop(name)
-        discard(parser, previous, value)
-
-    discard_all_of_methods.of_methods = True  # type: ignore[attr-defined]
     typehints.discard_init_args_on_class_path_change = discard_all_of_methods
+
+
+def discard_all_of_methods(parser: Any, previous: Any, value: Any) -> None:
+    """Jsonargparse's function, after all arguments of a method that another takes the place of are gone."""
+    if previous and "init_args" in previous and another_method(previous["class_path"], value["class_path"]):
+        for name in list(vars(previous["init_args"])):
+            previous["init_args"].pop(name)
+    DISCARD(parser, previous, value)
 
 
 def another_method(old: str, new: str) -> bool:

@@ -117,7 +117,9 @@ class CLI(LightningCLI):
 
     def _follow_checkpoint(self, data: Any) -> None:
         """Have `data` mean by classes and columns what the checkpoint does."""
-        self.checkpoint = AtomicCheckpoint().load_checkpoint(self.ckpt_path) if self.ckpt_path else {}
+        checkpoint = AtomicCheckpoint().load_checkpoint(self.ckpt_path) if self.ckpt_path else {}
+        # Without what may be as large as the model: this stays until the command ends, and Lightning loads the rest.
+        self.checkpoint = {k: v for k, v in checkpoint.items() if k not in ("state_dict", "optimizer_states")}
         if (task := task_of(self.checkpoint)) is not None:
             module, name = data.class_path.rsplit(".", 1)
             parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
@@ -200,7 +202,7 @@ class CLI(LightningCLI):
         if trainer.logger not in (False, []):  # what is given comes beside ours: Lightning writes where the first does
             given = [] if trainer.logger in (None, True) else trainer.logger
             given = given if isinstance(given, list) else [given]
-            trainer.logger = [*loggers(folder, self.goes_on), *given]
+            trainer.logger = [*loggers(folder, self.checkpoint.get("global_step", 0) if self.goes_on else 0), *given]
         if self.goes_on:
             number = len(list(folder.glob("config*.yaml")))
             self.save_config_kwargs["config_filename"] = f"config-resumed-{number}.yaml"

@@ -33,9 +33,8 @@ def say_what_is_not_found(checkpoints: dict[str, Any]) -> None:
             )
 
 
-def loggers(folder: Path, checkpoint: str | None) -> list[Logger]:
-    """TensorBoard and metrics.csv in the run's folder; with a checkpoint they go on from its step."""
-    step = AtomicCheckpoint().load_checkpoint(checkpoint)["global_step"] if checkpoint else 0
+def loggers(folder: Path, step: int = 0) -> list[Logger]:
+    """TensorBoard and metrics.csv in the run's folder; a run that goes on has them go on from its step."""
     return [
         TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False, purge_step=step or None),
         MetricsFile(folder.parent, folder.name, step),

@@ -179,18 +179,6 @@ def test_a_damaged_last_checkpoint_is_named_and_the_best_goes_on(kronlit, config
 # --- a full disk ---
 
 
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder of two megabytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(folder)]
-    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a small disk takes root and the right to mount one")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
-
-
 # Its event files are TensorBoard's, which a thread of its own writes.
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.parametrize("left", [0, 5_000, 20_000, 30_000])

@@ -2,10 +2,7 @@
 
 import errno
 import json
-import os
 import shutil
-import subprocess
-import sys
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -31,18 +28,6 @@ def the_line(code, err):
     assert code == 2, err
     assert "Traceback" not in err
     return line
-
-
-@pytest.fixture
-def small_disk(tmp_path):
-    """A folder of a hundred kilobytes."""
-    folder = tmp_path / "disk"
-    folder.mkdir()
-    mount = ["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", str(folder)]
-    if sys.platform != "linux" or os.geteuid() or subprocess.run(mount, capture_output=True).returncode:
-        pytest.skip("a small disk takes root and the right to mount one")
-    yield folder
-    subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 # --- writing ---

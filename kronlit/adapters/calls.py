@@ -37,14 +37,25 @@ def first_calls(model: nn.Module) -> dict[str, Call]:
         module.register_forward_hook(hook(name), with_kwargs=True) for name, module in model.named_modules() if name
     ]
     try:
-        with torch.no_grad(), evaluating(model):
-            model(**made_up_row(model))
-    except Exception:  # whatever else the model needs
-        return {}
+        output = output_for_made_up_row(model)
     finally:
         for handle in handles:
             handle.remove()
-    return calls
+    return {} if output is None else calls
+
+
+@torch.no_grad()
+def output_for_made_up_row(model: nn.Module) -> Any:
+    """What `model` gives for `made_up_row`; `None` where it can't be called so."""
+    if (row := made_up_row(model)) is None:
+        return None
+    with evaluating(model):
+        try:
+            return model(**row)
+        except (
+            Exception
+        ):  # Any model of Transformers or of a user's: what it raises on a row made up is its own affair.
+            return None
 
 
 @contextmanager
@@ -61,13 +72,15 @@ def evaluating(model: nn.Module) -> Iterator[None]:
             module.training = True
 
 
-def made_up_row(model: nn.Module) -> dict[str, Tensor]:
-    """What `model` reads, for one row: an image of its size, or a text that ends as its texts do."""
+def made_up_row(model: nn.Module) -> dict[str, Tensor] | None:
+    """What `model` reads, for one row: an image of its size, or a text that ends as its texts do; else nothing."""
     config: Any = model.config
     device = next(model.parameters()).device
     reads = inspect.signature(model.forward).parameters
     if "input_ids" not in reads:
         config = getattr(config, "vision_config", config)
+        if "pixel_values" not in reads or not hasattr(config, "num_channels"):
+            return None
         size = getattr(config, "image_size", 224)
         height, width = (size, size) if isinstance(size, int) else size
         return {"pixel_values": torch.zeros(1, config.num_channels, height, width, device=device)}

@@ -1,5 +1,7 @@
 """What counts as a linear module of a Transformer: `nn.Linear`, and GPT-2's `Conv1D`, which stores its transpose."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -12,6 +14,11 @@ def is_linear(module: nn.Module) -> bool:
     return isinstance(module, nn.Linear) or type(module).__name__ == "Conv1D"
 
 
+def weight_of(module: nn.Module) -> Tensor:
+    """The weight of a linear module, as it is stored; torch types a module's attributes as tensor or module."""
+    return cast(Tensor, module.weight)
+
+
 def features(module: nn.Module) -> tuple[int, int]:
     """Width of the input and output of a linear module, whose weight may be packed.
 
@@ -20,7 +27,7 @@ def features(module: nn.Module) -> tuple[int, int]:
     """
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
-    shape: torch.Size = module.weight.shape  # type: ignore[assignment]
+    shape = weight_of(module).shape
     if len(shape) != 2:
         raise ValueError(f"this {type(module).__name__} has a weight of shape {tuple(shape)}, and is no linear module.")
     return shape[0], shape[1]
@@ -28,7 +35,7 @@ def features(module: nn.Module) -> tuple[int, int]:
 
 def matrix_of(module: nn.Module) -> Tensor:
     """The weight of a linear module as `(out_features, in_features)`; writing to it changes the module."""
-    weight: Tensor = module.weight  # type: ignore[assignment]
+    weight = weight_of(module)
     return weight if isinstance(module, nn.Linear) else weight.T
 
 
@@ -40,7 +47,7 @@ def is_whole(weight: Tensor) -> bool:
 @torch.no_grad()
 def merge_blocker(module: nn.Module) -> str | None:
     """Why nothing can be added to the weight of a linear module; `None` where that is the matrix that it applies."""
-    weight: Tensor = module.weight  # type: ignore[assignment]
+    weight = weight_of(module)
     in_features, out_features = features(module)
     if not is_whole(weight) or matrix_of(module).shape != (out_features, in_features):
         found = f"{str(weight.dtype).removeprefix('torch.')} of shape {tuple(weight.shape)}"

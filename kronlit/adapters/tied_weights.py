@@ -6,7 +6,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from kronlit.adapters.calls import evaluating, made_up_row
+from kronlit.adapters.calls import output_for_made_up_row
 
 
 def places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
@@ -34,9 +34,11 @@ def untie_blocker(model: nn.Module) -> str | None:
             return f"its weight is that of the embeddings too, and a {type(config).__name__} always ties them"
     before = logits(model)
     set_tying(tying, False)
-    after = logits(model)
-    set_tying(tying, True)
-    if before is not None and after is not None and not torch.allclose(before, after, 1e-3, 1e-4):
+    try:
+        after = logits(model)
+    finally:
+        set_tying(tying, True)
+    if before is not None and (after is None or not torch.allclose(before, after, 1e-3, 1e-4)):
         return f"its weight is that of the embeddings too, and an untied {type(model).__name__} computes otherwise"
     return None
 
@@ -45,12 +47,12 @@ def untie(model: nn.Module) -> None:
     """Give each place in `model` a weight of its own, and have its config say so."""
     for holders in places(model).values():
         for module, name in holders[1:]:
-            parameter: nn.Parameter = module._parameters[name]  # type: ignore[assignment]
+            parameter = module.get_parameter(name)
             module._parameters[name] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
     set_tying(tying_configs(model), False)
     for module in model.modules():
         if hasattr(module, "all_tied_weights_keys"):  # what Transformers would tie, or save once
-            module.all_tied_weights_keys = {}  # type: ignore[assignment]
+            vars(module)["all_tied_weights_keys"] = {}
 
 
 def tying_configs(model: nn.Module) -> list[Any]:
@@ -75,9 +77,4 @@ def set_tying(configs: Iterable[Any], value: bool) -> None:
 
 def logits(model: nn.Module) -> Tensor | None:
     """What `model` gives for a made-up row; `None` where it can't be called so."""
-    try:
-        with torch.no_grad(), evaluating(model):
-            found: Tensor | None = getattr(model(**made_up_row(model)), "logits", None)
-    except Exception:  # whatever else the model needs
-        return None
-    return found
+    return getattr(output_for_made_up_row(model), "logits", None)

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from typing import Any
 
 from torch import nn
 
@@ -34,7 +35,7 @@ def whole_or_not(model: nn.Module) -> Iterator[None]:
         raise
 
 
-def restore(registry: dict, before: dict) -> None:  # type: ignore[type-arg]
+def restore(registry: dict[str, Any], before: dict[str, Any]) -> None:
     """Make `registry` hold what it held `before`."""
     registry.clear()
     registry.update(before)
