@@ -52,9 +52,7 @@ def output_for_made_up_row(model: nn.Module) -> Any:
     with evaluating(model):
         try:
             return model(**row)
-        except (
-            Exception
-        ):  # Any model of Transformers or of a user's: what it raises on a row made up is its own affair.
+        except Exception:  # any model's own code runs here, on a row that it may not be made for
             return None
 
 
@@ -74,7 +72,9 @@ def evaluating(model: nn.Module) -> Iterator[None]:
 
 def made_up_row(model: nn.Module) -> dict[str, Tensor] | None:
     """What `model` reads, for one row: an image of its size, or a text that ends as its texts do; else nothing."""
-    config: Any = model.config
+    config: Any = getattr(model, "config", None)
+    if config is None:  # none of Transformers'
+        return None
     device = next(model.parameters()).device
     reads = inspect.signature(model.forward).parameters
     if "input_ids" not in reads:
