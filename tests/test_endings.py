@@ -61,14 +61,14 @@ def test_a_second_sigterm_ends_a_fit_at_once(kronlit, config, monkeypatch):
     assert not list(Path("runs").rglob("*.ckpt"))
 
 
-@pytest.mark.parametrize(
-    ("command", "hook"),
-    [("validate", "validation_step"), ("test", "test_step"), ("predict", "predict_step"), ("fit", "on_fit_start")],
-)
-@pytest.mark.parametrize(("number", "line"), [(signal.SIGTERM, "ended by SIGTERM"), (signal.SIGINT, "interrupted")])
+STEPS = {"validate": "validation_step", "test": "test_step", "predict": "predict_step"}
+ENDINGS = [(*step, signal.SIGTERM, "ended by SIGTERM") for step in STEPS.items()]
+ENDINGS += [(*step, signal.SIGINT, "interrupted") for step in (STEPS | {"fit": "on_fit_start"}).items()]
+"""Before a fit trains, SIGTERM ends it as it ends any process, without a line."""
+
+
+@pytest.mark.parametrize(("command", "hook", "number", "line"), ENDINGS)
 def test_what_is_ended_says_so(kronlit, config, monkeypatch, command, hook, number, line):
-    if (command, number) == ("fit", signal.SIGTERM):
-        pytest.skip("before it trains SIGTERM ends a process as it ends any")
     send(monkeypatch, hook, number)
     code, _, err = kronlit(command, "--config", config)
     assert code == 128 + number
