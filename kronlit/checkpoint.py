@@ -12,6 +12,14 @@ from lightning.pytorch.plugins.io import TorchCheckpointIO
 from torch import Tensor, nn
 
 from kronlit.adapters import placements
+from kronlit.data.form import Form, check_form
+
+FORM: Form = {
+    "global_step?": int,
+    "callbacks?": {...: {"best_model_path?": str}},
+    "kronlit?": {"reads?": [str], "settings?": {...: int | float}},
+}
+"""Those parts of a checkpoint that are read before Lightning restores it."""
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
@@ -133,12 +141,13 @@ class AtomicCheckpoint(TorchCheckpointIO):
                 if archive.testzip() is not None:  # torch writes checksums, but does not read them
                     raise zipfile.BadZipFile
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-            if isinstance(checkpoint, dict) and "state_dict" in checkpoint:
-                return checkpoint
-            reason = "it holds no `state_dict`"
         except Exception:  # whatever damage makes of the archive, the pickle in it, or the values in that
             reason = "it is damaged, no checkpoint, or holds more than tensors and plain values, which might run code"
-        raise ValueError(f"the checkpoint {str(path)!r} cannot be read: {reason}.")
+            raise ValueError(f"the checkpoint {str(path)!r} cannot be read: {reason}.") from None
+        if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
+            raise ValueError(f"the checkpoint {str(path)!r} cannot be read: it holds no `state_dict`.")
+        check_form(checkpoint, FORM, f"the checkpoint {str(path)!r}")
+        return checkpoint
 
 
 def best_of(files: list[Path]) -> Path:

@@ -141,8 +141,9 @@ class CLI(LightningCLI):
         rows = self.checkpoint.get(type(self.datamodule).__qualname__, {})
         if self.subcommand == "fit":
             check_settings(self.model, self.checkpoint)
-            self._check_seed(rows.get("train", {}).get("seed"))
         self.datamodule.check_trained_rows(rows, str(self.subcommand))
+        if self.subcommand == "fit":
+            self._check_seed(rows.get("train", {}).get("seed"))
 
     def _check_seed(self, theirs: int | None) -> None:
         """Raise `ValueError` where a training is to go on with another seed, whose numbers it would not draw."""

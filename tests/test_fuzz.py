@@ -349,8 +349,24 @@ class Harm:
         return (os.mkdir, ("harm",))
 
 
-KEYS = ["state_dict", "global_step", "epoch", "optimizer_states", "lr_schedulers", "loops", "callbacks", "kronlit"]
-KEYS += ["random_states", "router", "pytorch-lightning_version", "ResumableLoader", "state_dict.first"]
+def places(content, *before):
+    """Every place in a checkpoint, three keys deep, as the keys that lead to it; of the weights the first alone."""
+    for key, value in content.items():
+        yield (*before, key)
+        if isinstance(value, dict) and len(before) < 2:
+            first = dict(list(value.items())[: 1 if key == "state_dict" else None])
+            yield from places(first, *before, key)
+
+
+def put(content, place, value):
+    *before, last = place
+    for key in before:
+        content = content[key]
+    content.pop(last, None)
+    if value is not KeyError:
+        content[last] = value
+
+
 tensors = st.sampled_from(
     [torch.zeros(0), torch.zeros(3, 3), torch.full((2,), float("nan")), torch.zeros(1, dtype=torch.int8)]
 )
@@ -382,17 +398,49 @@ def test_no_checkpoint_gives_a_traceback(request, kronlit_line, files):
     path = folder / "fuzz.ckpt"
 
     @given(
-        key=st.sampled_from(KEYS), value=st.just(KeyError) | tensors | values, command=st.sampled_from(["fit", "test"])
+        place=st.sampled_from(list(places(whole))),
+        value=st.just(KeyError) | tensors | values,
+        command=st.sampled_from(["fit", "test"]),
     )
-    def check(key, value, command):
+    def check(place, value, command):
         content = copy.deepcopy(whole)
-        place = content
-        if key == "state_dict.first":
-            place, key = content["state_dict"], next(iter(content["state_dict"]))
-        place.pop(key, None)
-        if value is not KeyError:
-            place[key] = value
+        put(content, place, value)
         AtomicCheckpoint().save_checkpoint(content, path)
         kronlit_line(command, "--config", folder / "small.yaml", "--ckpt_path", path, "--trainer.max_epochs", "3")
 
     return check
+
+
+PARTS = [
+    ("callbacks", "best", "best_model_path"),
+    ("GLUE",),
+    ("GLUE", "rows"),
+    ("GLUE", "rows", "draws"),
+    ("GLUE", "train"),
+    ("GLUE", "train", "epoch"),
+    ("GLUE", "train", "given"),
+    ("GLUE", "train", "seed"),
+    ("kronlit",),
+    ("kronlit", "reads"),
+    ("kronlit", "settings"),
+    ("kronlit", "settings", "lr"),
+    ("kronlit", "settings", "steps"),
+    ("kronlit", "task"),
+    ("kronlit", "task", "columns"),
+    ("kronlit", "task", "free_text"),
+    ("kronlit", "task", "labels"),
+]
+
+
+def test_parts_of_a_checkpoint_that_are_not_as_they_are_written(kronlit_line, files, trained):
+    whole, path = torch.load(trained, weights_only=True), files[0] / "harmed.ckpt"
+    whole["callbacks"]["best"] = {}
+    for place in PARTS:
+        for command in ("fit", "test") if len(place) == 1 else ("fit",):
+            content = copy.deepcopy(whole)
+            put(content, place, torch.tensor([float("nan"), 0.0]))
+            AtomicCheckpoint().save_checkpoint(content, path)
+            code, line = kronlit_line(command, "--config", files[0] / "small.yaml", "--ckpt_path", path)
+            assert code == 2
+            assert "which kronlit does not write there" in line
+            assert f"[{place[-1]!r}]" in line or place[-1] in ("GLUE", "task")

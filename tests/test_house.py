@@ -22,7 +22,7 @@ ALLOWED = {
     "data": set(),
     "metrics": {"data.tasks"},
     "generation_metrics": {"data.tasks"},
-    "checkpoint": {"adapters"},
+    "checkpoint": {"adapters", "data.form"},
     "ranking": set(),
     "best_checkpoint": {"ranking"},
     "compiled": {"modules"},

@@ -11,8 +11,9 @@ from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
 from kronlit.data.batches import LengthGroupedBatches, ResumableLoader, SeededBatches
+from kronlit.data.form import check_form
 from kronlit.data.tasks import Task
-from kronlit.data.trained_rows import check_held_out, check_resumed, record_of
+from kronlit.data.trained_rows import FORM, check_held_out, check_resumed, record_of
 
 Features = Any
 """A `datasets.Dataset`, or whatever else has a length and gives rows of features."""
@@ -176,6 +177,7 @@ class TaskData(LightningDataModule, ABC):
 
     def check_trained_rows(self, state: dict[str, Any], command: str) -> None:
         """Raise `ValueError` where a command would mix rows that a checkpoint, of `state`, trained on with others."""
+        check_form(state, FORM, "the checkpoint's record of its rows")
         if (theirs := state.get("rows")) is None:  # written before checkpoints said so
             return
         evaluated = {"validate": self.validation_splits(), "test": ("test",), "predict": self.predicted()}

@@ -6,8 +6,22 @@ from typing import Any
 
 from datasets import Dataset
 
+from kronlit.data.form import Form
+
 DRAWS = ("split_seed", "splits", "validation_share", "k", "sampling", "protocol", "dev")
 """Arguments of data modules that say which rows are held out of which, beside the shares of `TextFiles`."""
+
+FORM: Form = {
+    "train?": {"seed": int, "epoch": int, "given": int, "batch_size": int},
+    "rows?": {
+        "count": int,
+        "digest": str,
+        "draws": {...: int | float | str | list | tuple | None},
+        "max_train_samples": int | None,
+        "sample_seed": int | None,
+    },
+}
+"""What a checkpoint keeps of a data module; those of before it kept its rows have none."""
 
 CURE = "`kronlit export` it and give that folder as `init_adapter`, for a run of its own"
 

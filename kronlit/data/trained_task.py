@@ -4,7 +4,23 @@ from collections.abc import MutableMapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from kronlit.data.form import Form, check_form
 from kronlit.data.tasks import Task
+
+FORM: Form = {
+    "name": str,
+    "columns": [str],
+    "labels": [str],
+    "metrics?": [str],
+    "source?": str,
+    "validation?": [str],
+    "span?": [int | float],
+    "segments?": [str],
+    "free_text?": bool,
+    "word_split?": bool,
+    "selection?": [str],
+}
+"""What `recorded` writes; what came to a task later may be missing."""
 
 
 def recorded(task: Task) -> dict[str, Any]:
@@ -21,11 +37,12 @@ def task_of(checkpoint: dict[str, Any]) -> Task | None:
     record = checkpoint.get("kronlit", {}).get("task")
     if record is None:
         return None
+    check_form(record, FORM, "the checkpoint's task")
     names = {field.name for field in fields(Task)}
-    try:
-        return Task(**{name: value for name, value in record.items() if name in names})
-    except (AttributeError, TypeError) as error:
-        raise ValueError(f"the checkpoint says of its task what kronlit does not write: {record!r:.200}.") from error
+    kept: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in record.items() if name in names
+    }
+    return Task(**kept)
 
 
 def follow(

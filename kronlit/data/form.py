@@ -1,0 +1,36 @@
+"""The form of plain values that come from a file: what is not as kronlit writes it is told, not stumbled over."""
+
+from types import EllipsisType, UnionType
+from typing import Any
+
+Form = type | UnionType | list["Form"] | dict[str | EllipsisType, "Form"]
+"""A type; a list with the form of each item; or a dictionary of forms by key, of which those with `?` may be missing.
+
+The form of `...` is that of all other keys; without it they may hold anything.
+"""
+
+
+def check_form(value: Any, form: Form, what: str) -> None:
+    """Raise `ValueError`, in words on `what`, unless a value has a form."""
+    if isinstance(form, list):
+        fits = isinstance(value, list | tuple)
+        items = {f"{what}[{number}]": (item, form[0]) for number, item in enumerate(value)} if fits else {}
+    elif isinstance(form, dict):
+        fits = isinstance(value, dict)
+        items = {f"{what}[{key!r}]": both for key, both in entries(value, form).items()} if fits else {}
+    else:
+        fits, items = isinstance(value, form) and not (isinstance(value, bool) and form is int), {}
+    if not fits:
+        raise ValueError(f"{what} is {value!r:.200}, which kronlit does not write there: the file is damaged.")
+    for name, (item, its_form) in items.items():
+        check_form(item, its_form, name)
+
+
+def entries(value: dict[Any, Any], form: dict[str | EllipsisType, Form]) -> dict[Any, tuple[Any, Form]]:
+    """Those of a dictionary's entries that have a form, with it; one that must be there and is not is None."""
+    named = {str(key).removesuffix("?"): its for key, its in form.items() if key is not ...}
+    found = {key: (item, named.get(key, form.get(...))) for key, item in value.items()}
+    missing = {
+        key: (None, its) for key, its in form.items() if key is not ... and str(key)[-1] != "?" and key not in value
+    }
+    return {key: (item, its) for key, (item, its) in (found | missing).items() if its is not None}
