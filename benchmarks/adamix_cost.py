@@ -17,7 +17,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification
 
 import kronlit
-from kronlit.checkpoint import adapter_state
+from kronlit.adapters.state import adapter_state
 from kronlit.modules.consistency import symmetric_divergence
 from kronlit.modules.plm import load_model
 

@@ -17,7 +17,7 @@ from pathlib import Path
 from tokenizers import Tokenizer, decoders, models, pre_tokenizers, trainers
 from transformers import AutoModelForCausalLM, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
-from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.training.checkpoint import AtomicCheckpoint
 
 END = "<|endoftext|>"
 METHODS = {

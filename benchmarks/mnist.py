@@ -24,10 +24,10 @@ from lightning.pytorch import Callback, Trainer, seed_everything
 from transformers import ViTConfig, ViTForImageClassification, ViTImageProcessorPil
 
 import kronlit
+from kronlit.cli.quiet import quieten
 from kronlit.data import Images
 from kronlit.methods import Method
 from kronlit.modules import ImageClassification
-from kronlit.quiet import quieten
 
 SITES = ("query", "key", "value")
 METHODS = ["HeadOnly", "LoRA", "KronA", *(f"SURM:{name}" for name in ("circulant", "toeplitz", "ldr", "kronecker"))]

@@ -18,10 +18,10 @@ from transformers import AutoModelForSequenceClassification
 
 import kronlit
 from kronlit.data.tasks import GLUE_TASKS
+from kronlit.experimental.side_by_side.passes import Group, Pass, backward
+from kronlit.experimental.side_by_side.turns import Surroundings
 from kronlit.modules import SequenceClassification
 from kronlit.modules.plm import EMBEDDED, located
-from kronlit.side_by_side.passes import Group, Pass, backward
-from kronlit.side_by_side.turns import Surroundings
 
 
 def main() -> None:

@@ -4,8 +4,8 @@ import difflib
 import sys
 
 from kronlit import __version__
-from kronlit.endings import end, ended_from_outside
-from kronlit.signals import listen
+from kronlit.cli.endings import end, ended_from_outside
+from kronlit.training.signals import listen
 
 COMMANDS = {
     "fit": "train, validating as it goes; with --test_after_fit true, then test the best checkpoint",
@@ -64,33 +64,33 @@ def run(arguments: list[str]) -> None:
         print(f"kronlit: {arguments[0]!r} is no command; there are {', '.join(COMMANDS)}{hint}", file=sys.stderr)
         sys.exit(2)
     elif arguments[0] == "submit":
-        from kronlit.slurm.submit import main as submit
+        from kronlit.cli.submit import main as submit
         from kronlit.studies.retired import current_words, with_run_dir
 
         of_study = arguments[1:2] == ["study"]
         submit(current_words(arguments[1:], "studies") if of_study else with_run_dir(arguments[1:]))
     elif arguments[0] == "study":
         listen()
-        from kronlit.studies import main as study
+        from kronlit.cli.study import main as study
         from kronlit.studies.retired import current_words
 
         study(current_words(arguments[1:], "studies"))
     elif arguments[0] in ("merge", "export", "submission"):
-        from kronlit.exchange.command import main as exchange
+        from kronlit.cli.exchange import main as exchange
 
         exchange(arguments[0], arguments[1:])
     elif arguments[0] == "info":
-        from kronlit.info import main as info
+        from kronlit.cli.info import main as info
 
         info(arguments[1:])
     elif arguments[0] == "configs":
-        from kronlit.configs import main as configs
+        from kronlit.cli.configs import main as configs
 
         configs(arguments[1:])
     else:
         if arguments[0] == "fit":
             listen()
-        from kronlit.cli import run as run_cli
+        from kronlit.cli.fit import run as run_cli
         from kronlit.studies.retired import with_run_dir
 
         sys.argv[2:] = with_run_dir(arguments[1:])  # in place: processes of DDP are started with these words again

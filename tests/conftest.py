@@ -37,7 +37,7 @@ from transformers import (
 
 import kronlit.data.tasks as tasks
 from kronlit.__main__ import main
-from kronlit.checkpoint import adapter_state
+from kronlit.adapters.state import adapter_state
 from kronlit.data.lm_bff import LAYOUTS
 from kronlit.exchange.saved_run import configured
 

@@ -61,7 +61,7 @@ from kronlit import (
 )
 from kronlit.adapters import Delta, Insertion, Placement, inject, placements
 from kronlit.adapters.sites import SITES, matches
-from kronlit.checkpoint import adapter_state
+from kronlit.adapters.state import adapter_state
 from kronlit.structured import Kronecker
 
 BERT = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 48, "vocab_size": 99}

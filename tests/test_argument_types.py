@@ -6,9 +6,9 @@ import pytest
 import yaml
 from jsonargparse import Namespace
 
-from kronlit.argument_types import annotations, check_arguments
+from kronlit.config.argument_types import annotations, check_arguments
+from kronlit.config.explain import subclasses
 from kronlit.data import TaskData
-from kronlit.errors import subclasses
 from kronlit.exchange.saved_run import described_by
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM

@@ -89,7 +89,7 @@ def kill_over_and_over(kills, words):
 
 
 if __name__ == "__main__":
-    import kronlit.cli  # noqa: F401 - once, for all lives
+    import kronlit.cli.fit  # noqa: F401 - once, for all lives
     from kronlit.__main__ import main
 
     kill_over_and_over(int(sys.argv[1]), sys.argv[2:])

@@ -10,7 +10,7 @@ from test_exchange import logits
 from transformers import AutoModelForSequenceClassification
 
 import kronlit
-from kronlit.checkpoint import adapter_state
+from kronlit.adapters.state import adapter_state
 from kronlit.data.tasks import Task
 from kronlit.exchange.init_adapter import init_adapter
 from kronlit.modules import SequenceClassification, TextToText

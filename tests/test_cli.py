@@ -12,8 +12,8 @@ import pytest
 import torch
 import yaml
 
+from kronlit.config.explain import subclasses
 from kronlit.data.tasks import GLUE_TASKS
-from kronlit.errors import subclasses
 from kronlit.methods import Method
 from kronlit.modules import SequenceClassification
 

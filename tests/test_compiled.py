@@ -11,7 +11,7 @@ from torch._dynamo.utils import counters
 from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
 import kronlit as k
-from kronlit.compiled import layers
+from kronlit.training.compiled import layers
 
 METHODS = {
     "KronA": k.KronA(),

@@ -6,12 +6,12 @@ import shlex
 import pytest
 import yaml
 
-from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data.e2e import GENERATION_TASKS
 from kronlit.data.super_glue import TASKS
 from kronlit.data.tasks import GLUE_TASKS
 from kronlit.methods import HeadOnly
 from kronlit.modules import CausalLM, SequenceClassification, TextToText
+from kronlit.training.checkpoint import AtomicCheckpoint
 
 JOBS = {"SequenceClassification": SequenceClassification, "TextToText": TextToText, "CausalLM": CausalLM}
 

@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 import torch
 
-from kronlit import processes, signals
 from kronlit.modules import SequenceClassification
 from kronlit.studies.process import why
+from kronlit.training import processes, signals
 
 ROOT = Path(__file__).parents[1]
 

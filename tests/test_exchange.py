@@ -20,9 +20,9 @@ from transformers import (
 import kronlit
 from kronlit.adapters import collapse
 from kronlit.exchange.init_adapter import init_adapter
-from kronlit.exchange.peft_forms import factorization
+from kronlit.exchange.peft.forms import factorization
+from kronlit.exchange.peft.write import to_peft
 from kronlit.exchange.saved_run import saved_run
-from kronlit.exchange.to_peft import to_peft
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import pytest
 import torch
 from test_cli import rows_of
 
-from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.modules import SequenceClassification
+from kronlit.training.checkpoint import AtomicCheckpoint
 
 ROOT = Path(__file__).parents[1]
 RUN = Path("runs/small/version_0")

@@ -14,7 +14,7 @@ from kronlit.data import FewShot
 from kronlit.data.lm_bff import LAYOUTS
 from kronlit.data.prompts import PROMPTS
 from kronlit.data.tasks import FEW_SHOT_TASKS
-from kronlit.metrics import TaskMetrics
+from kronlit.metrics.classification import TaskMetrics
 from kronlit.modules import SequenceClassification
 
 SEEDS = [13, 21, 42, 87, 100]

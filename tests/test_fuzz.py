@@ -16,9 +16,9 @@ from hypothesis import HealthCheck, Phase, assume, given, settings
 from hypothesis import strategies as st
 
 from kronlit.__main__ import main
-from kronlit.checkpoint import AtomicCheckpoint
+from kronlit.config.mistakes import one_line
 from kronlit.data import FewShot
-from kronlit.errors import one_line
+from kronlit.training.checkpoint import AtomicCheckpoint
 
 FEW, MANY = 4, 250
 """Cases of each property in the default suite, always the same, and with `-m fuzz`, drawn anew."""

@@ -9,8 +9,8 @@ from nltk.translate.nist_score import corpus_nist
 from torchmetrics.functional.text import bleu_score, translation_edit_rate
 
 from kronlit.data.tasks import GENERATION_TASKS, GLUE_TASKS, SUPER_GLUE_TASKS
-from kronlit.generation_metrics import METRICS, GenerationMetrics, caption, scores, split, words
-from kronlit.metrics import TaskMetrics
+from kronlit.metrics.classification import TaskMetrics
+from kronlit.metrics.generation import METRICS, GenerationMetrics, caption, scores, split, words
 
 E2E, DART = GENERATION_TASKS["e2e"], GENERATION_TASKS["dart"]
 

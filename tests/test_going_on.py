@@ -10,9 +10,9 @@ import pytest
 import torch
 import yaml
 
-from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data import GLUE, TextFiles
 from kronlit.data.batches import LengthGroupedBatches, ResumableLoader
+from kronlit.training.checkpoint import AtomicCheckpoint
 
 LAST = Path("runs/small/version_0/checkpoints/last.ckpt")
 

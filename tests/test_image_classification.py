@@ -35,11 +35,12 @@ from transformers import (
 import kronlit
 from kronlit import BitFit, FullFineTuning, HeadOnly, Houlsby, IntrinsicSAID, KronA, LoRA
 from kronlit.__main__ import main
-from kronlit.checkpoint import AtomicCheckpoint, fingerprint
+from kronlit.adapters.state import fingerprint
 from kronlit.data import GLUE, Images
 from kronlit.data.tasks import GLUE_TASKS, Task
 from kronlit.modules import ImageClassification, SequenceClassification
 from kronlit.modules.image_input import ImageInput
+from kronlit.training.checkpoint import AtomicCheckpoint
 
 ROOT = Path(__file__).parents[1]
 TASK = Task("mine", ("image",), CLASSES)

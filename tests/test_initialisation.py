@@ -160,7 +160,7 @@ def test_every_parameter_starts_as_its_paper_has_it(method, expected):
 
 
 def test_every_method_that_adds_something_is_under_test():
-    from kronlit.errors import subclasses
+    from kronlit.config.explain import subclasses
 
     tested = {type(method) for method, _ in START}
     for cls in subclasses(kronlit.Method):

@@ -11,9 +11,9 @@ from transformers import AutoModelForSequenceClassification
 import kronlit
 from kronlit import AdaMixLoRA, IntrinsicSAID, KronA, LoRA
 from kronlit.adapters import Delta, SequentialAdapter
-from kronlit.checkpoint import adapter_state
-from kronlit.exchange.from_peft import change
+from kronlit.adapters.state import adapter_state
 from kronlit.exchange.init_adapter import init_adapter
+from kronlit.exchange.peft.read import change
 from kronlit.exchange.saved_run import found
 from kronlit.structured import Circulant, Kronecker, LowRank, Mixture, Stacked
 

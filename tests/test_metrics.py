@@ -9,8 +9,8 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from kronlit.data.tasks import GLUE_TASKS, Task
-from kronlit.metrics import TaskMetrics
-from kronlit.scored_rows import ScoredRows
+from kronlit.metrics.classification import TaskMetrics
+from kronlit.training.scored_rows import ScoredRows
 
 RNG = np.random.default_rng(0)
 

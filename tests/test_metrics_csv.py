@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from kronlit.metrics_csv import best_scores, metrics_rows
-from kronlit.metrics_file import MetricsFile
+from kronlit.training.metrics_logger import MetricsFile
+from kronlit.training.metrics_reader import best_scores, metrics_rows
 
 # A step's line, the validations of three epochs of which two are equally good, and two tests
 TEXT = """step,epoch,train/loss,val/score,val/loss,val_mismatched/score,test/score

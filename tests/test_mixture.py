@@ -14,7 +14,7 @@ from transformers import BertConfig, BertModel
 
 import kronlit
 from kronlit import AdaMix, AdaMixKronA, AdaMixLoRA, KronA, LoRA
-from kronlit.checkpoint import adapter_state
+from kronlit.adapters.state import adapter_state
 from kronlit.modules import CausalLM, SequenceClassification, TextToText
 from kronlit.modules.consistency import symmetric_divergence
 from kronlit.structured import Dense, Kronecker, LowRank, Mixture

@@ -12,10 +12,10 @@ from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassificati
 import kronlit
 from kronlit import BitFit, Compacter, FullFineTuning, HeadOnly, IntrinsicSAID, KronA, KronABRes, LoRA, PromptTuning
 from kronlit.adapters import placements
-from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data import E2E, GLUE
 from kronlit.data.tasks import GLUE_TASKS
 from kronlit.modules import CausalLM, SequenceClassification, TextToText
+from kronlit.training.checkpoint import AtomicCheckpoint
 
 KRONA = KronA(trains=("head", "layer_norm"))
 COMPACTER = Compacter(reduction_factor=4, trains=("head", "layer_norm"))

@@ -8,7 +8,7 @@ import yaml
 from kronlit.data.tasks import GLUE_TASKS
 from kronlit.methods import HeadOnly
 from kronlit.modules import CausalLM
-from kronlit.monitors import check_monitors, logged
+from kronlit.training.monitors import check_monitors, logged
 
 
 @pytest.fixture
@@ -17,7 +17,7 @@ def module_of(kronlit, monkeypatch):
 
     def run(*words):
         found = []
-        monkeypatch.setattr("kronlit.cli.check_monitors", lambda module, callbacks: found.append(module))
+        monkeypatch.setattr("kronlit.cli.fit.check_monitors", lambda module, callbacks: found.append(module))
         code, _, err = kronlit("fit", *words)
         assert code == 0, err
         return found[0]

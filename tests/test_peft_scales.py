@@ -6,7 +6,7 @@ import torch
 from peft import LoKrConfig, LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from kronlit.exchange.peft_forms import Change, form_of
+from kronlit.exchange.peft.forms import Change, form_of
 from kronlit.structured import Circulant, Kronecker, LowRank, Stacked
 
 KRONECKER = lambda: Kronecker(12, 8, a_shape=(2, 3))  # noqa: E731

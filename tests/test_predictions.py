@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.modules import SequenceClassification
-from kronlit.predictions import PredictionWriter, write_whole
+from kronlit.training.predictions import PredictionWriter, write_whole
 
 
 @pytest.fixture

@@ -11,8 +11,8 @@ import torch
 from lightning.pytorch.callbacks import Callback
 from test_cli import rows_of
 
-from kronlit import signals
 from kronlit.modules import SequenceClassification
+from kronlit.training import signals
 
 ROOT = Path(__file__).parents[1]
 

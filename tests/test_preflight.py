@@ -5,14 +5,14 @@ import torch
 import yaml
 from transformers import AlbertConfig, AlbertForSequenceClassification, MPNetConfig, MPNetForSequenceClassification
 
-import kronlit.cli
+import kronlit.cli.fit
 from kronlit import HeadOnly, KronA, KronAB
+from kronlit.cli.preflight import check_method
+from kronlit.config.explain import subclasses
 from kronlit.data import TaskData
 from kronlit.data.tasks import FEW_SHOT_TASKS, GENERATION_TASKS, GLUE_TASKS, Task
-from kronlit.errors import subclasses
 from kronlit.methods import Method
 from kronlit.modules import CausalLM, ImageClassification, PromptClassification, SequenceClassification, TextToText
-from kronlit.preflight import check_method
 
 JOBS = {
     "classification": (SequenceClassification, "tiny_bert", GLUE_TASKS["rte"], {}),
@@ -83,7 +83,7 @@ def test_a_run_is_bit_for_bit_the_same_with_the_check(kronlit, config, tmp_path,
     assert all(torch.equal(weights[1][name], tensor) for name, tensor in weights[0].items())
 
 
-kronlit_cli = kronlit.cli  # the fixture has the package's name
+kronlit_cli = kronlit.cli.fit  # the fixture has the package's name
 
 TINY = {"vocab_size": 99, "hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48}
 REFUSING = {

@@ -20,7 +20,6 @@ from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, AutoTokeni
 
 from kronlit import AdaMix, BitFit, FullFineTuning, HeadOnly, KronA, LiST, LoRA
 from kronlit.__main__ import main
-from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data import GLUE, FewShot
 from kronlit.data.batches import SeededBatches
 from kronlit.data.demonstrations import Demonstrated
@@ -28,6 +27,7 @@ from kronlit.data.prompts import PROMPTS
 from kronlit.data.tasks import FEW_SHOT_TASKS, GLUE_TASKS, SUPER_GLUE_TASKS
 from kronlit.modules import PromptClassification
 from kronlit.modules.template import Template
+from kronlit.training.checkpoint import AtomicCheckpoint
 
 SENTENCE = {"text": ["The film was good"]}
 PAIR = {"sentence1": ["The cat sat."], "sentence2": ["A dog ran."]}

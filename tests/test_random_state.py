@@ -6,7 +6,7 @@ import pytest
 import torch
 from test_modules import build
 
-from kronlit.checkpoint import adapter_state
+from kronlit.adapters.state import adapter_state
 from kronlit.modules import SequenceClassification
 from kronlit.modules.random_state import random_state, restore_random_state
 

@@ -8,10 +8,10 @@ import pytest
 from transformers import AutoModelForSequenceClassification
 
 import kronlit as package
-from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.data import TextFiles
 from kronlit.methods import KronA
 from kronlit.modules import SequenceClassification
+from kronlit.training.checkpoint import AtomicCheckpoint
 
 ROWS = [("a good film", "good"), ("a bad dog", "bad"), ("the red house", "middling"), ("good cat", "good")] * 5
 

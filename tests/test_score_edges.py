@@ -7,9 +7,9 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from kronlit.data.tasks import FEW_SHOT_TASKS, GLUE_TASKS, SUPER_GLUE_TASKS
-from kronlit.generation_metrics import METRICS as GENERATION
-from kronlit.generation_metrics import fewest_edits
-from kronlit.metrics import TaskMetrics
+from kronlit.metrics.classification import TaskMetrics
+from kronlit.metrics.generation import METRICS as GENERATION
+from kronlit.metrics.generation import fewest_edits
 
 
 def computed(task, prediction, target):

@@ -12,7 +12,7 @@ from torch.testing._internal.distributed.fake_pg import FakeStore
 from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
 from kronlit.methods import FullFineTuning, KronA
-from kronlit.sharded import layers, shard_frozen
+from kronlit.training.sharded import layers, shard_frozen
 
 ROOT = Path(__file__).parents[1]
 

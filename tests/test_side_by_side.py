@@ -18,10 +18,10 @@ from transformers import AutoModelForCausalLM, AutoModelForSequenceClassificatio
 from kronlit import KronA, inject
 from kronlit.adapters.joint import OwnModules, Rows, joint, share_frozen
 from kronlit.data.tasks import GLUE_TASKS
+from kronlit.experimental.side_by_side.command import main
+from kronlit.experimental.side_by_side.passes import Group, Pass
+from kronlit.experimental.side_by_side.turns import Surroundings, Turns
 from kronlit.modules import SequenceClassification
-from kronlit.side_by_side.command import main
-from kronlit.side_by_side.passes import Group, Pass
-from kronlit.side_by_side.turns import Surroundings, Turns
 from kronlit.studies.plan import grouped, plan
 from kronlit.studies.process import Started
 from kronlit.studies.study import Study
@@ -214,7 +214,7 @@ def test_asked_to_stop_all_save_and_go_on(config, kronlit, tmp_path):
     ]
 
     def started():
-        line = [sys.executable, "-m", "kronlit.side_by_side"]
+        line = [sys.executable, "-m", "kronlit.experimental.side_by_side"]
         process = subprocess.Popen(line, stdin=subprocess.PIPE, text=True, env=environment(), cwd=tmp_path)
         with process.stdin as file:
             json.dump(commands, file)

@@ -13,12 +13,12 @@ from sklearn import metrics as sk
 from test_study_report import put
 
 from kronlit.data.tasks import FEW_SHOT_TASKS, GLUE_TASKS, SUPER_GLUE_DIAGNOSTICS, SUPER_GLUE_TASKS
-from kronlit.metrics import TaskMetrics
-from kronlit.scored_rows import ScoredRows
-from kronlit.studies.differences import averaged_metrics
+from kronlit.metrics.classification import TaskMetrics
 from kronlit.studies.plan import plan
-from kronlit.studies.report import report
+from kronlit.studies.report.differences import averaged_metrics
+from kronlit.studies.report.write import report
 from kronlit.studies.study import Study
+from kronlit.training.scored_rows import ScoredRows
 
 # What each protocol prints for a task: GLUE and SuperGLUE the mean of its metrics, LM-BFF one of them.
 MEANS = {
@@ -158,6 +158,8 @@ def test_metrics_whose_mean_the_score_is_are_told_by_all_runs():
 
 def test_of_figures_that_the_scores_do_not_tell_apart_the_greatest_p_stands(tmp_path, monkeypatch):
     study, _ = study_of(tmp_path, FEW_SHOT_TASKS["mrpc"])
-    monkeypatch.setattr("kronlit.studies.differences.averaged_metrics", lambda *_: [("test/f1",), ("test/accuracy",)])
+    monkeypatch.setattr(
+        "kronlit.studies.report.differences.averaged_metrics", lambda *_: [("test/f1",), ("test/accuracy",)]
+    )
     greatest = max(exact_p((name,), 2) for name in ("f1", "accuracy"))
     assert float(reported(tmp_path, study)["A"]["p_examples"]) == pytest.approx(greatest, abs=0.015)

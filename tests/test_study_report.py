@@ -17,15 +17,15 @@ from sklearn import metrics as sk
 
 from kronlit.__main__ import main
 from kronlit.studies.plan import plan
-from kronlit.studies.plots import panels, pareto_front
-from kronlit.studies.render import latex, latex_text, markdown, page
-from kronlit.studies.report import report
+from kronlit.studies.report.plots import panels, pareto_front
+from kronlit.studies.report.render import latex, latex_text, markdown, page
+from kronlit.studies.report.row_metrics import ROW_METRICS
+from kronlit.studies.report.sheets import Sheet, size
+from kronlit.studies.report.significance import ScoredSystem, holm, over_examples, over_seeds
+from kronlit.studies.report.table import table
+from kronlit.studies.report.write import report
 from kronlit.studies.result import Result, read_result
-from kronlit.studies.row_metrics import ROW_METRICS
-from kronlit.studies.sheets import Sheet, size
-from kronlit.studies.significance import ScoredSystem, holm, over_examples, over_seeds
 from kronlit.studies.study import Published, Study
-from kronlit.studies.table import table
 
 RNG = np.random.default_rng(0)
 
@@ -538,7 +538,7 @@ def test_there_are_as_many_panels_as_names(tmp_path, monkeypatch, count, columns
 
 
 def test_learning_curves_are_over_the_steps_that_all_seeds_have(tmp_path):
-    from kronlit.studies.plots import curve
+    from kronlit.studies.report.plots import curve
 
     study = Study(["A"], ["t"], seeds=[1, 2])
     filled(tmp_path, study, lambda run: 0.5)

@@ -9,7 +9,7 @@ import pytest
 
 from kronlit.__main__ import main
 from kronlit.data.tasks import GLUE_TASKS
-from kronlit.exchange.submission import write_submission
+from kronlit.exchange.submission.write import write_submission
 
 # gluebenchmark.com, "Submission instructions": names, number of rows of each test set, and what a prediction may be.
 BINARY, WORDS, NLI = "0|1", "entailment|not_entailment", "entailment|neutral|contradiction"

@@ -17,7 +17,7 @@ from kronlit.__main__ import main
 from kronlit.data import SuperGLUE
 from kronlit.data.super_glue import marked, wsc
 from kronlit.data.tasks import SUPER_GLUE_TASKS
-from kronlit.metrics import TaskMetrics, marks
+from kronlit.metrics.classification import TaskMetrics, marks
 from kronlit.modules import SequenceClassification, TextToText
 
 every = pytest.mark.parametrize("task", SUPER_GLUE_TASKS)

@@ -8,7 +8,7 @@ import zipfile
 import pytest
 
 from kronlit.__main__ import main
-from kronlit.exchange.submission import write_submission
+from kronlit.exchange.submission.write import write_submission
 
 # nyu-mll/jiant: benchmark_submission_formatter.py and each task's super_glue_format_preds. The sizes are those of
 # the test sets in the hub's super_glue, datasets/super_glue/dataset_infos.json.

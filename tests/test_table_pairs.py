@@ -8,11 +8,11 @@ from scipy import stats
 from sklearn import metrics as sk
 from test_study_report import filled, rows_file
 
-from kronlit.studies.differences import differences
-from kronlit.studies.row_metrics import ROW_METRICS
-from kronlit.studies.significance import ScoredSystem, holm, over_examples, over_seeds
+from kronlit.studies.report.differences import differences
+from kronlit.studies.report.row_metrics import ROW_METRICS
+from kronlit.studies.report.significance import ScoredSystem, holm, over_examples, over_seeds
+from kronlit.studies.report.table import table
 from kronlit.studies.study import Study
-from kronlit.studies.table import table
 
 SCORES = {
     "A": {1: 0.71, 2: 0.75, 3: 0.70, 4: 0.90},

@@ -10,7 +10,7 @@ from transformers import AutoModelForCausalLM
 
 import kronlit
 from kronlit import LoRA, inject
-from kronlit.exchange.to_peft import to_peft
+from kronlit.exchange.peft.write import to_peft
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 2, "intermediate_size": 48, "vocab_size": 99}
 GPT2 = {"n_embd": 24, "n_layer": 1, "n_head": 2, "vocab_size": 99}

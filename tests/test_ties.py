@@ -10,12 +10,12 @@ import torch
 from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
-from kronlit.best_checkpoint import BestCheckpoint
-from kronlit.earlier_run import MovedRun
+from kronlit.cli.earlier_run import MovedRun
 from kronlit.exchange.saved_run import found
-from kronlit.metrics_csv import best_scores
 from kronlit.modules import SequenceClassification
-from kronlit.run_directory import found_checkpoint
+from kronlit.training.best_checkpoint import BestCheckpoint
+from kronlit.training.metrics_reader import best_scores
+from kronlit.training.run_directory import found_checkpoint
 
 NAN = float("nan")
 

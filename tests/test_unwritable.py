@@ -10,9 +10,9 @@ import pytest
 from safetensors import SafetensorError
 
 import kronlit
-from kronlit.checkpoint import AtomicCheckpoint
 from kronlit.exchange.new_folder import new_file, new_folder
 from kronlit.exchange.saved_run import saved_run
+from kronlit.training.checkpoint import AtomicCheckpoint
 
 LONG = "a" * 300
 
@@ -238,7 +238,7 @@ def test_damaged_weights_of_the_pretrained_model_are_named(kronlit_, run_of, tin
 
 def test_a_submission_onto_a_full_disk_leaves_nothing(kronlit_, monkeypatch, tmp_path):
     no_tables = SimpleNamespace(TEST_SETS={}, keys=None, table=None)
-    monkeypatch.setattr("kronlit.exchange.submission.TABLES", {"glue": no_tables})
+    monkeypatch.setattr("kronlit.exchange.submission.write.TABLES", {"glue": no_tables})
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

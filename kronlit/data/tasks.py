@@ -12,15 +12,15 @@ class Task:
         name: as in the data set's own configuration name.
         columns: the text columns.
         labels: names of the classes, in the order of their integers; none for regression.
-        metrics: names of the metrics (`kronlit.metrics`); the first is reported by the papers, their mean selects
-            the checkpoint. For generated texts those of `kronlit.generation_metrics`, and the first selects.
+        metrics: names of the metrics (`kronlit.metrics.classification`); the first is reported by the papers, the mean
+            selects the checkpoint. For generated texts those of `kronlit.metrics.generation`, and the first selects.
         source: how the columns read as one text for a text-to-text model.
         span: least and greatest number that a regression's label may be.
         validation: names of further validation sets beside the first, as MNLI has.
         segments: how the columns read as one or two texts for a classifier; by default, one or two columns are these.
         free_text: whether the answer is a text of its own; rows then have `answers`, all that are right.
         word_split: whether texts are scored in lower case and with every mark a word of its own, see
-            `kronlit.generation_metrics`.
+            `kronlit.metrics.generation`.
         selection: those of `metrics` whose mean selects the checkpoint; by default all.
     """
 

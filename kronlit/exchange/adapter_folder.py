@@ -12,8 +12,8 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from kronlit import __version__
-from kronlit.checkpoint import adapter_state, fingerprint
-from kronlit.errors import Parser
+from kronlit.adapters.state import adapter_state, fingerprint
+from kronlit.config.parser import Parser
 from kronlit.exchange.own_method import LOADING, Cure, check_arguments, method_class
 from kronlit.methods import Method
 from kronlit.methods.written import written

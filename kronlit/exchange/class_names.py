@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kronlit.exchange.to_peft import CLASSES
+from kronlit.exchange.peft.write import CLASSES
 from kronlit.methods.base import body
 from kronlit.modules.plm import load_config
 

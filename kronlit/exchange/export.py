@@ -5,11 +5,11 @@ from pathlib import Path
 from typing import Literal
 
 from kronlit.adapters import collapse, parameter_counts
-from kronlit.exchange import to_peft as peft
 from kronlit.exchange.adapter_folder import config_of, single, write_adapter
 from kronlit.exchange.merge import auto_class, described
 from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
+from kronlit.exchange.peft import write as peft
 from kronlit.exchange.saved_run import SavedRun, saved_run
 from kronlit.modules import FrozenPLM, PromptClassification
 from kronlit.modules.plm import at_revision, load_config

@@ -10,13 +10,13 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, placements
-from kronlit.checkpoint import adapter_state, in_names_of
+from kronlit.adapters.state import adapter_state, in_names_of
 from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
 from kronlit.exchange.class_names import class_names, named, output_layer, peft_class_names, rows_by_name
-from kronlit.exchange.from_peft import read_peft
 from kronlit.exchange.load import is_here, local
 from kronlit.exchange.own_method import Cure
-from kronlit.exchange.to_peft import TENSORS as PEFT_TENSORS
+from kronlit.exchange.peft.read import read_peft
+from kronlit.exchange.peft.write import TENSORS as PEFT_TENSORS
 from kronlit.methods import Method
 from kronlit.methods.written import described
 from kronlit.modules import FrozenPLM, PromptClassification

@@ -8,8 +8,8 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from kronlit.adapters.state import fingerprint, in_names_of, misfit
 from kronlit.adapters.transaction import whole_or_not
-from kronlit.checkpoint import fingerprint, in_names_of, misfit
 from kronlit.exchange.adapter_folder import (
     CONFIG,
     TENSORS,
@@ -20,7 +20,7 @@ from kronlit.exchange.adapter_folder import (
     read_tensors,
 )
 from kronlit.exchange.class_names import as_config, matched
-from kronlit.exchange.from_peft import with_peft
+from kronlit.exchange.peft.read import with_peft
 from kronlit.methods import inject
 from kronlit.methods.written import described
 from kronlit.modules.padding import tell_pad_token

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
-from kronlit.errors import subclasses
+from kronlit.config.explain import subclasses
 from kronlit.methods import Method
 
 

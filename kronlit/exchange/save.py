@@ -11,9 +11,9 @@ from kronlit.adapters import parameter_counts
 from kronlit.adapters.transaction import INJECTED
 from kronlit.exchange.adapter_folder import config_of, single, write_adapter
 from kronlit.exchange.class_names import class_names
-from kronlit.exchange.from_peft import PEFT
 from kronlit.exchange.new_folder import new_folder
-from kronlit.exchange.to_peft import to_peft
+from kronlit.exchange.peft.read import PEFT
+from kronlit.exchange.peft.write import to_peft
 from kronlit.methods import Method
 from kronlit.methods.base import group
 from kronlit.structured import Mixture

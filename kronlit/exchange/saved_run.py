@@ -10,14 +10,14 @@ from typing import Any
 import yaml
 from jsonargparse import set_parsing_settings
 
-from kronlit.argument_types import check_class
-from kronlit.checkpoint import AtomicCheckpoint, best_of
+from kronlit.config.argument_types import check_class
+from kronlit.config.parser import Parser
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import task_of
-from kronlit.errors import Parser
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
+from kronlit.training.checkpoint import AtomicCheckpoint, best_of
 
 
 @dataclass(frozen=True)

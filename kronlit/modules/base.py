@@ -13,11 +13,11 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from kronlit.adapters import trainable_report
+from kronlit.adapters.state import adapter_state, check_adapter_state, fingerprint, in_names_of
 from kronlit.adapters.transaction import INJECTED
-from kronlit.checkpoint import adapter_state, check_adapter_state, fingerprint, in_names_of
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
-from kronlit.metrics import TaskMetrics
+from kronlit.metrics.classification import TaskMetrics
 from kronlit.modules.backbone import AUTOCAST, store_frozen
 from kronlit.modules.consistency import doubled, symmetric_divergence
 from kronlit.modules.decay import decay_groups

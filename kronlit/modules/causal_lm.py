@@ -10,8 +10,8 @@ from torchmetrics import Metric
 from transformers import AutoModelForCausalLM, LogitsProcessorList, PreTrainedModel
 
 from kronlit.data.tasks import Task
-from kronlit.generation_metrics import GenerationMetrics
 from kronlit.methods import Method
+from kronlit.metrics.generation import GenerationMetrics
 from kronlit.modules.base import Batch
 from kronlit.modules.padding import padded
 from kronlit.modules.plm import load_model

@@ -7,7 +7,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch.optim.lr_scheduler import LambdaLR
 
-from kronlit.checkpoint import adapter_state
+from kronlit.adapters.state import adapter_state
 
 FIXED = ("lr", "weight_decay", "warmup")
 """Settings that the optimizer's state, which the checkpoint has, would pass over or bend."""

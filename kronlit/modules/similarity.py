@@ -3,7 +3,7 @@
 from functools import cached_property
 from typing import Any
 
-from kronlit.checkpoint import fingerprint
+from kronlit.adapters.state import fingerprint
 from kronlit.modules.plm import located
 
 

@@ -7,8 +7,8 @@ submitting such a pickle anew, where a job needs nothing but the words that a pe
 import shlex
 import sys
 
-from kronlit.signals import STOPPED
 from kronlit.slurm.job import Job
+from kronlit.training.signals import STOPPED
 
 ONE = "$SLURM_JOB_ID"
 EACH = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"

@@ -10,7 +10,6 @@ from pathlib import Path
 
 import yaml
 
-from kronlit.signals import heard, in_job
 from kronlit.studies.lock import locked
 from kronlit.studies.plan import Run, chosen, grouped, plan
 from kronlit.studies.process import Started, environment, revision
@@ -18,6 +17,7 @@ from kronlit.studies.progress import StudyProgress
 from kronlit.studies.result import Result, write_whole
 from kronlit.studies.settle import settled
 from kronlit.studies.study import Study
+from kronlit.training.signals import heard, in_job
 
 POLL = 0.2
 """Seconds between looks at the processes."""

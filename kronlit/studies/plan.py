@@ -12,8 +12,8 @@ from typing import Any
 
 import yaml
 
-from kronlit.aliases import check_aliases
-from kronlit.errors import nearest
+from kronlit.config.aliases import check_aliases
+from kronlit.config.explain import nearest
 from kronlit.studies.retired import current_words
 from kronlit.studies.study import Options, Setting, Study
 

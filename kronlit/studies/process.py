@@ -11,10 +11,10 @@ from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
-from kronlit.signals import STOPPED
 from kronlit.studies.plan import Run
 from kronlit.studies.result import LOG, Result, failed, with_summary
 from kronlit.studies.settle import settled
+from kronlit.training.signals import STOPPED
 
 
 def command(run: Run, root: Path) -> list[str]:
@@ -28,7 +28,7 @@ CODE = "exit_code.txt"
 
 
 class Started:
-    """A process that is going, of one run, or of several side by side (`kronlit.side_by_side`).
+    """A process that is going, of one run, or of several side by side (`kronlit.experimental.side_by_side`).
 
     Args:
         runs: what runs.
@@ -47,7 +47,7 @@ class Started:
         several = len(runs) > 1
         with (root / runs[0].folder / LOG).open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *(["kronlit.side_by_side"] if several else command(runs[0], root))],
+                [sys.executable, "-m", *(["kronlit.experimental.side_by_side"] if several else command(runs[0], root))],
                 stdin=subprocess.PIPE if several else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,

@@ -17,7 +17,7 @@ Schema 1, all keys always there:
 | `revision` | of the git repository in which the study was started, with `+` if it was changed; null if there is none |
 | `fit` | its newest `version_N`, null until it is done |
 | `side_by_side` | how many runs trained in its process, as one batch; its times are then theirs |
-| `summary` | what the fit left in `summary.json` (`kronlit.run_summary`): scores, counts, costs, versions; or null |
+| `summary` | what the fit left in `summary.json` (`kronlit.training.summary`): scores, counts, costs; or null |
 """
 
 import json

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import yaml
 
-from kronlit.shipped import config_path, shipped
+from kronlit.config.shipped import config_path, shipped
 from kronlit.studies.study import Study
 
 TASKS = "cola|rte|mrpc|sst2|stsb|mnli|qnli|qqp"

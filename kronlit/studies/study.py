@@ -4,7 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
-from kronlit.errors import nearest
+from kronlit.config.explain import nearest
 
 Options = dict[str, Any]
 Setting = str | Options | list[str | Options]

@@ -1,0 +1,82 @@
+"""The state of what is trained: its entries, its names across versions, and the frozen weights it belongs to."""
+
+import hashlib
+import re
+
+from torch import Tensor, nn
+
+from kronlit.adapters.inject import placements
+
+
+def adapter_state(model: nn.Module) -> dict[str, Tensor]:
+    """The entries of `model.state_dict()` that a checkpoint needs: what is trained, and all that placements hold.
+
+    A parameter that is tied has one entry, under its first name.
+    """
+    names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
+    others = {name for name, _ in model.named_parameters(remove_duplicate=False)} - {
+        name for name, _ in model.named_parameters()
+    }
+    state = model.state_dict()
+    prefixes = tuple(f"{name}." for name, _ in placements(model))
+    hosts = tuple(f"{prefix}host." for prefix in prefixes)
+    return {
+        name: tensor
+        for name, tensor in state.items()
+        if name in names or (name.startswith(prefixes) and not name.startswith(hosts) and name not in others)
+    }
+
+
+def fingerprint(model: nn.Module) -> str:
+    """Twelve digits that tell the frozen weights of `model` from others."""
+    frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
+    starts = [parameter.detach().flatten()[:100].float().cpu().numpy().tobytes() for parameter in frozen]
+    # Sorted: Transformers reorders modules from one version to the next (ViT, DINOv2).
+    return hashlib.sha256(b"".join(sorted(starts))).hexdigest()[:12]
+
+
+RENAMED = (
+    (r"\bencoder\.layer\.(?=\d)", "layers."),
+    (r"\battention\.attention\.(q|k|v)(uery|ey|alue)\b", r"attention.\1_proj"),
+    (r"\battention\.output\.dense\b", "attention.o_proj"),
+    (r"(?<=\d\.)intermediate\.dense\b", "mlp.fc1"),
+    (r"(?<=\d\.)output\.dense\b", "mlp.fc2"),
+)
+"""The names of a ViT's modules that versions of Transformers have renamed, and what they are now."""
+
+
+def in_names_of(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+    """`state` under the names that the modules of `model` have in the installed version of Transformers."""
+
+    def canonical(name: str) -> str:
+        for older, newer in RENAMED:
+            name = re.sub(older, newer, name)
+        return name
+
+    own = {canonical(name): name for name in adapter_state(model)}
+    return {own.get(canonical(name), name): tensor for name, tensor in state.items()}
+
+
+def misfit(model: nn.Module, state: dict[str, Tensor]) -> str:
+    """Where `state` does not hold exactly what `model` trains, in the same shapes; nothing where it does."""
+    own = adapter_state(model)
+    faults = [f"lacks {name}" for name in own if name not in state]
+    faults += [f"has {name}, which this model does not train" for name in state if name not in own]
+    faults += [
+        f"has {name} of shape {tuple(state[name].shape)}, not {tuple(tensor.shape)}"
+        for name, tensor in own.items()
+        if name in state and state[name].shape != tensor.shape
+    ]
+    return faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "") if faults else ""
+
+
+def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Raise `ValueError` unless `state` holds exactly what `model` trains, in the same shapes.
+
+    Lightning's `strict_loading=False`, which a checkpoint without the frozen model needs, would pass over all of this.
+    """
+    if fault := misfit(model, state):
+        raise ValueError(
+            f"the checkpoint does not fit `model.method` or `model.plm`: it {fault}. "
+            "Use the config.yaml of its run's folder."
+        )

@@ -1,0 +1,1 @@
+"""The commands, one file each. Their help imports no torch."""

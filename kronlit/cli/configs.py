@@ -1,0 +1,111 @@
+"""`kronlit configs`: the YAMLs that come with kronlit, to look at, copy and check. Their help needs no torch."""
+
+import contextlib
+import io
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from kronlit.config.mistakes import one_line
+from kronlit.config.parser import Parser
+from kronlit.config.shipped import config_path, shipped
+
+
+def main(words: list[str]) -> None:
+    """Run the words after `kronlit configs`."""
+    parser = Parser(prog="kronlit configs", description="The YAMLs that come with kronlit.")
+    commands = parser.add_subcommands(dest="command")
+    commands.add_subcommand(
+        "list", Parser(description="Print their names and first lines."), help="print what there is"
+    )
+    copy = Parser(description="Copy one, or a folder of them, to change it.")
+    copy.add_argument("name", type=str, help="A name that `list` prints, or a folder; `.` for all.")
+    copy.add_argument("--output", type=str | None, help="Where to; by default here, under its own name.")
+    commands.add_subcommand("copy", copy, help="start one of your own")
+    check = Parser(description="Check YAMLs without running anything or loading a model.")
+    check.add_argument("files", type=str, nargs="+", help="As `kronlit fit` would put them together; or one study.")
+    commands.add_subcommand("check", check, help="check without running")
+    with one_line():
+        config = parser.parse_args(words)
+        if config.command == "list":
+            print(listed())
+        elif config.command == "copy":
+            print(f"wrote {copied(config.copy.name, config.copy.output)}")
+        else:
+            print(checked(config.check.files))
+
+
+def listed() -> str:
+    """The names of all, with the first line of each."""
+    paths = sorted(shipped().rglob("*.yaml"), key=lambda path: (len(path.relative_to(shipped()).parts), path))
+    names = [path.relative_to(shipped()).as_posix() for path in paths]
+    width = max(map(len, names))
+    heads = [path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ") for path in paths]
+    return "\n".join(f"{name:{width}}  {head}" for name, head in zip(names, heads, strict=True))
+
+
+def copied(name: str, output: str | None) -> Path:
+    """Copy a YAML or a folder of them, and say where it is.
+
+    Raises:
+        ValueError: if there is none of this name, or something is there already.
+    """
+    source = shipped() / name
+    if not source.exists() or not source.resolve().is_relative_to(shipped().resolve()):
+        raise ValueError(f"`name`={name!r} is none of the YAMLs that `kronlit configs list` prints.")
+    target = Path(output or source.resolve().name)
+    if target.exists():
+        raise ValueError(f"`output`={str(target)!r} exists already, and nothing is overwritten: give another name.")
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        if source.is_dir():
+            shutil.copytree(source, target)
+        else:
+            shutil.copyfile(source, target)
+    except OSError as error:
+        if target.is_dir():
+            shutil.rmtree(target, ignore_errors=True)
+        elif target.is_file():
+            target.unlink()
+        reason = error.strerror or "; ".join(str(why) for _, _, why in error.args[0])  # copytree's of several files
+        raise ValueError(f"`output`={str(target)!r} cannot be written: {reason}; name another place.") from error
+    return target
+
+
+def checked(files: list[str]) -> str:
+    """A line on the YAMLs that are right; the wrong ones end as they would in `fit` or `study`."""
+    files = [config_path(file) for file in files]
+    for file in files:
+        if not Path(file).is_file():
+            raise ValueError(f"`files`: {file!r} is no file.")
+    first = yaml.safe_load(Path(files[0]).read_text(encoding="utf-8"))
+    if isinstance(first, dict) and {"methods", "tasks"} <= first.keys():
+        from kronlit.cli.study import checked as study
+
+        return f"{files[0]}: right, a study of {study(files[0])} runs"
+    from kronlit.exchange.saved_run import described_by
+
+    module = described_by(resolved(files))
+    method, task = type(module.method).__name__, module.task.name
+    return f"{', '.join(files)}: right, {method} on {module.plm} for {task}"
+
+
+def resolved(files: list[str]) -> dict[str, Any]:
+    """What YAMLs come to, by the command line itself: later ones win, defaults fill up."""
+    from kronlit.cli.fit import run
+
+    argv, out = sys.argv, io.StringIO()
+    sys.argv = ["kronlit", "fit", *(word for file in files for word in ("--config", file)), "--print_config"]
+    try:
+        with contextlib.redirect_stdout(out):
+            run()
+    except SystemExit as stop:
+        if stop.code:
+            raise
+    finally:
+        sys.argv = argv
+    config: dict[str, Any] = yaml.safe_load(out.getvalue())
+    return config

@@ -1,0 +1,86 @@
+"""A run that is used again: its folder and config, wherever it has been moved, and from wherever it is used."""
+
+from collections.abc import Iterable, Sequence
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from jsonargparse import Namespace
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from kronlit.config.aliases import check_aliases
+from kronlit.exchange.saved_run import found, in_place, read_yaml, started_in
+
+EVALUATIONS = ("validate", "test", "predict")
+
+
+def value_of(words: Sequence[str], option: str) -> str | None:
+    """The last value of `--option` among the words of a command line."""
+    given = [after for word, after in pairwise(words) if word == f"--{option}"]
+    given += [word.split("=", 1)[1] for word in words if word.startswith(f"--{option}=")]
+    return given[-1] if given else None
+
+
+def run_alone(words: Sequence[str]) -> Path | None:
+    """The folder of the run that `--ckpt_path` alone names, in a command that evaluates without `--config`.
+
+    Raises:
+        ValueError: if it names no run that has a checkpoint and a config.yaml.
+    """
+    path = value_of(words, "ckpt_path")
+    given = {word.split("=")[0] for word in words}
+    if not words or words[0] not in EVALUATIONS or path is None or given & {"--config", "-c", "--model"}:
+        return None
+    if path in ("last", "best"):
+        raise ValueError(f"`ckpt_path`={path!r} is that of a config's runs: name a `config`, or the folder of a run.")
+    folder = found(Path(path)).parent.parent
+    if not (folder / "config.yaml").is_file():
+        raise ValueError(
+            f"`ckpt_path`={path!r} is not in a run's folder: {str(folder)!r} has no config.yaml; name a `config`, too."
+        )
+    check_aliases(folder / "config.yaml")
+    return folder
+
+
+def run_of_config(paths: Iterable[Any], run_dir: str | None, words: Sequence[str]) -> Path | None:
+    """The folder of the run whose own config `--config` names, unless another `run_dir` is given beside it.
+
+    Args:
+        paths: the config files.
+        run_dir: what came of all of them and the command line.
+        words: of the command line.
+    """
+    own = [Path(str(path)) for path in paths if (Path(str(path)).parent / "checkpoints").is_dir()]
+    if not own or value_of(words, "run_dir") is not None or read_yaml(own[-1]).get("run_dir") != run_dir:
+        return None
+    return own[-1].parent
+
+
+def put_in_place(config: Namespace, folder: Path) -> None:
+    """Turn the files that `model` and `data` name from the folder in which the run was started, if it is another."""
+    start = started_in(folder, read_yaml(folder / "config.yaml"))
+    for key in ("model", "data"):
+        if start is not None and key in config:
+            for name, value in list(config[key].items()):
+                config[key][name] = in_place(value, start, name.split(".")[-1])
+
+
+class MovedRun(Callback):
+    """Lets a run go on in a folder that was moved, or is named in another way, with what it knew of its checkpoints."""
+
+    def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
+        for callback in trainer.checkpoint_callbacks:
+            state = checkpoint["callbacks"].get(callback.state_key, {})
+            now, before = getattr(callback, "dirpath", None), state.get("dirpath")
+            if now is None or before is None or now == before:
+                continue
+
+            def moved(path: str, now: str = str(now)) -> str:
+                return str(Path(now, Path(path).name)) if path else path
+
+            state["dirpath"] = now
+            for name in ("best_k_models", "best_k_losses"):
+                state[name] = {moved(path): value for path, value in state.get(name, {}).items()}
+            state |= {
+                name: moved(state[name]) for name in ("best_model_path", "kth_best_model_path", "last_model_path")
+            }

@@ -1,0 +1,91 @@
+"""The commands that give away what a run has learned. Their help needs no torch."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Literal
+
+from jsonargparse import ArgumentParser, Namespace
+
+from kronlit.config.mistakes import one_line
+from kronlit.config.parser import Parser
+
+CKPT_PATH = "A checkpoint of a run, in its folder; or the folder, for its best one."
+OUTPUT = "The folder to write; it must not exist."
+
+
+def main(command: str, words: list[str]) -> None:
+    """Run the words after `kronlit merge` and the like."""
+    with one_line():
+        COMMANDS[command](words)
+
+
+def parser_of(command: str, description: str) -> ArgumentParser:
+    """A parser of a command that reads a checkpoint and writes a folder."""
+    parser = Parser(prog=f"kronlit {command}", description=description)
+    parser.add_argument("--ckpt_path", type=str, required=True, help=CKPT_PATH)
+    parser.add_argument("--output", type=str, required=True, help=OUTPUT)
+    parser.add_argument("--push_to_hub", type=str | None, help="Upload the folder to this repository of the hub, too.")
+    parser.add_argument("--private", type=bool, default=False, help="Whether others cannot see that repository.")
+    return parser
+
+
+def written(config: Namespace, write: Callable[[], None]) -> None:
+    """Write the folder, and upload it where that is asked for."""
+    from kronlit.cli.quiet import quieten
+
+    quieten()
+    if config.push_to_hub is not None:
+        from kronlit.exchange.hub import check_hub, push
+
+        check_hub(config.push_to_hub)
+    write()
+    if config.push_to_hub is not None:
+        print(f"uploaded to {push(Path(config.output), config.push_to_hub, config.private)}")
+
+
+def merge(words: list[str]) -> None:
+    """`kronlit merge`."""
+    parser = parser_of("merge", "Fold what was trained into the model, and write it as a plain Transformers folder.")
+    config = parser.parse_args(words)
+    from kronlit.exchange.merge import merge_run
+
+    written(config, lambda: merge_run(config.ckpt_path, config.output))
+
+
+def export(words: list[str]) -> None:
+    """`kronlit export`."""
+    parser = parser_of("export", "Write what was trained, without the frozen model, as a small folder.")
+    parser.add_argument(
+        "--format",
+        type=Literal["kronlit", "peft", "auto"],
+        default="auto",
+        help="peft, LoKr, LoRA or C3A where one is exactly the same map; kronlit, for every method, read by "
+        "`kronlit.load`; auto, the former where it can be.",
+    )
+    config = parser.parse_args(words)
+    from kronlit.exchange.export import export_run
+
+    written(config, lambda: export_run(config.ckpt_path, config.output, config.format))
+
+
+def submission(words: list[str]) -> None:
+    """`kronlit submission`."""
+    description = "Put predictions for all test sets of GLUE or SuperGLUE into the zip that its site scores."
+    parser = Parser(prog="kronlit submission", description=description)
+    parser.add_argument(
+        "--predictions",
+        type=str,
+        required=True,
+        help="A folder with cola.jsonl and so on for every task, and ax.jsonl (SuperGLUE: axb.jsonl and axg.jsonl), as "
+        "`kronlit predict` writes them.",
+    )
+    parser.add_argument("--benchmark", type=Literal["glue", "super_glue"], default="glue", help="Whose zip.")
+    parser.add_argument("--output", type=str, required=True, help="The zip to write; it must not exist.")
+    config = parser.parse_args(words)
+    from kronlit.exchange.submission.write import SITES, write_submission
+
+    write_submission(Path(config.predictions), Path(config.output), config.benchmark)
+    print(f"{config.output}: ready for {SITES[config.benchmark]}.")
+
+
+COMMANDS = {"merge": merge, "export": export, "submission": submission}

@@ -1,0 +1,284 @@
+"""The command line: a LightningCLI whose YAMLs name a model, a method and data."""
+
+import importlib
+import inspect
+import sys
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, cast
+
+from jsonargparse import Namespace, set_parsing_settings
+from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
+from lightning.pytorch import Callback, Trainer
+from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
+from lightning.pytorch.strategies import StrategyRegistry
+from lightning.pytorch.utilities import rank_zero_only
+from lightning.pytorch.utilities.exceptions import SIGTERMException
+
+from kronlit.cli.class_change import own_defaults_for_methods
+from kronlit.cli.earlier_run import MovedRun, put_in_place, run_alone, run_of_config, value_of
+from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
+from kronlit.cli.preflight import check_method
+from kronlit.cli.quiet import quieten
+from kronlit.config.aliases import check_configs
+from kronlit.config.argument_types import check_arguments, check_class
+from kronlit.config.mistakes import full_disk, one_line
+from kronlit.data import TaskData
+from kronlit.data.tasks import Task
+from kronlit.data.trained_task import follow, task_of
+from kronlit.exchange.init_adapter import InitAdapter
+from kronlit.exchange.saved_run import found
+from kronlit.modules import FrozenPLM
+from kronlit.modules.origin import check_meaning
+from kronlit.modules.resumption import check_settings
+from kronlit.training.checkpoint import AtomicCheckpoint
+from kronlit.training.compiled import CompiledLayers
+from kronlit.training.end_of_fit import EndOfFit
+from kronlit.training.monitors import check_monitors
+from kronlit.training.never_predicted import NeverPredicted
+from kronlit.training.predictions import PredictionWriter
+from kronlit.training.preemption import StopBetweenBatches
+from kronlit.training.processes import EndTogether
+from kronlit.training.run_directory import (
+    KEYWORDS,
+    found_checkpoint,
+    held,
+    loggers,
+    new_evaluation,
+    new_version,
+    say_what_is_not_found,
+)
+from kronlit.training.scored_rows import ScoredRows
+from kronlit.training.sharded import ShardedFrozenDDP
+from kronlit.training.signals import TERMINATED, Terminated
+from kronlit.training.strategies import check_precision_name, check_strategy
+from kronlit.training.summary import write_summary
+
+StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFrozenDDP.__doc__)
+
+
+class CLI(LightningCLI):
+    """`fit`, `validate`, `test` and `predict`, each leaving a directory of its own."""
+
+    def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
+        add_options(parser)
+
+    def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
+        parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
+        action = next(action for action in parser._actions if action.dest == "ckpt_path")
+        action.help = CKPT_PATH["fit" if subcommand == "fit" else "others"].format(command=subcommand)
+        return parser
+
+    def _parse_ckpt_path(self) -> None:
+        """Nothing: the command line and the configs say what runs, never what a checkpoint remembers."""
+
+    def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
+        words = sys.argv[1:]
+        self.run_alone = run_alone(words)
+        own = ["--config", str(self.run_alone / "config.yaml")] if self.run_alone else []
+        self.config = parser.parse_args([*words[:1], *own, *words[1:]])
+        config = self.config[self.config.subcommand]
+        seed = config.seed_everything
+        if not 0 <= seed < 2**32:
+            raise ValueError(f"`seed_everything`={seed} must lie between 0 and 2^32 - 1.")
+        trainer = config.trainer
+        for name in ("callbacks", "logger", "plugins"):  # Lightning takes one as well as a list
+            if isinstance(trainer[name], Namespace):
+                trainer[name] = [trainer[name]]
+
+    def before_instantiate_classes(self) -> None:
+        config = self.config[self.subcommand]
+        names = [Path(str(path)).stem for path in config.config or []]
+        run = run_of_config(config.config or [], config.run_dir, sys.argv[1:])
+        if used := run or self.run_alone:
+            put_in_place(config, used)
+        self.run_dir = run.parent if run else Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
+        config.run_dir = str(self.run_dir)  # so that the saved config, whose name is another, finds its run
+        check_class(config.model, "model")
+        check_class(config.data, "data")
+        for key, kind in {"trainer": Trainer, "best_checkpoint": ModelCheckpoint}.items():
+            check_arguments(kind, config[key], key, float32=False)
+        if config.model.init_args.get("task") is not None:
+            raise ValueError("`model.task` is taken from `data`: leave it out.")
+        path = str(found(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
+        self.ckpt_path = found_checkpoint(path, self.run_dir, str(self.subcommand), run)
+        self._follow_checkpoint(config.data)
+        self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
+        if self.subcommand == "fit":
+            say_what_is_not_found({name: config[f"{name}_checkpoint"] for name in KEYWORDS})
+        config.ckpt_path = None  # the saved config says how to repeat the run, from its beginning
+        if self.subcommand != "fit" and self.ckpt_path is None:
+            rank_zero_only(print)(
+                "no --ckpt_path: this is the model as it comes, with nothing trained.", file=sys.stderr
+            )
+
+    def _follow_checkpoint(self, data: Any) -> None:
+        """Have `data` mean by classes and columns what the checkpoint does."""
+        checkpoint = AtomicCheckpoint().load_checkpoint(self.ckpt_path) if self.ckpt_path else {}
+        # Without what may be as large as the model: this stays until the command ends, and Lightning loads the rest.
+        self.checkpoint = {k: v for k, v in checkpoint.items() if k not in ("state_dict", "optimizer_states")}
+        if (task := task_of(self.checkpoint)) is not None:
+            module, name = data.class_path.rsplit(".", 1)
+            parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+            given = any(value_of(sys.argv[1:], option) for option in ("data.columns", "data.init_args.columns"))
+            follow(data.init_args, {name: one.default for name, one in parameters.items()}, task, given)
+
+    def instantiate_classes(self) -> None:
+        super().instantiate_classes()
+        if self.ckpt_path:
+            self._check_checkpoint()
+
+    def _set_seed(self) -> None:
+        self.any_seed = self._get(self.config, "seed_everything") is True
+        super()._set_seed()
+
+    def _check_checkpoint(self) -> None:
+        """Raise `ValueError` where the checkpoint is of other classes, rows or settings; before rows are tokenised."""
+        check_meaning(self.model, self.checkpoint)
+        rows = self.checkpoint.get(type(self.datamodule).__qualname__, {})
+        if self.subcommand == "fit":
+            check_settings(self.model, self.checkpoint)
+        self.datamodule.check_trained_rows(rows, str(self.subcommand))
+        if self.subcommand == "fit":
+            self._check_seed(rows.get("train", {}).get("seed"))
+
+    def _check_seed(self, theirs: int | None) -> None:
+        """Raise `ValueError` where a training is to go on with another seed, whose numbers it would not draw."""
+        config = self.config.fit
+        ours = config.seed_everything
+        if theirs is None or ours is False or ours % 2**31 == theirs:
+            return
+        if not self.any_seed:
+            raise ValueError(
+                f"`seed_everything`={ours}: the training in the checkpoint goes on with the random numbers of its own "
+                f"seed, {theirs}; give that, or leave out `ckpt_path` for a run with another."
+            )
+        config.seed_everything = theirs
+
+    def instantiate_trainer(self, **kwargs: Any) -> Trainer:
+        config = self.config_init[self.subcommand]
+        trainer = config.trainer
+        if trainer.accumulate_grad_batches < 1:  # Lightning divides by it
+            raise ValueError(f"`trainer.accumulate_grad_batches`={trainer.accumulate_grad_batches} must be at least 1.")
+        plugins = trainer.plugins or []
+        trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
+        check_strategy(trainer.strategy, trainer.plugins)
+        check_precision_name(trainer.precision)
+        self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
+        callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
+        callbacks.append(NeverPredicted())
+        if self.subcommand == "predict":
+            path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
+            callbacks.append(PredictionWriter(Path(path), self.log_dir))
+        if config.init_adapter and self.subcommand == "fit" and self.ckpt_path is None:
+            callbacks.append(InitAdapter(config.init_adapter))
+        if self.goes_on:
+            callbacks.append(MovedRun())
+        callbacks.append(EndTogether())
+        if config.compile_layers and self.subcommand == "fit":
+            callbacks.append(CompiledLayers())
+        if config.scored_rows and self.log_dir is not None:
+            callbacks.append(ScoredRows(self.log_dir))
+        if SLURMEnvironment.detect():
+            trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does that, and exactly
+        trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
+        made = super().instantiate_trainer(**kwargs)
+        if self.subcommand == "fit" and self.log_dir is not None:
+            last = str(self.log_dir / "checkpoints" / "last.ckpt")
+            cast(Any, made).callbacks += [StopBetweenBatches(last), EndOfFit(last)]  # after those whose state they save
+        return made
+
+    def _run_folder(self, trainer: Any) -> Path:
+        """The run's own folder, with the loggers that write there."""
+        if self.goes_on:
+            folder = Path(self.goes_on).parents[1]
+        elif self.run_alone and value_of(sys.argv[1:], "run_dir") is None:
+            folder = new_evaluation(self.run_alone, str(self.subcommand))
+        else:
+            folder = new_version(self.run_dir)
+        trainer.default_root_dir = folder
+        if trainer.logger not in (False, []):  # what is given comes beside ours: Lightning writes where the first does
+            given = [] if trainer.logger in (None, True) else trainer.logger
+            given = given if isinstance(given, list) else [given]
+            trainer.logger = [*loggers(folder, self.checkpoint.get("global_step", 0) if self.goes_on else 0), *given]
+        if self.goes_on:
+            number = len(list(folder.glob("config*.yaml")))
+            self.save_config_kwargs["config_filename"] = f"config-resumed-{number}.yaml"
+        return folder
+
+    def _prepare_subcommand_kwargs(self, subcommand: str) -> dict[str, Any]:
+        return super()._prepare_subcommand_kwargs(subcommand) | {"ckpt_path": self.ckpt_path}
+
+    def _run_subcommand(self, subcommand: str) -> None:
+        if subcommand == "fit":
+            config = self.config_init.fit
+            own = {key: [config[key]] for key in ("best_checkpoint", "last_checkpoint")}
+            check_monitors(self.model, own | {"trainer.callbacks": config.trainer.callbacks or []})
+        check_method(self.model, trains=subcommand == "fit")  # now, not after all rows were tokenised
+        with held(self.log_dir if subcommand == "fit" else None):
+            super()._run_subcommand(subcommand)
+
+    def before_fit(self) -> None:
+        self.started = time.perf_counter()
+        if self.config_init.fit.test_after_fit:
+            self.datamodule.check_labels("test")  # now, not after the training
+
+    def after_fit(self) -> None:
+        if self.config_init.fit.test_after_fit and self.log_dir is not None:
+            best = self.config_init.fit.best_checkpoint.best_model_path
+            if not best:
+                rank_zero_only(print)(
+                    "no validation was run, so there is no best checkpoint: testing the last weights."
+                )
+            self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None)
+        if self.log_dir is not None:
+            seconds = time.perf_counter() - self.started
+            write_summary(self.log_dir, self.model, self.config_init.fit.best_checkpoint, seconds)
+        rank_zero_only(print)(f"run directory: {self.log_dir}")
+
+
+def run() -> None:
+    """Run the command line in `sys.argv`; the user's mistakes end in one line and exit code 2."""
+    prepare()
+    hook, threading.excepthook = threading.excepthook, quiet_on_a_full_disk(threading.excepthook)
+    try:
+        with one_line():
+            check_configs()
+            command_line(CLI)
+    except SIGTERMException as error:  # of Lightning's own handler, in the moments before ours
+        raise Terminated(TERMINATED) from error
+    finally:
+        threading.excepthook = hook
+
+
+def prepare() -> None:
+    """Set what a process sets once."""
+    quieten()
+    own_defaults_for_methods()
+    set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
+
+
+def command_line(kind: type[CLI]) -> None:
+    """Run the words in `sys.argv` as a command line of some `kind`."""
+    kind(
+        FrozenPLM,
+        TaskData,
+        parser_class=OneLineParser,
+        subclass_mode_model=True,
+        subclass_mode_data=True,
+        auto_configure_optimizers=False,
+        load_from_checkpoint_support=False,
+        seed_everything_default=42,
+        trainer_defaults=TRAINER_DEFAULTS,
+        save_config_kwargs={"overwrite": True},
+    )
+
+
+def quiet_on_a_full_disk(
+    hook: Callable[[threading.ExceptHookArgs], Any],
+) -> Callable[[threading.ExceptHookArgs], Any]:
+    """A hook for errors in threads that is silent where the disk is full: TensorBoard's thread hands that error on."""
+    return lambda found: None if full_disk(found.exc_value) else hook(found)

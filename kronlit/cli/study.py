@@ -1,0 +1,143 @@
+"""The commands `kronlit study` and `kronlit study report`."""
+
+import os
+import shlex
+import sys
+from dataclasses import fields
+from pathlib import Path
+
+from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
+
+from kronlit.config.aliases import check_aliases, check_configs
+from kronlit.config.mistakes import one_line
+from kronlit.config.parser import Parser
+from kronlit.slurm.job import Job
+from kronlit.studies.execute import execute
+from kronlit.studies.plan import chosen, plan
+from kronlit.studies.process import command
+from kronlit.studies.report.render import markdown
+from kronlit.studies.report.sheets import every
+from kronlit.studies.report.table import table
+from kronlit.studies.report.write import report
+from kronlit.studies.study import Published, Study
+from kronlit.training.signals import INTERRUPTED, STOPPED, TERMINATED, heard
+
+
+def main(words: list[str]) -> None:
+    """Run the words after `kronlit study`."""
+    with one_line():
+        check_configs()
+        if words[:1] == ["report"]:
+            print(reported(words[1:]), end="")
+        else:
+            run(words)
+
+
+def study_parser() -> ArgumentParser:
+    """The parser of a study's YAML, and of what says how to run it."""
+    description = (
+        "Run tasks x methods x a grid x seeds, each a `kronlit fit`. The same command goes on after a kill. "
+        "`kronlit study report DIR` writes the report."
+    )
+    parser = Parser(prog="kronlit study", description=description)
+    parser.add_argument("--config", action=ActionConfigFile, help="A study, as in configs/studies.")
+    parser.add_class_arguments(Study)
+    add = parser.add_argument
+    add("--dir", type=str | None, help="The study's folder; by default runs/studies/ and the config's name.")
+    add("--processes", type=int, default=1, help="Runs at once; they share the cores.")
+    add(
+        "--side_by_side",
+        type=int,
+        default=1,
+        help="Train up to so many runs of one task and method that differ by seed, learning rate, weight decay or "
+        "warm-up in one process, as one batch over one frozen model; each gets the result that it has alone. It pays "
+        "where batches are too small to keep the device busy.",
+    )
+    add("--gpus", type=list[int] | None, help="Devices to share out, one a run; by default the trainer takes its own.")
+    add("--retry_failed", type=bool, default=False, help="Run what failed before again, from its last checkpoint.")
+    add("--dry_run", type=bool, default=False, help="Print the commands and run none.")
+    add(
+        "--only",
+        type=str,
+        nargs="+",
+        help="Run these alone, each METHOD/TASK as the study names them, or with * for any, such as 'KronA/*'.",
+    )
+    add("--run", type=int | None, help="Run this one alone, in the order of --dry_run from 0; others may go on beside.")
+    add("--slurm", type=Job | None, help="Read by `kronlit submit study` alone.")
+    return parser
+
+
+def run(words: list[str]) -> None:
+    """Run a study, then print its scores; exit code 1 if a run failed."""
+    parser = study_parser()
+    config = parser.parse_args(words)
+    study = made(config)
+    root = study_folder(config)
+    if config.processes < 1:
+        raise ValueError(f"`processes`={config.processes} must be at least 1.")
+    if config.side_by_side < 1:
+        raise ValueError(f"`side_by_side`={config.side_by_side} must be at least 1.")
+    if config.dry_run:
+        for one in chosen(plan(study), config.only):
+            one.config_hash()  # reads the files it names
+            print(shlex.join(command(one, root)))
+        return
+    try:
+        results = execute(
+            study,
+            root,
+            config.processes,
+            config.gpus,
+            config.retry_failed,
+            config.run,
+            config.side_by_side,
+            config.only,
+        )
+    except KeyboardInterrupt as error:
+        print("kronlit: stopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(TERMINATED if error.args else INTERRUPTED)
+    if heard() or any(result.status == "running" for result in results):
+        print("kronlit: asked to stop; the same command goes on from here.", file=sys.stderr)
+        sys.exit(STOPPED)
+    print(markdown(root.name, every(study, table(study, root), [], None, "sample", None, str(root))))
+    print(f"kronlit study report {shlex.quote(str(root))}  # the same with tests of significance and plots")
+    if bad := sum(result.status == "failed" for result in results):
+        print(f"kronlit: {bad} runs failed; --retry_failed true runs them again.", file=sys.stderr)
+        sys.exit(1)
+
+
+def study_folder(config: Namespace) -> Path:
+    """The folder of the study that a parsed command line describes."""
+    names = [Path(str(path)).stem for path in config.config or ["unnamed"]]
+    return Path(config.dir or Path("runs", "studies", "-".join(names)))
+
+
+def made(config: Namespace) -> Study:
+    """The study that a parsed command line describes."""
+    values = {field.name: config[field.name] for field in fields(Study)}
+    if config.published is not None:
+        values["published"] = Published(config.published.source, config.published.scores)
+    return Study(**values)
+
+
+def checked(path: str) -> int:
+    """The number of runs of the study in a YAML, whose files and options are read and none is run."""
+    check_aliases(path)
+    runs = plan(made(study_parser().parse_args(["--config", path])))
+    for one in runs:
+        one.config_hash()
+    return len(runs)
+
+
+def reported(words: list[str]) -> str:
+    """Write the report of the study in the folder that the words name, and give its Markdown."""
+    parser = Parser(prog="kronlit study report", description="Write the report of a study to DIR/report.")
+    parser.add_argument("dir", type=str, metavar="DIR", help="The study's folder.")
+    parser.add_function_arguments(report, skip={"study", "root"})
+    config = parser.parse_args(words)
+    root = Path(config.dir)
+    if not (root / "study.yaml").is_file():
+        raise ValueError(f"`dir`={config.dir!r} is no folder of a study: it has no study.yaml.")
+    reader = study_parser()
+    study = made(reader.parse_args(["--config", os.fspath(root / "study.yaml")]))
+    return report(study, root, config.format, config.baseline, config.metric, config.std, config.plots)

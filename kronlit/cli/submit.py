@@ -1,0 +1,158 @@
+"""The command `kronlit submit`: a fit as a job of Slurm, a study as a job array."""
+
+import json
+import shlex
+import subprocess
+from collections.abc import Iterable, Iterator
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+import yaml
+from jsonargparse import ArgumentParser
+
+from kronlit.cli.study import made, study_folder, study_parser
+from kronlit.config.aliases import check_configs
+from kronlit.config.mistakes import one_line
+from kronlit.config.parser import Parser
+from kronlit.slurm.job import Job
+from kronlit.slurm.script import script
+from kronlit.studies.execute import write_study
+from kronlit.studies.plan import chosen, plan
+
+OWN = {"dry_run", *(field.name for field in fields(Job))}
+SET_HERE = ("--trainer.devices", "--trainer.num_nodes", "--ckpt_path", "--processes", "--gpus", "--run")
+
+
+def main(words: list[str]) -> None:
+    """Run the words after `kronlit submit`."""
+    with one_line():
+        check_configs()
+        study = words[:1] == ["study"]
+        own, rest = shared_out(words[1:] if study else words)
+        given = job_parser().parse_args([*sections(named(rest, "config")), *own])
+        job = Job(**{field.name: given[field.name] for field in fields(Job)})
+        if taken := [word for word in rest if word.split("=")[0] in SET_HERE]:
+            raise ValueError(f"`{taken[0].removeprefix('--')}` is what `kronlit submit` sets: leave it out.")
+        (submit_study if study else submit_fit)(job, rest, given.dry_run)
+
+
+def job_parser() -> ArgumentParser:
+    """The parser of what is asked of Slurm."""
+    description = (
+        "Run `kronlit fit` with the options that are not listed here as a job of Slurm; with the word `study` before "
+        "them, run `kronlit study` as a job array. The section `slurm` of a config file sets the same options. Before "
+        "the time limit the run saves, ends, and is queued again, to go on in its folder."
+    )
+    parser = Parser(prog="kronlit submit", description=description, usage="kronlit submit [study] --config ...")
+    parser.add_class_arguments(Job)
+    parser.add_argument("--dry_run", type=bool, default=False, help="Print the batch script and submit nothing.")
+    return parser
+
+
+def shared_out(words: list[str]) -> tuple[list[str], list[str]]:
+    """The words that say what is asked of Slurm, and the others."""
+    own, rest = [], []
+    waiting = list(words)
+    while waiting:
+        word = waiting.pop(0)
+        option, equals, value = word.partition("=")
+        name = option.removeprefix("--").removeprefix("slurm.").replace("-", "_")
+        if word in ("-h", "--help"):
+            own.append(word)
+        elif not option.startswith("--") or name not in OWN:
+            rest.append(word)
+        elif name == "dry_run" and not equals and (not waiting or waiting[0].startswith("--")):
+            own.append("--dry_run=true")
+        else:
+            value = value if equals else waiting.pop(0) if waiting else ""
+            own.append(f"--{name}={value}")
+    return own, rest
+
+
+def named(words: list[str], option: str) -> list[str]:
+    """The values of an option, in order."""
+    pairs = zip(words, [*words[1:], ""], strict=False)
+    return [
+        following if word == f"--{option}" else word.split("=", 1)[1]
+        for word, following in pairs
+        if word == f"--{option}" or word.startswith(f"--{option}=")
+    ]
+
+
+def sections(paths: Iterable[str]) -> Iterator[str]:
+    """The sections `slurm` of config files, as words."""
+    for path in paths:
+        section = content(path).get("slurm") or {}
+        if not isinstance(section, dict):
+            raise ValueError(f"`slurm` in {path!r} must hold keys and values, as configs/slurm/cpu.yaml has them.")
+        if not isinstance(section.get("time", ""), str):  # YAML reads 1:30:00 as the number 5400
+            raise ValueError(f"`slurm.time` in {path!r} must be in quotes, such as '24:00:00'.")
+        yield from (
+            f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in section.items()
+        )
+
+
+def content(path: str) -> dict[str, Any]:
+    """What a config file says."""
+    try:
+        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ValueError(f"`config`={path!r} cannot be read: {error.strerror}.") from error
+    except (UnicodeDecodeError, yaml.YAMLError) as error:
+        raise ValueError(f"`config`={path!r} is no YAML: {error}.") from error
+    if not isinstance(found, dict):
+        raise ValueError(f"`config`={path!r} must hold keys and values, as the files in configs/ do.")
+    return found
+
+
+def submit_fit(job: Job, words: list[str], dry_run: bool) -> None:
+    """Submit one run, in a folder of the job's own."""
+    configs = named(words, "config")
+    if not configs:
+        raise ValueError("`config` is missing: `kronlit submit --config FILE.yaml`.")
+    name = "-".join(Path(path).stem for path in configs)
+    inside = [str(found) for path in configs if (found := content(path).get("run_dir"))]
+    run_dir = [f"runs/{name}", *inside, *named(words, "run_dir")][-1]
+    trainer = ["--trainer.num_nodes", str(job.nodes), "--trainer.devices", str(job.tasks)]
+    command = shlex.join(["fit", *words, *trainer, "--ckpt_path", "last", "--run_dir"])
+    text = script(job, name, f"{run_dir}/slurm-%j.log", [command, f'{shlex.quote(run_dir)}/"job-$SLURM_JOB_ID"'])
+    submit(text, Path(run_dir), dry_run)
+
+
+def submit_study(job: Job, words: list[str], dry_run: bool) -> None:
+    """Submit all runs of a study as one job array; what is done ends at once."""
+    if job.nodes * job.tasks > 1:
+        raise ValueError("a run of a study is one process: `nodes` and `tasks_per_node` must be 1.")
+    config = study_parser().parse_args(words)
+    study, root = made(config), study_folder(config)
+    runs = plan(study)
+    for run in runs:
+        run.config_hash()  # reads the files it names
+    again = ["study", "--config", str(root / "study.yaml"), "--dir", str(root), "--retry_failed", "true", "--run"]
+    numbers = ",".join(str(runs.index(run)) for run in chosen(runs, config.only))
+    array = numbers if config.only else f"0-{len(runs) - 1}"
+    text = script(job, root.name, f"{root}/slurm-%A_%a.log", [shlex.join(again), '"$SLURM_ARRAY_TASK_ID"'], array)
+    if not dry_run:
+        root.mkdir(parents=True, exist_ok=True)
+        write_study(study, root)
+    submit(text, root, dry_run)
+
+
+def submit(text: str, folder: Path, dry_run: bool) -> None:
+    """Give a script to sbatch, or print it.
+
+    Raises:
+        ValueError: if there is no sbatch, or it refuses.
+    """
+    print(text, end="")
+    if dry_run:
+        return
+    folder.mkdir(parents=True, exist_ok=True)  # Slurm makes no folder for the log
+    try:
+        done = subprocess.run(["sbatch", "--parsable"], input=text, capture_output=True, text=True)
+    except FileNotFoundError as error:
+        raise ValueError("there is no `sbatch` here: submit where Slurm is; `dry_run` shows the script.") from error
+    if done.returncode:
+        raise ValueError(f"sbatch refused the job: {done.stderr.strip()}")
+    print(f"submitted job {done.stdout.strip().split(';')[0]}; its log and runs are in {folder}")

@@ -1,0 +1,214 @@
+"""PEFT's LoRA, LoKr and C3A folders as changes of weights here."""
+
+import math
+import re
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+import transformers
+from torch import Tensor, nn
+from transformers import PreTrainedModel
+
+from kronlit.adapters import Delta, Insertion, inject, placements
+from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
+from kronlit.adapters.transaction import INJECTED, whole_or_not
+from kronlit.exchange.adapter_folder import read_tensors
+from kronlit.exchange.class_names import as_config, matched, peft_base, peft_class_names
+from kronlit.exchange.peft.write import PREFIX, TENSORS
+from kronlit.modules.plm import load_model
+from kronlit.structured import Circulant, Kronecker, LowRank, StructuredLinear
+
+AUTO_CLASSES = {
+    "SEQ_CLS": "AutoModelForSequenceClassification",
+    "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
+    "CAUSAL_LM": "AutoModelForCausalLM",
+}
+"""PEFT's task types, and what opens their models."""
+
+PEFT = "PEFT"
+"""What a model remembers that was added to it, in the place of a method."""
+
+NAMES = {
+    "LORA": re.compile(r"(.+)\.lora_(A|B)\.weight"),
+    "LOKR": re.compile(r"(.+)\.lokr_(w[12](?:_[ab])?)"),
+    "C3A": re.compile(r"(.+)\.c3a_(kernel)"),
+}
+"""PEFT's kinds that can be read, and the names of their tensors: the module's, and the part's."""
+
+
+@dataclass(frozen=True)
+class PeftChange:
+    """A change of one weight, `scale` times a matrix: `B A` for LoRA, `A ⊗ B` for LoKr, a circulant one for C3A.
+
+    Args:
+        kind: the matrix's.
+        parts: its parameters by name; a factor on the last one is one on the matrix.
+        scale: the fixed factor.
+    """
+
+    kind: type[LowRank] | type[Kronecker] | type[Circulant]
+    parts: dict[str, Tensor]
+    scale: float
+
+    def placement(self, dropout: float) -> partial[Delta]:
+        """What makes its place in a model."""
+        a = self.parts["a"]
+        matrix: Callable[[int, int], StructuredLinear] = Circulant
+        if self.kind is LowRank:
+            matrix = partial(LowRank, rank=len(a))
+        elif self.kind is Kronecker:
+            matrix = partial(Kronecker, a_shape=(a.shape[0], a.shape[1]))
+        return partial(Delta, matrix=matrix, scale=self.scale, dropout=dropout)
+
+
+def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChange], dict[str, Tensor]]:
+    """The changes of weights in a folder of PEFT's by module, and the parameters of the model's own that it trained.
+
+    Args:
+        folder: with adapter_model.safetensors.
+        content: of its adapter_config.json.
+
+    Raises:
+        ValueError: if it is neither LoRA nor LoKr nor C3A, or of a variant that has no counterpart here.
+    """
+    kind, start = content.get("peft_type"), content.get("init_lora_weights", True)
+    if kind not in NAMES:
+        raise ValueError(f"{str(folder)!r}: `peft_type`={kind!r} cannot be read; {', '.join(NAMES)} can.")
+    if isinstance(start, str) and start not in ("gaussian", "eva", "orthogonal"):
+        raise ValueError(
+            f"{str(folder)!r}: `init_lora_weights`={start!r} changes the frozen weights, which is not here."
+        )
+    if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
+        raise ValueError(f"{str(folder)!r} has an adapter_model.bin, which might run code: save it as {TENSORS}.")
+    parts: dict[str, dict[str, Tensor]] = {}
+    own = {}
+    for key, tensor in read_tensors(folder / TENSORS).items():
+        name = key.removeprefix(PREFIX).replace(".base_layer.", ".")  # the weight under an adapter on a tied head
+        if found := NAMES[kind].fullmatch(name):
+            parts.setdefault(found[1], {})[found[2]] = tensor.float()
+        elif re.search(r"\.(lora|lokr|c3a)_", name):
+            raise ValueError(f"{str(folder)!r} has {key}, of a variant of {kind} that is not here.")
+        else:
+            own[name] = tensor.float()
+    try:
+        changes = {name: change(name, tensors, content) for name, tensors in parts.items()}
+    except (KeyError, RuntimeError, TypeError) as error:
+        raise ValueError(f"{str(folder)!r} is damaged: {error} is missing or of a wrong kind.") from error
+    if not changes:
+        raise ValueError(f"{str(folder)!r} holds no {kind}.")
+    return changes, own
+
+
+def change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> PeftChange:
+    """What the tensors of one module and the config come to."""
+    if "kernel" in tensors:
+        if tensors["kernel"].shape[:2] != (1, 1):
+            raise ValueError(f"{name} has circulant blocks, {tuple(tensors['kernel'].shape)}; one block can be read.")
+        kernel = tensors["kernel"].flatten()
+        return PeftChange(Circulant, {"a": kernel.flip(0).roll(1) / len(kernel)}, 1.0)
+    alpha_name = "lora_alpha" if "A" in tensors else "alpha"
+    rank, alpha = (
+        of_module(name, content.get(pattern), content[default])
+        for pattern, default in (("rank_pattern", "r"), ("alpha_pattern", alpha_name))
+    )
+    if "A" in tensors:
+        scale = alpha / (math.sqrt(rank) if content.get("use_rslora") else rank)
+        return PeftChange(LowRank, {"a": tensors["A"], "b": tensors["B"]}, scale)
+    first, second = (
+        tensors[part] if part in tensors else tensors[f"{part}_a"] @ tensors[f"{part}_b"] for part in ("w1", "w2")
+    )
+    return PeftChange(Kronecker, {"a": first, "b": second}, alpha / rank)
+
+
+def of_module(name: str, pattern: dict[str, float] | None, default: float) -> float:
+    """The number for a module: of the first pattern that the end of its name matches, as in PEFT, or the default."""
+    found = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", name))
+    return next(found, default)
+
+
+@torch.no_grad()
+def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | None) -> PreTrainedModel:
+    """`model`, or the one that the folder names, with the folder's adapter.
+
+    Raises:
+        ValueError: if the folder can't be read, or does not fit the model.
+    """
+    changes, own = read_peft(folder, content)
+    names = peft_class_names(folder / TENSORS, content)
+    model = base_model(folder, content, own, names) if model is None else model
+    if list(placements(model)):
+        raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
+    if others := own.keys() - model.state_dict().keys():
+        raise ValueError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
+    dropout = content.get("lora_dropout", 0.0)
+    state = {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
+    with whole_or_not(model):
+        own = matched(model, own, names if head_rows(own) == len(names) else (), repr(str(folder)))
+        model.requires_grad_(False)
+        inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
+        in_place = {in_host(name, changes): tensor for name, tensor in own.items()}
+        check_shapes(model, in_place | state, folder)
+        part(model, in_place, folder)
+        model.load_state_dict(in_place | state, strict=False)
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in state or name in own)
+    vars(model)[INJECTED] = PEFT
+    return model.eval()
+
+
+def in_host(name: str, changes: Iterable[str]) -> str:
+    """What the parameter of this name is called where `changes` have wrapped its module."""
+    module, _, own = name.rpartition(".")
+    return f"{module}.host.{own}" if module in changes else name
+
+
+def part(model: nn.Module, own: dict[str, Tensor], folder: Path) -> None:
+    """Untie the weights of `model` if its own parameters that PEFT saved differ: each is for its own place alone.
+
+    PEFT trains a module apart from what it is tied to.
+
+    Raises:
+        ValueError: if `model` can't part with what is tied.
+    """
+    there = dict(model.named_parameters(remove_duplicate=False))
+    changed = {name for name in own if name in there and there[name].shape == own[name].shape}
+    changed = {name for name in changed if not torch.equal(there[name], own[name].to(there[name]))}
+    apart = [name for name in changed if is_shared(model, [there[name]])]
+    if apart and (blocker := untie_blocker(model)):
+        raise ValueError(f"{str(folder)!r} has a {min(apart)} of its own: {blocker}.")
+    if apart:
+        untie(model)
+
+
+def check_shapes(model: nn.Module, state: dict[str, Tensor], folder: Path) -> None:
+    """Raise `ValueError` if something in `state` has another shape in `model`."""
+    there = model.state_dict()
+    for name, tensor in state.items():
+        if name not in there or there[name].shape != tensor.shape:
+            shape = tuple(there[name].shape) if name in there else "nothing"
+            raise ValueError(f"{str(folder)!r} has {name} of shape {tuple(tensor.shape)}, where the model has {shape}.")
+
+
+def head_rows(own: dict[str, Tensor]) -> int | None:
+    """Classes of the head among the parameters of the model's own that were trained; `None` if there is none."""
+    heads = [tensor for key, tensor in own.items() if re.search(r"(classifier|score|out_proj)\.weight$", key)]
+    return min(map(len, heads)) if heads else None
+
+
+def base_model(
+    folder: Path, content: dict[str, Any], own: dict[str, Tensor], names: tuple[str, ...]
+) -> PreTrainedModel:
+    """The model that a folder of PEFT's names, in float32, with as many classes as the head that was trained."""
+    auto, plm = AUTO_CLASSES.get(str(content.get("task_type"))), peft_base(content)
+    if auto is None or plm is None:
+        raise ValueError(
+            f"{str(folder)!r} does not say what it goes on (`task_type`={content.get('task_type')!r}, "
+            f"`base_model_name_or_path`={content.get('base_model_name_or_path')!r}): give a `model`."
+        )
+    rows = head_rows(own) if auto.endswith("SequenceClassification") else None
+    arguments = {} if rows is None else as_config(names) if len(names) == rows else {"num_labels": rows}
+    return load_model(getattr(transformers, auto), plm, **arguments)[0]

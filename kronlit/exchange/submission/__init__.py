@@ -1,0 +1,1 @@
+"""Predictions as the sites of GLUE and SuperGLUE take them."""

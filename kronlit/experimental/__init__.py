@@ -1,0 +1,1 @@
+"""What has not proved itself yet: it may change or go."""

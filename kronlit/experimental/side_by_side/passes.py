@@ -1,0 +1,258 @@
+"""The training passes of several runs as one pass, of all their rows, through the frozen weights that they share."""
+
+import copy
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from lightning.pytorch import Callback, LightningModule, Trainer
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from kronlit.adapters.joint import Rows, indivisible, joint, share_frozen
+from kronlit.experimental.side_by_side.dropout import OwnDropout
+from kronlit.experimental.side_by_side.turns import Turns
+from kronlit.modules import FrozenPLM
+from kronlit.modules.base import Batch
+from kronlit.modules.random_state import random_state, restore_random_state
+
+
+@dataclass
+class Pass:
+    """What a run asks for: the training pass of its batch."""
+
+    module: FrozenPLM
+    batch: Batch
+
+
+@dataclass
+class Part:
+    """A run's part of what a joint pass gave: in the graph of that pass, and as the run sees it."""
+
+    inner: list[Tensor]
+    outer: list[Tensor]
+    others: list[bool]
+    """Which of the runs in the pass have not gone back yet; all parts of a pass share it."""
+    index: int
+
+
+class SideBySide(Callback):
+    """Has a run's training passes computed together with those of others; all else it does by itself.
+
+    Args:
+        group: the runs.
+        settings: all that makes of the run's rows a loss; runs are computed together where theirs are the same.
+    """
+
+    def __init__(self, group: "Group", settings: str) -> None:
+        self.group = group
+        self.settings = settings
+        self.parts: list[Part] = []
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        assert isinstance(pl_module, FrozenPLM)
+        if obstacle := self.group.obstacle(pl_module, self.settings):
+            print(f"{obstacle}: this run trains by itself, while those beside it wait.")
+            return
+        self.group.add(pl_module, self.settings)
+
+        def training_pass(batch: Batch) -> tuple[Tensor, Tensor | None]:
+            part = self.group.turns.meet(Pass(pl_module, batch))
+            self.parts.append(part)
+            losses, *others = part.outer
+            return losses, others[0] if others else None
+
+        # An attribute of the object comes before the method of its class.
+        pl_module.training_pass = training_pass  # type: ignore[method-assign]
+
+    def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.parts:
+            parts, self.parts = self.parts, []
+            self.group.turns.meet(parts)
+
+    def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._leave(pl_module)
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        self._leave(pl_module)
+
+    def _leave(self, module: LightningModule) -> None:
+        if module.__dict__.pop("training_pass", None) is not None:
+            assert isinstance(module, FrozenPLM)
+            for part in self.parts:
+                part.others[part.index] = False  # the graph is not kept for a run that is gone
+            self.parts = []
+            self.group.remove(module)
+
+
+class Group:
+    """Runs of one method on one pre-trained model, whose training passes are computed as one.
+
+    Attributes:
+        turns: of their threads.
+    """
+
+    turns: Turns
+
+    def __init__(self) -> None:
+        self.modules: list[FrozenPLM] = []
+        self.settings = ""
+        self._joint: Joint | None = None
+        self._told = False
+
+    def obstacle(self, module: FrozenPLM, settings: str) -> str | None:
+        """Why a run cannot be computed together with the others; `None` if it can."""
+        assert module.model is not None
+        if self.modules and settings != self.settings:
+            return "its model is not set as that of the runs beside it"
+        if module.padding is None:
+            return f"the batches of {type(module).__name__} cannot be one"
+        if module.gradient_checkpointing:
+            return "`model.gradient_checkpointing`=True computes activations again"
+        return indivisible(module.model)
+
+    def add(self, module: FrozenPLM, settings: str) -> None:
+        """Take a run in, whose frozen weights become those of the first."""
+        self.modules.append(module)
+        self.settings = settings
+        share_frozen([each.model for each in (self.modules[0], module) if each.model is not None])
+
+    def remove(self, module: FrozenPLM) -> None:
+        """Let a run go, with all that is kept for it."""
+        self.modules.remove(module)
+        self._joint = None
+
+    def serve(self, asked: dict[int, Any]) -> dict[int, Any]:
+        """Compute what the runs ask for: passes, and the gradients of earlier ones; of what fails, the error."""
+        passes = {i: request for i, request in asked.items() if isinstance(request, Pass)}
+        backs = {i: request for i, request in asked.items() if i not in passes}
+        answers: dict[int, Any] = dict.fromkeys(backs)
+        try:
+            backward([part for parts in backs.values() for part in parts])
+        except Exception as error:  # half of it is done, and cannot be done again
+            answers = dict.fromkeys(backs, error)
+        return answers | (self._passed(passes) if passes else {})
+
+    def _passed(self, passes: dict[int, Pass]) -> dict[int, Any]:
+        """The passes as one, or where that fails, such as for lack of memory, each by itself and the errors of some."""
+        before = {i: (self.turns.surroundings[i].torch, one.module._router.get_state()) for i, one in passes.items()}
+        try:
+            return dict(self._forward(passes))
+        except Exception as error:
+            if len(passes) == 1:
+                return dict.fromkeys(passes, error)
+            if not self._told:
+                print(f"{error!r} in a joint pass: such passes are computed one by one.")
+                self._told = True
+        answers: dict[int, Any] = {}
+        for i, one in passes.items():
+            self.turns.surroundings[i].torch, router = before[i]
+            one.module._router.set_state(router)
+            answers |= self._passed({i: one})
+        return answers
+
+    def _forward(self, passes: dict[int, Pass]) -> dict[int, Part]:
+        modules = [one.module for one in passes.values()]
+        batches = [one.batch for one in passes.values()]
+        if self._joint is None or self._joint.modules != modules:
+            self._joint = Joint(modules)
+        module, rows = self._joint.module, self._joint.rows
+        rows.begin([len(batch["row"]) for batch in batches])
+        batch, lengths = side_by_side(module, batches, self._joint.widths)
+        members = list(passes)
+        with OwnDropout(rows, lengths, lambda index: self._drawing(members[index])):
+            losses, log_probabilities = type(module).training_pass(module, batch)
+        counts = [predictions(one) for one in batches]
+        each = [list(losses.split(counts))]
+        if log_probabilities is not None:
+            each.append(list(log_probabilities.split(counts)))
+        others = [True] * len(members)
+        parts = {}
+        for index, (member, *inner) in enumerate(zip(members, *each, strict=True)):
+            outer = [tensor.detach().requires_grad_() for tensor in inner]
+            parts[member] = Part(inner, outer, others, index)
+        return parts
+
+    @contextmanager
+    def _drawing(self, member: int) -> Iterator[None]:
+        """Torch's random numbers are those of a run, and the run's go on from there."""
+        surroundings = self.turns.surroundings[member]
+        restore_random_state([surroundings.torch], 0)
+        yield
+        surroundings.torch = random_state()
+
+
+def backward(parts: Sequence[Part]) -> None:
+    """Take the gradients that the runs have come to back through the joint passes."""
+    outputs, gradients = [], []
+    for part in parts:
+        part.others[part.index] = False
+        for inner, outer in zip(part.inner, part.outer, strict=True):
+            if outer.grad is not None:
+                outputs.append(inner)
+                gradients.append(outer.grad)
+    if outputs:
+        torch.autograd.backward(outputs, gradients, retain_graph=any(any(part.others) for part in parts))
+
+
+class Joint:
+    """One module whose training pass is that of several, each for its own rows.
+
+    Args:
+        modules: the several.
+    """
+
+    def __init__(self, modules: list[FrozenPLM]) -> None:
+        self.modules = modules
+        self.rows = Rows()
+        models = [module.model for module in modules if module.model is not None]
+        self.widths = widths(models[0])
+        self.module = copy.copy(modules[0])
+        self.module._modules = self.module._modules | {"model": joint(models, self.rows)}
+
+
+def predictions(batch: Batch) -> int:
+    """How many predictions a batch asks for: its target tokens, else its rows."""
+    return int((batch["target_ids"] >= 0).sum()) if "target_ids" in batch else len(batch["row"])
+
+
+def side_by_side(module: FrozenPLM, batches: Sequence[Batch], taken: set[int]) -> tuple[Batch, list[dict[int, int]]]:
+    """The batches as one, and for each of them, by the length to which that is padded, its own.
+
+    Dropout goes by these lengths, so none may be mistaken for another dimension of a tensor inside the model, `taken`:
+    such a one is padded further. Where the model has no place for that, the second result is empty, and what is dropped
+    for a run goes by the length of the whole.
+    """
+    assert module.model is not None
+    assert module.padding is not None
+    names = [name for name in ("input_ids", "target_ids") if name in batches[0]]
+    own = [[batch[name].shape[-1] for name in names] for batch in batches]
+    longest = [max(lengths) for lengths in zip(*own, strict=True)]
+    free = list(longest)
+    for index in range(len(free)):
+        while free[index] in {*taken, *free[:index]}:
+            free[index] += 1
+    positions = getattr(module.model.config, "max_position_embeddings", None)
+    fits = free == longest or positions is None or max(free) <= positions - 2  # those of RoBERTa begin at 2
+    lengths = dict(zip(names, free if fits else longest, strict=True))
+    batch: Batch = {}
+    for name, first in batches[0].items():
+        values = [one[name] for one in batches]
+        if not isinstance(first, Tensor):
+            batch[name] = [entry for value in values for entry in value]
+            continue
+        if name in module.padding:
+            length = lengths["target_ids" if name == "target_ids" else "input_ids"]
+            fill = module.padding[name]
+            values = [F.pad(value, (0, length - value.shape[-1]), value=fill) for value in values]
+        batch[name] = torch.cat(values)
+    return batch, [dict(zip(free, each, strict=True)) if fits else {} for each in own]
+
+
+def widths(model: nn.Module) -> set[int]:
+    """What dimensions tensors inside the model have beside those of rows and tokens."""
+    linear = {size for module in model.modules() if isinstance(module, nn.Linear) for size in module.weight.shape}
+    heads = {getattr(model.config, name, 0) for name in ("num_attention_heads", "num_heads")} - {0}
+    return linear | heads | {size // count for size in linear for count in heads}

@@ -1,0 +1,76 @@
+"""Metrics of many resampled predictions at once, in NumPy: as `kronlit.metrics.classification`, over the last axis."""
+
+from collections.abc import Callable
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.stats import rankdata
+
+Array = NDArray[np.float64]
+Metric = Callable[[Array, Array], Array]
+"""From predictions and targets, both `(..., rows)`, to scores, `(...)`."""
+
+
+def accuracy(prediction: Array, target: Array) -> Array:
+    """The share of right rows."""
+    return np.mean(prediction == target, axis=-1)
+
+
+def f1(prediction: Array, target: Array) -> Array:
+    """F1 of class 1; a prediction of -1 counts as the opposite of its target."""
+    prediction = np.where(prediction < 0, 1 - target, prediction)
+    right = np.sum((prediction == 1) & (target == 1), axis=-1)
+    total = np.sum(prediction == 1, axis=-1) + np.sum(target == 1, axis=-1)
+    return ratio(2 * right, total)
+
+
+def macro_f1(prediction: Array, target: Array) -> Array:
+    """Mean of the F1 of the classes that targets have."""
+    return np.mean([f1(prediction == label, target == label) for label in np.unique(target)], axis=0)
+
+
+def matthews(prediction: Array, target: Array) -> Array:
+    """Matthews' correlation coefficient, 0 where it is undefined; a prediction of -1 is a class of its own."""
+    classes = np.arange(-1, max(prediction.max(), target.max()) + 1)
+    shares = [(np.mean(prediction == label, axis=-1), np.mean(target == label, axis=-1)) for label in classes]
+    covariance = accuracy(prediction, target) - sum(ours * theirs for ours, theirs in shares)
+    scale = np.sqrt((1 - sum(ours**2 for ours, _ in shares)) * (1 - sum(theirs**2 for _, theirs in shares)))
+    return ratio(covariance, scale)
+
+
+def pearson(prediction: Array, target: Array) -> Array:
+    """Pearson's correlation, 0 where it is undefined."""
+    ours = prediction - prediction.mean(axis=-1, keepdims=True)
+    theirs = target - target.mean(axis=-1, keepdims=True)
+    scale = np.sqrt(np.sum(ours**2, axis=-1) * np.sum(theirs**2, axis=-1))
+    return ratio(np.sum(ours * theirs, axis=-1), scale)
+
+
+def spearman(prediction: Array, target: Array) -> Array:
+    """Spearman's rank correlation, 0 where it is undefined."""
+    return pearson(rankdata(prediction, axis=-1), rankdata(target, axis=-1))
+
+
+def mark(prediction: Array, target: Array) -> Array:
+    """The mean of marks that rows already have; there is no target."""
+    return np.mean(prediction, axis=-1)
+
+
+def ratio(above: Array, below: Array) -> Array:
+    """The quotient, 0 where it is undefined."""
+    above, below = np.broadcast_arrays(above, below)
+    return np.divide(above, below, out=np.zeros(above.shape), where=below > 1e-12)
+
+
+# What is scored by groups of rows (MultiRC's exact match) is not here: groups are what would have to be resampled.
+ROW_METRICS: dict[str, Metric] = {
+    "accuracy": accuracy,
+    "f1": f1,
+    "f1a": f1,
+    "macro_f1": macro_f1,
+    "matthews": matthews,
+    "pearson": pearson,
+    "spearman": spearman,
+    "answer_f1": mark,
+    "answer_exact_match": mark,
+}

@@ -1,0 +1,191 @@
+"""What a report says, as sheets of plain text that every format can show."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from statistics import fmean
+
+from kronlit.studies.plan import point_name
+from kronlit.studies.report.differences import Difference
+from kronlit.studies.report.table import AVERAGE, Cell, Row, Std
+from kronlit.studies.result import LOG, Result
+from kronlit.studies.study import Study
+
+STDS: dict[Std, str] = {
+    "sample": "sample standard deviation (n - 1)",
+    "population": "population standard deviation (n)",
+}
+SELECTIONS = {
+    "none": "",
+    "per_seed": " Of the grid, for each seed the point with the best {}.",
+    "per_method": " Of the grid, for each method and task the point with the best {} on average over the seeds.",
+}
+
+
+@dataclass(frozen=True)
+class Sheet:
+    """A table of text.
+
+    Args:
+        title: what it is.
+        caption: how to read it.
+        header: names of the columns, the first of which is of names.
+        rows: cells.
+    """
+
+    title: str
+    caption: str
+    header: list[str]
+    rows: list[list[str]]
+
+
+def scores(study: Study, rows: list[Row], std: Std, metric: str | None) -> Sheet:
+    """The scores, with a paper's numbers under ours."""
+    columns = list(rows[0].cells)
+    names = {task: metric or study.metric_of(task) for task in study.tasks}
+    usual = max(names.values(), key=list(names.values()).count)
+    others = "".join(f", {name} on {task}" for task, name in names.items() if name != usual)
+    seeds = ", ".join(map(str, study.seeds))
+    caption = f"100 times {usual}{others}: mean ± {STDS[std]} over seeds {seeds}."
+    if any(study.grid_of(method) for method in study.methods):
+        caption += SELECTIONS[study.select].format(study.select_by)
+    if any(cell.missing for row in rows for cell in row.cells.values()):
+        caption += " Starred cells lack runs; a count says of how many seeds their mean is."
+    lines = []
+    for row in rows:
+        lines.append([row.name, *(score(row.cells[column], std, len(study.seeds)) for column in columns)])
+        if printed := published(study, row.method, columns):
+            lines.append([f"{row.method}, published", *printed])
+    if study.published:
+        caption += f" Published: {study.published.source}."
+    return Sheet("Scores", caption, ["method", *columns], lines)
+
+
+def score(cell: Cell, std: Std, seeds: int) -> str:
+    """A cell as text, with a star where it is not whole."""
+    if cell.mean is None:
+        return "missing"
+    spread = cell.std(std)
+    text = f"{cell.mean:.2f}" if spread is None else f"{cell.mean:.2f} ± {spread:.2f}"
+    count = f" ({len(cell.scores)} of {seeds})" if len(cell.scores) < seeds else ""
+    return f"{text}{count}{' *' if cell.missing else ''}"
+
+
+def published(study: Study, method: str, columns: list[str]) -> list[str]:
+    """A paper's numbers for a method; their average where it has all tasks."""
+    printed = study.published.scores.get(method, {}) if study.published else {}
+    if not printed:
+        return []
+    means = {task: value if isinstance(value, (int, float)) else value[0] for task, value in printed.items()}
+    texts = {
+        task: f"{value:.2f}" if isinstance(value, (int, float)) else f"{value[0]:.2f} ± {value[1]:.2f}"
+        for task, value in printed.items()
+    }
+    if all(task in means for task in study.tasks):
+        texts[AVERAGE] = f"{fmean(means[task] for task in study.tasks):.2f}"
+    return [texts.get(column, "") for column in columns]
+
+
+def costs(rows: list[Row]) -> Sheet:
+    """What each method trains and takes."""
+    lines = [[row.name, *cost(row.results)] for row in rows]
+    caption = (
+        "Trained parameters include the classifier where one is trained; per cent of the model as it came. Seconds an "
+        "epoch are of training alone, the median of a run, then the mean over runs; seconds a run are of the whole of "
+        "it. Runs that trained side by side share time and memory, and are left out of these. Memory and file are the "
+        "greatest of a run; the file is what is trained, without the optimiser's state."
+    )
+    return Sheet("Costs", caption, ["method", "trained", "per cent", "s / epoch", "s / run", "memory", "file"], lines)
+
+
+def cost(results: list[Result]) -> list[str]:
+    """The costs of a row's runs as text."""
+    summaries = [result.summary for result in results if result.summary]
+    if not summaries:
+        return ["missing"] * 6
+    trained = sorted({summary["trained_parameters"] for summary in summaries})
+    per_cent = sorted({f"{summary['per_cent']:.4f}" for summary in summaries}, key=float)
+    alone = [result for result in results if result.side_by_side == 1]
+    epochs = [result.summary["seconds_per_epoch"] for result in alone if result.summary]
+    seconds = [taken for taken in epochs if taken is not None]
+    return [
+        " to ".join(f"{n:,}" for n in dict.fromkeys([trained[0], trained[-1]])),
+        " to ".join(dict.fromkeys([per_cent[0], per_cent[-1]])),
+        f"{fmean(seconds):.1f}" if seconds else "",
+        f"{fmean(result.seconds for result in alone):.0f}" if alone else "",
+        size(max(r.summary["peak_memory_bytes"] or 0 for r in alone if r.summary)) if alone else "",
+        size(max(summary["adapter_bytes"] for summary in summaries)),
+    ]
+
+
+def size(count: float) -> str:
+    """Bytes in the unit that reads best."""
+    for unit in ("B", "kB", "MB"):
+        if count < 1000:
+            return f"{count:.3g} {unit}"
+        count /= 1000
+    return f"{count:.3g} GB"
+
+
+def significance(found: list[Difference], baseline: str) -> Sheet:
+    """Every difference to the baseline, and whether it is more than chance."""
+    caption = (
+        f"Score less that of {baseline}. Over seeds: paired t-test (of so few seeds a rank test could not reach 0.05). "
+        "Over examples: approximate randomisation of all seeds' predictions together, 9,999 times. Both two-sided; "
+        "Holm's correction over this table. Empty where a test cannot be made: one seed, or rows that were not saved "
+        "(scored_rows: true)."
+    )
+    header = ["method", "task", "difference", "seeds", "p (seeds)", "Holm", "p (examples)", "Holm"]
+    lines = [
+        [one.row, one.task, f"{one.difference:+.2f}", str(one.seeds)]
+        + [probability(p) for p in (one.p_seeds, one.p_seeds_holm, one.p_examples, one.p_examples_holm)]
+        for one in found
+    ]
+    return Sheet(f"Differences to {baseline}", caption, header, lines)
+
+
+def probability(value: float | None) -> str:
+    """A p value as text."""
+    return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
+
+
+def selected(study: Study, rows: list[Row]) -> Sheet:
+    """Which points of the grid count."""
+    lines = []
+    for row in rows:
+        for task in study.tasks:
+            names = [point_name(result.point) for result in row.cells[task].results.values() if result.point]
+            if names:
+                counts = (f"{name} ({names.count(name)})" for name in dict.fromkeys(names))
+                lines.append([row.name, task, "; ".join(counts)])
+    return Sheet("What was selected", "By how many seeds.", ["method", "task", "point"], lines)
+
+
+def missing(rows: list[Row], root: str) -> Sheet:
+    """The runs that are not there, and why."""
+    lines = [
+        [one.run.name, one.reason, f"{root}/{one.run.folder}/{LOG}" if one.reason != "not run" else ""]
+        for row in rows
+        for column, cell in row.cells.items()
+        if column != AVERAGE
+        for one in cell.missing
+    ]
+    return Sheet("Missing runs", "None of these is in any number above.", ["run", "why", "log"], lines)
+
+
+def every(
+    study: Study,
+    rows: list[Row],
+    found: list[Difference],
+    baseline: str | None,
+    std: Std,
+    metric: str | None,
+    root: str,
+) -> Iterator[Sheet]:
+    """All sheets that have something to say."""
+    yield scores(study, rows, std, metric)
+    if baseline is not None:
+        yield significance(found, baseline)
+    yield costs(rows)
+    for sheet in (selected(study, rows), missing(rows, root)):
+        if sheet.rows and (sheet.title != "What was selected" or study.select != "none"):
+            yield sheet

@@ -1,0 +1,160 @@
+"""From results to a table: which points of the grid count, and what is missing."""
+
+import statistics
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+from kronlit.studies.plan import Run, plan, points, row_name
+from kronlit.studies.result import Result, read_result
+from kronlit.studies.study import Study
+from kronlit.training.ranking import rank
+
+AVERAGE = "average"
+Std = Literal["sample", "population"]
+
+
+@dataclass(frozen=True)
+class Missing:
+    """A run without which a cell is not whole.
+
+    Args:
+        run: which.
+        reason: why it has no score.
+    """
+
+    run: Run
+    reason: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """The scores of a method on a task.
+
+    Args:
+        scores: by seed, times 100.
+        runs: by seed, the run that counts.
+        results: by seed, its result.
+        missing: runs that should be there and are not.
+    """
+
+    scores: dict[int, float]
+    runs: dict[int, Run]
+    results: dict[int, Result]
+    missing: list[Missing]
+
+    @property
+    def mean(self) -> float | None:
+        """Over the seeds that there are."""
+        return statistics.fmean(self.scores.values()) if self.scores else None
+
+    def std(self, kind: Std) -> float | None:
+        """Standard deviation over the seeds: of a sample (n - 1), or of a population (n), as LM-BFF prints it."""
+        values = list(self.scores.values())
+        if kind == "population":
+            return statistics.pstdev(values) if values else None
+        return statistics.stdev(values) if len(values) > 1 else None
+
+
+@dataclass(frozen=True)
+class Row:
+    """A line of the table.
+
+    Args:
+        name: the method, and its point of the grid where none is selected.
+        method: the method.
+        cells: by task; of more than one task also `average`, over the seeds that every task has.
+    """
+
+    name: str
+    method: str
+    cells: dict[str, Cell]
+
+    @property
+    def results(self) -> list[Result]:
+        """Of all runs that count."""
+        return [result for cell in self.cells.values() for result in cell.results.values()]
+
+
+def table(study: Study, root: Path, metric: str | None = None) -> list[Row]:
+    """The rows of a study's table.
+
+    Args:
+        study: the study.
+        root: its folder.
+        metric: a score to report in place of the study's own.
+    """
+    found = [(run, read_result(root / run.folder)) for run in plan(study)]
+    rows = []
+    for method in study.methods:
+        every = points(study.grid_of(method))
+        for kept in [[point] for point in every] if study.select == "none" else [every]:
+            cells = {}
+            for task in study.tasks:
+                runs = [(r, x) for r, x in found if r.method == method and r.task == task and r.point in kept]
+                cells[task] = cell(study, runs, metric or study.metric_of(task))
+            name = row_name(method, kept[0]) if study.select == "none" else method
+            rows.append(Row(name, method, cells | averaged(cells)))
+    return rows
+
+
+def cell(study: Study, runs: list[tuple[Run, Result | None]], metric: str) -> Cell:
+    """One cell, of the runs that may count for it."""
+    compares = len({run.folder.parent for run, _ in runs}) > 1
+    needed = [metric, study.select_by] if compares else [metric]
+    missing = [Missing(run, reason) for run, result in runs if (reason := lack(result, needed))]
+    whole = [(run, result) for run, result in runs if result and not lack(result, needed)]
+    counts = chosen(study, whole)
+    scores = {seed: 100 * result.scores[metric] for seed, (_, result) in counts.items()}
+    runs_by_seed = {seed: run for seed, (run, _) in counts.items()}
+    return Cell(scores, runs_by_seed, {seed: result for seed, (_, result) in counts.items()}, missing)
+
+
+def lack(result: Result | None, scores: list[str]) -> str:
+    """Why a run cannot count; nothing if it can."""
+    if result is None:
+        return "not run"
+    if result.status == "failed":
+        return f"failed: {result.error}"
+    if result.status == "running":
+        return "not finished"
+    absent = [name for name in scores if name not in result.scores]
+    return f"has no {absent[0]}; it has {', '.join(result.scores)}" if absent else ""
+
+
+Pair = tuple[Run, Result]
+
+
+def chosen(study: Study, runs: list[Pair]) -> dict[int, Pair]:
+    """By seed, the run at the point of the grid that `select` takes; of equal ones that of lower loss."""
+
+    def score(pair: Pair) -> tuple[float, float]:
+        return rank(pair[1].scores, study.select_by, study.select_mode)
+
+    by_point: dict[Path, dict[int, Pair]] = {}
+    for run, result in runs:
+        by_point.setdefault(run.folder.parent, {})[run.seed] = (run, result)
+    if study.select == "none":
+        return next(iter(by_point.values()), {})
+    if study.select == "per_seed":
+        each = {seed: [there[seed] for there in by_point.values() if seed in there] for seed in study.seeds}
+        return {seed: max(pairs, key=score) for seed, pairs in each.items() if pairs}
+    # A point that lacks a seed would be compared over others than the rest.
+    whole = [there for there in by_point.values() if len(there) == len(study.seeds)]
+    return max(whole, key=lambda there: means(map(score, there.values())), default={})
+
+
+def means(ranks: Iterable[tuple[float, float]]) -> tuple[float, ...]:
+    """The mean of the scores, and of the losses."""
+    return tuple(statistics.fmean(values) for values in zip(*ranks, strict=True))
+
+
+def averaged(cells: dict[str, Cell]) -> dict[str, Cell]:
+    """The mean over tasks, seed by seed; there is none for a seed that a task lacks."""
+    if len(cells) < 2:
+        return {}
+    common = set.intersection(*(set(cell.scores) for cell in cells.values()))
+    seeds = [seed for seed in next(iter(cells.values())).scores if seed in common]
+    scores = {seed: statistics.fmean(cell.scores[seed] for cell in cells.values()) for seed in seeds}
+    return {AVERAGE: Cell(scores, {}, {}, [missing for cell in cells.values() for missing in cell.missing])}

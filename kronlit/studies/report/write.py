@@ -1,0 +1,143 @@
+"""`kronlit study report`: what a study found, in the formats that papers and people take."""
+
+import csv
+import importlib.util
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+from kronlit.config.explain import nearest
+from kronlit.studies.plan import plan
+from kronlit.studies.report.differences import Difference, differences
+from kronlit.studies.report.plots import draw_curves, draw_pareto
+from kronlit.studies.report.render import latex, markdown, page
+from kronlit.studies.report.sheets import every
+from kronlit.studies.report.table import AVERAGE, Row, Std, table
+from kronlit.studies.result import read_result, write_whole
+from kronlit.studies.study import Study
+
+FORMATS = ("md", "csv", "tex", "html")
+
+
+def report(
+    study: Study,
+    root: Path,
+    format: str = ",".join(FORMATS),
+    baseline: str | None = None,
+    metric: str | None = None,
+    std: Std = "sample",
+    plots: bool = True,
+) -> str:
+    """Write the report of a study to `report/` in its folder, and give its Markdown.
+
+    Args:
+        study: the study.
+        root: its folder.
+        format: md, csv, tex, html, or some of them with commas between.
+        baseline: the row that all others are compared with; without one there are no tests of significance.
+        metric: a score to report on all tasks in place of the study's own, such as test/f1.
+        std: the sample's standard deviation (n - 1), or the population's (n), which LM-BFF prints.
+        plots: draw score against parameters and learning curves; they need the extra `study`.
+    """
+    formats = format.split(",")
+    if unknown := [name for name in formats if name not in FORMATS]:
+        raise ValueError(f"`format`={unknown[0]!r} is none{nearest(unknown[0], FORMATS, everything=True)}")
+    if metric is not None and metric.count("/") != 1:
+        raise ValueError(f"`metric`={metric!r} must be a split and a score, such as test/accuracy or val/f1.")
+    rows = table(study, root, metric)
+    if baseline is not None and baseline not in (names := [row.name for row in rows]):
+        raise ValueError(f"`baseline`={baseline!r} is no row{nearest(baseline, names, everything=True)}")
+    needs("scipy", "`baseline`: tests of significance need", baseline is not None)
+    needs("matplotlib", "plots (`--plots false` leaves them out) need", plots)
+
+    folder = root / "report"
+    folder.mkdir(exist_ok=True)
+    found = differences(study, root, rows, baseline, metric) if baseline is not None else []
+    sheets = list(every(study, rows, found, baseline, std, metric, str(root)))
+    drawn = pictures(study, root, rows, std, folder) if plots and any(row.results for row in rows) else []
+    text = markdown(root.name, sheets, [path for _, path in drawn])
+    if "md" in formats:
+        write_whole(folder / "report.md", text)
+    if "tex" in formats:
+        write_whole(folder / "report.tex", latex(sheets))
+    if "html" in formats:
+        write_whole(folder / "report.html", page(root.name, sheets, drawn))
+    if "csv" in formats:
+        write_csv(folder / "table.csv", cells(study, rows, found, std, metric))
+        write_csv(folder / "runs.csv", runs(study, root))
+    return text
+
+
+def needs(package: str, sentence: str, wanted: bool) -> None:
+    """Raise `ValueError` if a package is wanted that is not there."""
+    if wanted and importlib.util.find_spec(package) is None:
+        raise ValueError(f"{sentence} {package}, which is missing: pip install 'kronlit[study]'.")
+
+
+def pictures(study: Study, root: Path, rows: list[Row], std: Std, folder: Path) -> list[tuple[str, Path]]:
+    """Draw all pictures; gives what each shows, and its file."""
+    front, curves = folder / "pareto_front.png", folder / "learning_curves.png"
+    draw_pareto(rows, std, front)
+    draw_curves(study, root, rows, curves)
+    return [
+        ("Score against trained parameters. Filled: on the Pareto front, the grey line.", front),
+        (f"100 times {study.select_by} while training: mean over seeds, and their range.", curves),
+    ]
+
+
+def cells(
+    study: Study, rows: list[Row], found: list[Difference], std: Std, metric: str | None
+) -> Iterable[dict[str, Any]]:
+    """The table, a line for each cell, unrounded."""
+    by_cell = {(one.row, one.task): one for one in found}
+    for row in rows:
+        for task, cell in row.cells.items():
+            printed: Any = study.published.scores.get(row.method, {}).get(task) if study.published else None
+            one = by_cell.get((row.name, task))
+            yield {
+                "method": row.name,
+                "task": task,
+                "metric": "" if task == AVERAGE else metric or study.metric_of(task),
+                "mean": cell.mean,
+                f"{std}_std": cell.std(std),
+                "seeds": len(cell.scores),
+                "missing_runs": len(cell.missing),
+                "published": printed[0] if isinstance(printed, (list, tuple)) else printed,
+                "difference": one and one.difference,
+                "p_seeds": one and one.p_seeds,
+                "p_seeds_holm": one and one.p_seeds_holm,
+                "p_examples": one and one.p_examples,
+                "p_examples_holm": one and one.p_examples_holm,
+            }
+
+
+def runs(study: Study, root: Path) -> Iterable[dict[str, Any]]:
+    """Every run of the study, that which is not there included."""
+    costs = ("trained_parameters", "per_cent", "seconds", "seconds_per_epoch", "peak_memory_bytes", "adapter_bytes")
+    for run in plan(study):
+        result = read_result(root / run.folder)
+        summary = (result.summary if result else None) or {}
+        yield {
+            "task": run.task,
+            "method": run.method,
+            "seed": run.seed,
+            **run.point,
+            "status": result.status if result else "not run",
+            "side_by_side": result.side_by_side if result else "",
+            "error": result.error if result else None,
+            "folder": str(run.folder),
+            **{name: summary.get(name) for name in costs},
+            **(result.scores if result else {}),
+        }
+
+
+def write_csv(path: Path, lines: Iterable[dict[str, Any]]) -> None:
+    """Write lines that may have different columns."""
+    lines = list(lines)
+    names = list(dict.fromkeys(name for line in lines for name in line))
+    partial = path.with_name(f".{path.name}.partial")
+    with partial.open("w", encoding="utf-8", newline="") as file:
+        writer = csv.DictWriter(file, names)
+        writer.writeheader()
+        writer.writerows(lines)
+    partial.replace(path)

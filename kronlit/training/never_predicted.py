@@ -1,0 +1,36 @@
+"""A warning of classes that a model never predicts: it may have learned the frequent ones alone."""
+
+import sys
+from typing import Any, cast
+
+from lightning.pytorch import Callback, LightningModule, Trainer
+
+from kronlit.data import TextFiles
+from kronlit.data.class_counts import listed
+from kronlit.metrics.classification import TaskMetrics
+
+
+class NeverPredicted(Callback):
+    """Says after validation and test on one's own rows which of their classes was predicted for none."""
+
+    def __init__(self) -> None:
+        self.said = ""
+
+    def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._say(trainer, "validation", cast(Any, pl_module).val_metrics[0])
+
+    def on_test_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._say(trainer, "test", cast(Any, pl_module).test_metrics)
+
+    def _say(self, trainer: Trainer, split: str, metrics: Any) -> None:
+        own = isinstance(getattr(trainer, "datamodule", None), TextFiles)
+        if not own or not isinstance(metrics, TaskMetrics) or not metrics.task.labels or not metrics.update_called:
+            return
+        rows = metrics.scored_rows()
+        missed = sorted(set(rows["target"].tolist()) - set(rows["prediction"].tolist()))
+        names = listed(metrics.task.labels[int(label)] for label in missed)
+        line = f"{split}: never predicted: {names}." if names else ""
+        if trainer.is_global_zero and line and line != self.said:  # not after each epoch anew
+            print(line, file=sys.stderr)
+        self.said = line

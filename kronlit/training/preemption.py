@@ -1,0 +1,67 @@
+"""Stopping between two batches when a signal asks, so that the run goes on as if it had never stopped."""
+
+from typing import Any
+
+from lightning.pytorch import LightningModule, Trainer
+from lightning.pytorch.utilities import rank_zero_only
+
+from kronlit.training.end_of_fit import SavesAtRest
+from kronlit.training.signals import STOPPED, TERMINATED, exit_code, heard, listen, listen_in_training
+
+
+class StopBetweenBatches(SavesAtRest):
+    """Saves `last.ckpt` at the first boundary after a signal, and exits before the next batch.
+
+    Lightning saves inside the signal handler, in the middle of a step, and loses a batch. Here all processes agree
+    after each batch whether one of them has been asked to stop. Nothing is saved with validation still to come, or
+    with half-accumulated gradients: a run could not go on from there. Being a `Checkpoint`, it comes after the
+    callbacks of that kind that stand before it, whose state it saves.
+
+    Args:
+        path: the file to write.
+    """
+
+    def __init__(self, path: str) -> None:
+        self.path = path
+        self.asked = self.saved = False
+        self.code = STOPPED
+
+    def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        listen_in_training()  # Lightning has just put a handler before ours that broadcasts from within the signal
+
+    def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        listen_in_training()
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        listen()
+
+    def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
+        if self.saved:  # here, not where it was saved: by now the metrics of that step are written, too
+            rank_zero_only(print)(f"asked to stop: saved {self.path} after step {trainer.global_step}.", flush=True)
+            raise SystemExit(self.code)
+
+    def on_train_batch_end(
+        self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self.asked = trainer.strategy.reduce_boolean_decision(heard(), all=False)
+        if self.asked:  # which of the signals it was, only some of the processes may know
+            terminated = exit_code() != STOPPED
+            self.code = TERMINATED if trainer.strategy.reduce_boolean_decision(terminated, all=False) else STOPPED
+        done = batch_idx + 1, trainer.fit_loop.total_batch_idx + 1
+        validates = trainer.is_last_batch or any(number % (trainer.val_check_batch or 1) == 0 for number in done)
+        if not validates and done[0] % trainer.accumulate_grad_batches == 0:
+            self._save(trainer)
+
+    def on_validation_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if not trainer.sanity_checking:
+            self._save(trainer)
+
+    def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if self.asked and not self.saved:  # no validation followed the epoch's last batch
+            self.save_at_rest(trainer, self.path)
+            self.saved = True
+
+    def _save(self, trainer: Trainer) -> None:
+        if self.asked:
+            trainer.save_checkpoint(self.path)
+            self.saved = True
