@@ -69,6 +69,7 @@ ENDINGS += [(*step, signal.SIGINT, "interrupted") for step in (STEPS | {"fit": "
 
 @pytest.mark.parametrize(("command", "hook", "number", "line"), ENDINGS)
 def test_what_is_ended_says_so(kronlit, config, monkeypatch, command, hook, number, line):
+    signal.signal(signal.SIGINT, signal.default_int_handler)  # a shell's background jobs ignore it
     send(monkeypatch, hook, number)
     code, _, err = kronlit(command, "--config", config)
     assert code == 128 + number

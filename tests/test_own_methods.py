@@ -124,7 +124,7 @@ HIDDEN = [
     "- hidden.Monarch",
     {"hidden.Monarch": 1},
     {"class_path": "LowRank", "init_args": {"rank": ["hidden.Monarch"]}},
-    "kronlit.errors.sys",
+    "kronlit.config.mistakes.sys",
 ]
 """Ways to name a class of a module that was not imported, in what is read as YAML."""
 

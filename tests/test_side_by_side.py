@@ -393,12 +393,13 @@ Path(first).write_text("2\\n")
 Path(log).open("a").write("kronlit: all is lost\\n")
 os.kill(os.getpid(), signal.SIGKILL)
 """
-    package = tmp_path / "stand_in/kronlit"
+    package = tmp_path / "stand_in/kronlit/experimental"
     package.mkdir(parents=True)
+    (package.parent / "__init__.py").touch()
     (package / "__init__.py").touch()
     (package / "side_by_side.py").write_text(program)
     runs = plan(Study(methods=["A"], tasks=["t"], seeds=[1, 2]))
-    started = Started(runs, tmp_path, os.environ | {"PYTHONPATH": str(package.parent)}, (), None)
+    started = Started(runs, tmp_path, os.environ | {"PYTHONPATH": str(package.parents[1])}, (), None)
     started.process.wait()
     first, second = started.ended()
     assert (first.status, first.exit_code) == ("failed", 2)
