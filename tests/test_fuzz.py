@@ -444,3 +444,13 @@ def test_parts_of_a_checkpoint_that_are_not_as_they_are_written(kronlit_line, fi
             assert code == 2
             assert "which kronlit does not write there" in line
             assert f"[{place[-1]!r}]" in line or place[-1] in ("GLUE", "task")
+
+
+@pytest.mark.parametrize("place", [("GLUE", "train", "given"), ("GLUE", "rows", "max_train_samples")])
+def test_parts_of_a_checkpoint_that_are_missing(kronlit_line, files, trained, place):
+    content, path = torch.load(trained, weights_only=True), files[0] / "harmed.ckpt"
+    put(content, place, KeyError)
+    AtomicCheckpoint().save_checkpoint(content, path)
+    code, line = kronlit_line("fit", "--config", files[0] / "small.yaml", "--ckpt_path", path)
+    assert code == 2
+    assert f"has no {place[-1]!r}, which kronlit writes there" in line

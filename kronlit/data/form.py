@@ -22,15 +22,16 @@ def check_form(value: Any, form: Form, what: str) -> None:
         fits, items = isinstance(value, form) and not (isinstance(value, bool) and form is int), {}
     if not fits:
         raise ValueError(f"{what} is {value!r:.200}, which kronlit does not write there: the file is damaged.")
+    needed = [key for key in form if key is not ... and key[-1] != "?"] if isinstance(form, dict) else []
+    for key in needed:
+        if key not in value:
+            raise ValueError(f"{what} has no {key!r}, which kronlit writes there: the file is damaged.")
     for name, (item, its_form) in items.items():
         check_form(item, its_form, name)
 
 
 def entries(value: dict[Any, Any], form: dict[str | EllipsisType, Form]) -> dict[Any, tuple[Any, Form]]:
-    """Those of a dictionary's entries that have a form, with it; one that must be there and is not is None."""
+    """Those of a dictionary's entries that have a form, with it."""
     named = {str(key).removesuffix("?"): its for key, its in form.items() if key is not ...}
     found = {key: (item, named.get(key, form.get(...))) for key, item in value.items()}
-    missing = {
-        key: (None, its) for key, its in form.items() if key is not ... and str(key)[-1] != "?" and key not in value
-    }
-    return {key: (item, its) for key, (item, its) in (found | missing).items() if its is not None}
+    return {key: (item, its) for key, (item, its) in found.items() if its is not None}
