@@ -223,6 +223,15 @@ def test_only_names_cells(printed, only, count):
     assert len(printed(words).splitlines()) == count
 
 
+@pytest.mark.parametrize("given", [["--options.data.path", "else where"], ["--options.data.path=else where"]])
+def test_an_option_of_all_runs_is_set_beside_those_of_the_yaml(printed, given):
+    lines = printed(["kronlit", "study", "--config", "sixteen_shot", *given, "--dry_run", "true"]).splitlines()
+    for words in map(shlex.split, lines):
+        assert (words.count("--data"), words.count("--data.path")) == (1, 1)
+        assert words[words.index("--data") + 1] == "FewShot"
+        assert words[words.index("--data.path") + 1] == "else where"
+
+
 def test_a_cell_that_is_not_there_is_a_line(kronlit):
     code, _, err = kronlit("study", "--config", "krona_table_1", "--only", "KronA/rt", "--dry_run", "true")
     assert code == 2
