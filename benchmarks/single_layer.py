@@ -9,10 +9,12 @@ import argparse
 import importlib.util
 import statistics
 import time
+from functools import partial
 
 import peft
 import torch
-from step_time import synchronise
+from step_time import interleaved, synchronise
+from structures import lycoris
 from torch import nn
 
 import kronlit
@@ -44,12 +46,8 @@ def main() -> None:
         layers = made(width, device)
         x = torch.randn(options.tokens, width, device=device, requires_grad=True)
         dy = torch.randn(options.tokens, width, device=device)
-        seconds: dict[str, list[float]] = {name: [] for name in layers}
-        for number in range(options.rounds + 1):
-            for name, layer in layers.items():
-                taken = step(layer, x, dy)
-                if number:  # the first round warms up
-                    seconds[name].append(taken)
+        steps = {name: partial(step, layer, x, dy) for name, layer in layers.items()}
+        seconds = interleaved(steps, options.rounds)
         for name, values in seconds.items():
             over = [
                 statistics.median(v / o for v, o in zip(values, seconds[other], strict=True))
@@ -85,14 +83,7 @@ def made(width: int, device: str) -> dict[str, nn.Module]:
     for name, config in configs.items():
         layers[name] = peft.get_peft_model(Holder(host()), config).to(device)
     if importlib.util.find_spec("lycoris"):
-        from lycoris import LycorisNetwork, create_lycoris
-
-        model = Holder(host())
-        LycorisNetwork.apply_preset({"target_module": [], "target_name": ["layer"]})
-        model.lycoris = create_lycoris(model, 1.0, linear_dim=100_000, linear_alpha=1, algo="lokr", bypass_mode=True)
-        model.lycoris.apply_to()
-        model.lycoris.requires_grad_(True)
-        layers["LyCORIS LoKr, bypass"] = model.to(device)
+        layers["LyCORIS LoKr, bypass"] = lycoris(Holder(host()), ["layer"]).to(device)
     return layers
 
 

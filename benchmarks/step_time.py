@@ -1,28 +1,39 @@
-"""A training step of every method, in time and in saved activations, over the frozen floor and beside PEFT.
+r"""A training step of every method, in time and in saved activations, over the frozen floor and beside PEFT.
 
     python benchmarks/step_time.py --plm T5_FOLDER --rounds 9
     python benchmarks/step_time.py --plm T5_FOLDER --methods KronA LoRA --batch_size 16 --length 128 --bf16
+    python benchmarks/step_time.py --plm BERT_FOLDER --over 'one expert' \
+        --methods 'one expert' 'one expert, a doubled batch' AdaMix 'AdaMix, two passes'
 
 A step is forward, backward and AdamW on one made-up batch. The floor trains nothing but back-propagates through all
 layers. Rounds are interleaved: each takes one step of every method, and a ratio is taken within its round. Weights that
 no method changes are shared, so all methods fit in memory together.
+
+For a classifier, a method's name may be followed by the passes of its consistency: `, two passes`, as `kronlit.modules`
+has them where experts are drawn, or `, a doubled batch`, one pass of twice the rows, as elsewhere.
 """
 
 import argparse
 import copy
 import statistics
 import time
+from collections.abc import Callable, Mapping
 
 import peft
 import torch
 from torch import nn
+from torch.nn import functional as F
 from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
 
 import kronlit
 from kronlit.methods.base import is_norm
+from kronlit.modules.consistency import symmetric_divergence
+from kronlit.modules.plm import located
 
 FLOOR = "frozen floor"
 NORMS = ("layer_norm",)
+IF_NAMED = ("IntrinsicSAID", "one expert", "AdaMix")
+"""Methods that are measured only where they are named."""
 
 
 def methods(width: int) -> dict[str, kronlit.Method]:
@@ -46,6 +57,8 @@ def methods(width: int) -> dict[str, kronlit.Method]:
         "BitFit": kronlit.BitFit(),
         "FullFineTuning": kronlit.FullFineTuning(),
         "IntrinsicSAID": kronlit.IntrinsicSAID(),
+        "one expert": kronlit.AdaMix(num_experts=1),
+        "AdaMix": kronlit.AdaMix(),
     }
 
 
@@ -60,7 +73,8 @@ def rivals() -> dict[str, peft.PeftConfig]:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--plm", required=True, help="folder or hub id")
-    parser.add_argument("--methods", nargs="+", help="some of them; by default all but IntrinsicSAID")
+    parser.add_argument("--methods", nargs="+", help=f"some of them; by default all but {', '.join(IF_NAMED)}")
+    parser.add_argument("--over", default=FLOOR, help="the method over which ratios are")
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--length", type=int, default=64)
     parser.add_argument("--rounds", type=int, default=7)
@@ -68,32 +82,33 @@ def main() -> None:
     options = parser.parse_args()
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    config = AutoConfig.from_pretrained(options.plm)
+    plm = located(options.plm)
+    config = AutoConfig.from_pretrained(plm)
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForSequenceClassification
-    plain = auto.from_pretrained(options.plm, dtype=torch.float32).to(device)
+    plain = auto.from_pretrained(plm, dtype=torch.float32).to(device)
     known = methods(config.hidden_size)
     others = rivals()
-    names = options.methods or [name for name in (*known, *others) if name != "IntrinsicSAID"]
+    names = options.methods or [name for name in (*known, *others) if name not in IF_NAMED]
+    if options.over not in (FLOOR, *names):
+        parser.error(f"--over must be the {FLOOR} or one of --methods, not {options.over!r}")
     steps = {FLOOR: Step(floor(shared(plain)), options)}
     for name in names:
-        model = copy.deepcopy(plain) if name in ("FullFineTuning", "IntrinsicSAID") else shared(plain)
-        if name in known:
-            model = kronlit.inject(model, known[name])
+        method, _, passes = name.partition(", ")
+        model = copy.deepcopy(plain) if method in ("FullFineTuning", "IntrinsicSAID") else shared(plain)
+        if method in known:
+            model = kronlit.inject(model, known[method])
         else:
-            model = peft.get_peft_model(model, others[name])
-        steps[name] = Step(model, options)
+            model = peft.get_peft_model(model, others[method])
+        steps[name] = Step(model, options, PASSES[passes])
 
-    seconds: dict[str, list[float]] = {name: [] for name in steps}
-    for number in range(options.rounds + 1):
-        for name, step in steps.items():
-            taken = step()
-            if number:  # the first round warms up
-                seconds[name].append(taken)
+    seconds = interleaved(steps, options.rounds)
     precision = "bfloat16 autocast" if options.bf16 else "float32"
     print(f"{options.batch_size} x {options.length} tokens, {device}, {precision}")
-    print("| method | ms a step, median | over the floor | saved activations, MB | trained |\n|---|---|---|---|---|")
+    print(
+        f"| method | ms a step, median | over {options.over} | saved activations, MB | trained |\n|---|---|---|---|---|"
+    )
     for name, values in seconds.items():
-        over = statistics.median(v / f for v, f in zip(values, seconds[FLOOR], strict=True))
+        over = statistics.median(v / f for v, f in zip(values, seconds[options.over], strict=True))
         saved = steps[name].saved_activations() / 2**20
         trained = sum(p.numel() for p in steps[name].model.parameters() if p.requires_grad)
         print(f"| {name} | {1000 * statistics.median(values):.0f} | {over:.3f} x | {saved:.1f} | {trained:,} |")
@@ -112,11 +127,42 @@ def floor(model: nn.Module) -> nn.Module:
     return model
 
 
+def interleaved(steps: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
+    """The seconds of each step in each round, after a first one that warms up."""
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for number in range(rounds + 1):
+        for name, step in steps.items():
+            taken = step()
+            if number:
+                seconds[name].append(taken)
+    return seconds
+
+
+def one_pass(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    return model(**batch).loss
+
+
+def two_passes(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    first, second = model(**batch), model(**batch)
+    return first.loss + symmetric_divergence(first.logits.log_softmax(-1), second.logits.log_softmax(-1))
+
+
+def a_doubled_batch(model: nn.Module, batch: dict[str, torch.Tensor]) -> torch.Tensor:
+    """Its dropout differs between the halves."""
+    inputs = {name: value.repeat(2, 1) for name, value in batch.items() if name != "labels"}
+    first, second = model(**inputs).logits.log_softmax(-1).chunk(2)
+    return F.nll_loss(first, batch["labels"]) + symmetric_divergence(first, second)
+
+
+PASSES = {"": one_pass, "two passes": two_passes, "a doubled batch": a_doubled_batch}
+
+
 class Step:
     """A training step of `model` on a made-up batch."""
 
-    def __init__(self, model: nn.Module, options: argparse.Namespace) -> None:
+    def __init__(self, model: nn.Module, options: argparse.Namespace, passes: Callable[..., torch.Tensor] = one_pass):
         self.model = model.train()
+        self.passes = passes
         device = next(model.parameters()).device
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(3, 1000, (options.batch_size, options.length), generator=generator).to(device)
@@ -131,7 +177,7 @@ class Step:
     def loss(self) -> torch.Tensor:
         device = self.batch["input_ids"].device.type
         with torch.autocast(device, torch.bfloat16, enabled=self.bf16):
-            return self.model(**self.batch).loss
+            return self.passes(self.model, self.batch)
 
     def __call__(self) -> float:
         """Seconds of one step."""

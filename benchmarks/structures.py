@@ -16,7 +16,7 @@ import statistics
 
 import peft
 import torch
-from step_time import FLOOR, Step, floor, shared
+from step_time import FLOOR, Step, floor, interleaved, shared
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
@@ -61,12 +61,7 @@ def main() -> None:
     print("|---|---|---|---|---|---|")
     for width in options.widths:
         steps = made(width, options, device)
-        seconds: dict[str, list[float]] = {name: [] for name in steps}
-        for number in range(options.rounds + 1):
-            for name, step in steps.items():
-                taken = step()
-                if number:  # the first round warms up
-                    seconds[name].append(taken)
+        seconds = interleaved(steps, options.rounds)
         for name, values in seconds.items():
             over = statistics.median(v / f for v, f in zip(values, seconds[FLOOR], strict=True))
             saved = steps[name].saved_activations() / 2**20
@@ -94,15 +89,15 @@ def made(width: int, options: argparse.Namespace, device: str) -> dict[str, Step
     for name, rival in rivals(width).items():
         steps[name] = Step(peft.get_peft_model(floor(shared(plain)), rival), options)
     if importlib.util.find_spec("lycoris"):
-        steps["LyCORIS LoKr, bypass"] = Step(lycoris(floor(shared(plain))), options)
+        steps["LyCORIS LoKr, bypass"] = Step(lycoris(floor(shared(plain)), [".*self.query", ".*self.value"]), options)
     return steps
 
 
-def lycoris(model: nn.Module) -> nn.Module:
-    """`model` with LyCORIS's LoKr on the same projections, whole factors, beside the weight."""
+def lycoris(model: nn.Module, names: list[str]) -> nn.Module:
+    """`model` with LyCORIS's LoKr on the modules of some `names`, whole factors, beside the weight."""
     from lycoris import LycorisNetwork, create_lycoris
 
-    LycorisNetwork.apply_preset({"target_module": [], "target_name": [".*self.query", ".*self.value"]})
+    LycorisNetwork.apply_preset({"target_module": [], "target_name": names})
     whole = 100_000  # a rank that leaves both factors whole
     model.lycoris = create_lycoris(model, 1.0, linear_dim=whole, linear_alpha=1, algo="lokr", bypass_mode=True)
     model.lycoris.apply_to()

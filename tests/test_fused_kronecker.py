@@ -10,10 +10,14 @@ import sys
 
 import pytest
 import torch
+from transformers import AutoModelForSequenceClassification
 
-from kronlit.structured import Kronecker, kronecker
+from kronlit import KronA, inject
+from kronlit.experimental import fused_kronecker
+from kronlit.experimental.fused_kronecker import TRITON, FusedKronecker, fuse
+from kronlit.structured import Kronecker
 
-pytestmark = pytest.mark.skipif(not kronecker.TRITON, reason="Triton is for Linux on x86-64")
+pytestmark = pytest.mark.skipif(not TRITON, reason="Triton is for Linux on x86-64")
 
 SHAPES = [(24, 32, 32, 24), (32, 24, 24, 32), (3, 5, 7, 2), (1, 16, 16, 1), (64, 64, 64, 64)]
 
@@ -21,10 +25,10 @@ SHAPES = [(24, 32, 32, 24), (32, 24, 24, 32), (3, 5, 7, 2), (1, 16, 16, 1), (64,
 COMPARE = """
 import json, sys
 import torch
-from kronlit.structured import fused_kronecker
-from kronlit.structured.fused_kronecker import FusedKroneckerAddition
+from kronlit.experimental.fused_kronecker import kernels
+from kronlit.experimental.fused_kronecker.kernels import FusedKroneckerAddition
 
-fused_kronecker.PROGRAMS = 4  # so that each has several tokens
+kernels.PROGRAMS = 4  # so that each has several tokens
 errors = {}
 for a1, a2, b1, b2 in json.loads(sys.argv[1]):
     for dtype in (torch.float32, torch.float16):
@@ -71,13 +75,13 @@ def test_the_kernels_compile_for_devices(name, width, capability, tmp_path, monk
     from triton.backends.compiler import GPUTarget
     from triton.compiler import ASTSource
 
-    from kronlit.structured import fused_kronecker
+    from kronlit.experimental.fused_kronecker import kernels
 
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
     matrix = Kronecker(width, width)
-    layout = fused_kronecker.layout(matrix.a, matrix.b)
+    layout = kernels.layout(matrix.a, matrix.b)
     warps = layout.pop("num_warps")
-    kernel, signature, constants = getattr(fused_kronecker, name), {}, {}
+    kernel, signature, constants = getattr(kernels, name), {}, {}
     for argument in kernel.arg_names:
         if argument.endswith("_ptr"):
             signature[argument] = "*fp32" if argument in ("da_ptr", "db_ptr") else "*bf16"
@@ -94,7 +98,7 @@ def test_the_kernels_compile_for_devices(name, width, capability, tmp_path, monk
 
 
 def test_the_plain_path_is_used_where_there_is_no_gpu():
-    matrix = Kronecker(12, 8)
+    matrix = FusedKronecker(12, 8)
     torch.nn.init.normal_(matrix.b)
     y, x = torch.randn(3, 8).bfloat16(), torch.randn(3, 12).bfloat16()
     added = matrix.added_to(y, x, 2.0)
@@ -103,12 +107,39 @@ def test_the_plain_path_is_used_where_there_is_no_gpu():
     torch.testing.assert_close(added.double(), expected, rtol=0.05, atol=0.1)
 
 
+def test_fusing_changes_the_kronecker_products_alone_and_none_of_their_numbers(tiny_bert):
+    model = inject(AutoModelForSequenceClassification.from_pretrained(tiny_bert), KronA())
+    assert not any(isinstance(module, FusedKronecker) for module in model.modules())  # off unless asked for
+    before, kinds = model.state_dict(), [type(module) for module in model.modules()]
+    fuse(model)
+    expected = [FusedKronecker if kind is Kronecker else kind for kind in kinds]
+    assert [type(module) for module in model.modules()] == expected != kinds
+    after = model.state_dict()
+    assert list(after) == list(before)
+    assert all(torch.equal(after[name], before[name]) for name in before)
+
+
+def test_without_triton_one_line_says_so(monkeypatch):
+    monkeypatch.setattr(fused_kronecker, "TRITON", False)
+    with pytest.raises(ValueError, match=r"needs Triton.*pip install triton.*leave it out"):
+        fuse(Kronecker(12, 8))
+
+
+def test_a_fit_is_asked_for_it_by_a_callback(kronlit, config, monkeypatch):
+    asked = []
+    monkeypatch.setattr(fused_kronecker, "fuse", asked.append)
+    callback = "kronlit.experimental.fused_kronecker.FuseKronecker"
+    code, _, err = kronlit("fit", "--config", config, "--trainer.callbacks", callback, "--trainer.fast_dev_run", "1")
+    assert code == 0, err
+    assert [type(module).__name__ for module in asked] == ["SequenceClassification"]
+
+
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="a GPU runs it, the interpreter has shown its numbers")
 @pytest.mark.parametrize("width", [768, 1024, 4096, 8192])
 def test_on_a_gpu_it_is_what_the_plain_path_gives(width):
     from kronlit.structured.base import StructuredLinear
 
-    matrix = Kronecker(width, width).cuda()
+    matrix = FusedKronecker(width, width).cuda()
     torch.nn.init.normal_(matrix.b, std=0.1)
     y, x = (torch.randn(4, 37, width, device="cuda", dtype=torch.bfloat16, requires_grad=True) for _ in "yx")
     gradients = []

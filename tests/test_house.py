@@ -1,9 +1,11 @@
 """Who may import whom, and what is public."""
 
 import ast
+import graphlib
 import importlib
 import inspect
 import pkgutil
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -27,7 +29,7 @@ ALLOWED = {
     "exchange": {"", "structured", "adapters", "methods", "data", "modules", "config", "training"},
     "slurm": {"training.signals"},
     "studies": {"config", "training.metrics_reader", "training.ranking", "training.signals"},
-    "experimental": {"adapters", "config", "modules", "training", "cli.fit"},
+    "experimental": {"structured", "adapters", "config", "modules", "training", "cli.fit"},
     "cli": {
         *("structured", "adapters", "methods", "data", "modules", "config", "training", "exchange"),
         *("slurm", "studies"),
@@ -58,7 +60,42 @@ def test_imports_go_the_houses_way(path):
             )
             assert allowed or target.split(".")[0] == room, f"{room} imports {module}"
         elif room in ONLY_TORCH:
-            assert module.split(".")[0] in {"torch", "triton", *sys.stdlib_module_names}, f"{room} imports {module}"
+            assert module.split(".")[0] in {"torch", *sys.stdlib_module_names}, f"{room} imports {module}"
+
+
+HOUSE = (PACKAGE.parent / "docs/house.md").read_text()
+NEXT = {room: {name.split(".")[0] for name in names} - {""} for room, names in ALLOWED.items()}
+"""By room the rooms that it may import, `kronlit` itself, which lends names to two of them, left out."""
+
+
+def arrows():
+    """Those of `NEXT` that do not follow from others."""
+    below = {}
+    for room in graphlib.TopologicalSorter(NEXT).static_order():  # raises where rooms import each other
+        below[room] = NEXT[room].union(*(below[name] for name in NEXT[room]))
+    return [
+        (room, name) for room in NEXT for name in sorted(NEXT[room]) if not any(name in below[b] for b in NEXT[room])
+    ]
+
+
+def test_the_house_is_drawn_as_it_is():
+    picture = "\n".join(f"  {room} --> {name}" for room, name in arrows())
+    assert HOUSE.split("graph TD\n")[1].split("\n```")[0] == picture, f"docs/house.md should have\n{picture}"
+
+
+def test_the_table_of_rooms_says_what_each_may_import():
+    rows = re.findall(r"^\| `(\w+)` \| (.+) \| (.*?) ?\|$", HOUSE, re.MULTILINE)
+    found = {room: {name.removeprefix("kronlit") for name in re.findall("`([^`]+)`", names)} for room, _, names in rows}
+    assert found == ALLOWED
+    assert list(found) == list(ALLOWED)
+
+
+@pytest.mark.parametrize("page", ["docs/house.md", "docs/experimental.md", "docs/structures.md", "CONTRIBUTING.md"])
+def test_every_file_that_a_page_names_is_there(page):
+    root = PACKAGE.parent
+    named = set(re.findall(r"\b((?:kronlit|tests|configs|benchmarks|docs)/[\w/.]+\.\w+)\b", (root / page).read_text()))
+    assert named
+    assert [path for path in sorted(named) if not (root / path).is_file()] == []
 
 
 def test_every_public_name_is_there_and_documented():
@@ -132,6 +169,6 @@ def test_no_file_has_outgrown_one_idea():
 
 def test_no_stray_file_lies_at_the_root():
     root = PACKAGE.parent
-    known = {"pyproject.toml", "README.md", "CHANGELOG.md", "LICENSE"}
+    known = {"pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"}
     tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True).stdout.splitlines()
     assert {name for name in tracked if "/" not in name and not name.startswith(".")} <= known

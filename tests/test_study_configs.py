@@ -45,6 +45,11 @@ SIZES = {
     "lm_bff_16_shot": (3 * 9, LM_BFF, 5),
     "adamix_few_shot": (7, LIST, 5),
     "sixteen_shot": (9, ["mr", "rte"], 5),
+    "glue_flan_t5_small": (8, ["rte", "mrpc", "cola"], 3),
+    "glue_minilm": (6, ["stsb", "cola", "rte"], 3),
+    "adamix_minilm": (4, ["rte", "mrpc", "cola"], 3),
+    "mnist_vit": (7 * 3, ["digits 5 to 9"], 3),
+    "e2e_small": (4, ["e2e"], 1),
 }
 FIRST_SEED = {"adamix_glue": 0, "lm_bff_16_shot": 13, "sixteen_shot": 13}
 
@@ -144,6 +149,13 @@ CELLS = {
     ("adamix_few_shot", "rte", "LiST_adapter"): ("LiST", 3e-4, 50, 4),
     ("adamix_few_shot", "subj", "full_prompt-based_fine-tuning"): ("FullFineTuning", 1e-5, 50, 4),
     ("adamix_few_shot", "mpqa", "Houlsby"): ("Houlsby", 3e-4, 50, 4),
+    ("glue_flan_t5_small", "mrpc", "KronA^B"): ("KronAB", 2e-3, 2, 8),
+    ("glue_flan_t5_small", "rte", "full_fine-tuning"): ("FullFineTuning", 2e-4, 3, 8),
+    ("glue_minilm", "stsb", "KronA"): ("KronA", 5e-3, 2, 16),
+    ("glue_minilm", "cola", "circulant"): ("SURM", 3e-3, 3, 32),
+    ("adamix_minilm", "cola", "single_adapter"): ("AdaMix", 1e-3, 2, 16),
+    ("adamix_minilm", "rte", "AdaMix"): ("AdaMix", 1e-3, 1, 16),
+    ("e2e_small", "e2e", "LoRA"): ("LoRA", 2e-3, 2, 16),
 }
 
 
@@ -221,6 +233,15 @@ def test_what_is_published_adds_up_to_the_averages_in_the_paper(name):
 def test_only_names_cells(printed, only, count):
     words = ["kronlit", "study", "--config", "krona_table_1", "--dry_run", "true", "--only", *only.split()]
     assert len(printed(words).splitlines()) == count
+
+
+@pytest.mark.parametrize("given", [["--options.data.path", "else where"], ["--options.data.path=else where"]])
+def test_an_option_of_all_runs_is_set_beside_those_of_the_yaml(printed, given):
+    lines = printed(["kronlit", "study", "--config", "sixteen_shot", *given, "--dry_run", "true"]).splitlines()
+    for words in map(shlex.split, lines):
+        assert (words.count("--data"), words.count("--data.path")) == (1, 1)
+        assert words[words.index("--data") + 1] == "FewShot"
+        assert words[words.index("--data.path") + 1] == "else where"
 
 
 def test_a_cell_that_is_not_there_is_a_line(kronlit):

@@ -5,7 +5,9 @@ import shlex
 import sys
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
+import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
 from kronlit.config.aliases import check_aliases, check_configs
@@ -33,13 +35,33 @@ def main(words: list[str]) -> None:
             run(words)
 
 
+class StudyParser(Parser):
+    """A parser that reads `--options.data.path X` as the option `data.path` of every run.
+
+    jsonargparse would take it for the key `path` within the option `data`, and so replace the data's class.
+    """
+
+    def parse_args(self, args: list[str], **kwargs: Any) -> Namespace:
+        given, rest, waiting = {}, [], list(args)
+        while waiting:
+            word = waiting.pop(0)
+            name, equals, value = word.partition("=")
+            if name.startswith("--options.") and (equals or waiting):
+                given[name.removeprefix("--options.")] = yaml.safe_load(value if equals else waiting.pop(0))
+            else:
+                rest.append(word)
+        config: Namespace = super().parse_args(rest, **kwargs)
+        config.options |= given
+        return config
+
+
 def study_parser() -> ArgumentParser:
     """The parser of a study's YAML, and of what says how to run it."""
     description = (
         "Run tasks x methods x a grid x seeds, each a `kronlit fit`. The same command goes on after a kill. "
         "`kronlit study report DIR` writes the report."
     )
-    parser = Parser(prog="kronlit study", description=description)
+    parser = StudyParser(prog="kronlit study", description=description)
     parser.add_argument("--config", action=ActionConfigFile, help="A study, as in configs/studies.")
     parser.add_class_arguments(Study)
     add = parser.add_argument

@@ -1,6 +1,5 @@
 """Kronecker products: Edalati et al., KronA, 2022, arXiv:2212.10650, section 3."""
 
-import importlib.util
 import math
 from typing import Any, Literal
 
@@ -9,9 +8,6 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from kronlit.structured.base import StructuredLinear, Summand, compute_dtype
-
-TRITON = importlib.util.find_spec("triton") is not None
-"""Whether the compiler of the fused kernels is there."""
 
 
 class Kronecker(StructuredLinear):
@@ -70,17 +66,6 @@ class Kronecker(StructuredLinear):
     def forward(self, x: Tensor) -> Tensor:
         dtype = compute_dtype(x)
         return KroneckerProduct.apply(x.to(dtype), self.a.to(dtype), self.b.to(dtype))
-
-    def added_to(self, y: Tensor, x: Tensor, scale: float) -> Tensor:
-        dtype = compute_dtype(x)
-        if x.is_cuda and dtype.itemsize == 2 and y.dtype == dtype and not torch.compiler.is_compiling() and TRITON:
-            from kronlit.structured.fused_kronecker import FusedKroneckerAddition, fits
-
-            if fits(x, self.a, self.b):
-                a, b = self.a.to(dtype), self.b.to(dtype)
-                total: Tensor = FusedKroneckerAddition.apply(y, x.to(dtype), a, b, scale, applies_b_first(a, b))
-                return total
-        return super().added_to(y, x, scale)
 
     def to_dense(self) -> Tensor:
         return torch.kron(self.a, self.b)

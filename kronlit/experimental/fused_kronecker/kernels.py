@@ -2,7 +2,7 @@
 
 What several products write to memory and read again stays on the chip: the forward pass reads x and y and writes the
 sum, the backward pass reads x and dy and writes dx. Sums are float32, operands 16 bits. The kernels are written in
-Triton, which comes with torch's builds for GPUs; without it, or elsewhere, `kronlit.structured.kronecker` is used.
+Triton. Their numbers were checked in its interpreter, and that they compile for A100 and H100; on a GPU they never ran.
 """
 
 from typing import Any
