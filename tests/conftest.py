@@ -38,7 +38,6 @@ from transformers import (
 import kronlit.data.tasks as tasks
 from kronlit.__main__ import main
 from kronlit.adapters.state import adapter_state
-from kronlit.data.lm_bff import LAYOUTS
 from kronlit.exchange.saved_run import configured
 
 WORDS = [
@@ -535,7 +534,8 @@ def lm_bff(tmp_path_factory) -> Path:
     """A folder of made-up original data in LM-BFF's layout, forty rows of each class of each task."""
     folder = tmp_path_factory.mktemp("lm_bff")
     generator = torch.Generator().manual_seed(1)
-    for task, layout in LAYOUTS.items():
+    layouts = {task: known.layout for task, known in tasks.few_shot.TASKS.items() if known.layout}
+    for task, layout in layouts.items():
         labels = layout.names or (SCORES if task == "stsb" else range(len(tasks.FEW_SHOT_TASKS[task].labels)))
         split_names = (
             ("train", "test") if layout.suffix == ".csv" else ("train", "dev", "dev_matched", "dev_mismatched")

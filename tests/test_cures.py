@@ -6,14 +6,13 @@ import shlex
 import pytest
 import yaml
 
-from kronlit.data.e2e import GENERATION_TASKS
-from kronlit.data.super_glue import TASKS
-from kronlit.data.tasks import GLUE_TASKS
+from kronlit.data.tasks import GENERATION_TASKS, GLUE_TASKS, SUPER_GLUE_DIAGNOSTICS, SUPER_GLUE_TASKS
 from kronlit.methods import HeadOnly
 from kronlit.modules import CausalLM, SequenceClassification, TextToText
 from kronlit.training.checkpoint import AtomicCheckpoint
 
 JOBS = {"SequenceClassification": SequenceClassification, "TextToText": TextToText, "CausalLM": CausalLM}
+SUITES = (GLUE_TASKS, SUPER_GLUE_TASKS, SUPER_GLUE_DIAGNOSTICS, GENERATION_TASKS)
 
 
 def refusal(job, task):
@@ -29,9 +28,7 @@ def refusal(job, task):
 
 
 @pytest.mark.parametrize("job", JOBS)
-@pytest.mark.parametrize(
-    "task", [*GLUE_TASKS.values(), *TASKS.values(), *GENERATION_TASKS.values()], ids=lambda t: t.name
-)
+@pytest.mark.parametrize("task", [task for suite in SUITES for task in suite.values()], ids=lambda t: t.name)
 def test_a_job_that_refuses_a_task_names_one_that_takes_it(job, task):
     if said := refusal(job, task):
         cures = re.findall(r"`(\w+)`", said.split("use ")[1].split(", not")[0])

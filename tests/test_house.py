@@ -28,7 +28,7 @@ ALLOWED = {
     "training": {"", "adapters", "config", "data", "metrics", "modules"},
     "exchange": {"", "structured", "adapters", "methods", "data", "modules", "config", "training"},
     "slurm": {"training.signals"},
-    "studies": {"config", "training.metrics_reader", "training.ranking", "training.signals"},
+    "studies": {"config", "metrics.rows", "training.metrics_reader", "training.ranking", "training.signals"},
     "experimental": {"structured", "adapters", "config", "modules", "training", "cli.fit"},
     "cli": {
         *("structured", "adapters", "methods", "data", "modules", "config", "training", "exchange"),
@@ -153,6 +153,12 @@ finally:
     ).stdout
     assert out.endswith("imported:\n")
     assert all(command in out for command in COMMANDS) or words != ["--help"]
+
+
+def test_metrics_of_rows_need_neither_torch_nor_scipy():
+    code = "import sys, kronlit.metrics.rows; print(*sys.modules.keys() & {'torch', 'scipy'})"
+    out = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=PACKAGE.parent)
+    assert out.stdout == "\n"
 
 
 def test_the_help_lists_the_commands_that_there_are():

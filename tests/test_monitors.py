@@ -38,7 +38,7 @@ def test_what_is_taken_for_logged_is_what_a_fit_logs(module_of, config, tmp_path
 def test_texts_have_scores_in_validation_only_where_they_are_generated(tiny_gpt2, validate_by):
     pytest.importorskip("sacrebleu")
     pytest.importorskip("pycocoevalcap")
-    from kronlit.data.e2e import GENERATION_TASKS
+    from kronlit.data.tasks import GENERATION_TASKS
 
     module = CausalLM(str(tiny_gpt2), HeadOnly(), GENERATION_TASKS["e2e"], validate_by=validate_by)
     assert {"val/loss", "val/perplexity", "val/score"} <= logged(module)

@@ -23,8 +23,7 @@ from kronlit.__main__ import main
 from kronlit.data import GLUE, FewShot
 from kronlit.data.batches import SeededBatches
 from kronlit.data.demonstrations import Demonstrated
-from kronlit.data.prompts import PROMPTS
-from kronlit.data.tasks import FEW_SHOT_TASKS, GLUE_TASKS, SUPER_GLUE_TASKS
+from kronlit.data.tasks import FEW_SHOT_TASKS, GLUE_TASKS, SUPER_GLUE_TASKS, few_shot
 from kronlit.modules import PromptClassification
 from kronlit.modules.template import Template
 from kronlit.training.checkpoint import AtomicCheckpoint
@@ -132,7 +131,7 @@ def test_the_same_templates_serve_bert_and_t5(plm, task, expected, request):
 
 @pytest.mark.parametrize("task", TABLE)
 def test_words_and_lengths_are_those_of_the_paper(task):
-    prompt, (_, words, lengths) = PROMPTS[task], TABLE[task]
+    prompt, (_, words, lengths) = few_shot.TASKS[task].prompt, TABLE[task]
     assert list(prompt.words.items()) == list(words.items())  # in the order of LM-BFF's labels
     own = (prompt.max_length, prompt.first_sent_limit, prompt.other_sent_limit)
     assert (*own, prompt.double_demo, prompt.num_demonstrations) == lengths

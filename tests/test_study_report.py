@@ -16,10 +16,10 @@ from scipy import stats
 from sklearn import metrics as sk
 
 from kronlit.__main__ import main
+from kronlit.metrics.rows import ROW_METRICS
 from kronlit.studies.plan import plan
 from kronlit.studies.report.plots import panels, pareto_front
 from kronlit.studies.report.render import latex, latex_text, markdown, page
-from kronlit.studies.report.row_metrics import ROW_METRICS
 from kronlit.studies.report.sheets import Sheet, size
 from kronlit.studies.report.significance import ScoredSystem, holm, over_examples, over_seeds
 from kronlit.studies.report.table import table

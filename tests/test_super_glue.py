@@ -15,7 +15,7 @@ from test_metrics import both, computed
 from kronlit import KronA
 from kronlit.__main__ import main
 from kronlit.data import SuperGLUE
-from kronlit.data.super_glue import marked, wsc
+from kronlit.data.super_glue_rows import marked, wsc
 from kronlit.data.tasks import SUPER_GLUE_TASKS
 from kronlit.metrics.classification import TaskMetrics, marks
 from kronlit.modules import SequenceClassification, TextToText

@@ -8,8 +8,8 @@ from scipy import stats
 from sklearn import metrics as sk
 from test_study_report import filled, rows_file
 
+from kronlit.metrics.rows import ROW_METRICS
 from kronlit.studies.report.differences import differences
-from kronlit.studies.report.row_metrics import ROW_METRICS
 from kronlit.studies.report.significance import ScoredSystem, holm, over_examples, over_seeds
 from kronlit.studies.report.table import table
 from kronlit.studies.study import Study

@@ -4,7 +4,6 @@ import errno
 import json
 import shutil
 from pathlib import Path
-from types import SimpleNamespace
 
 import pytest
 from safetensors import SafetensorError
@@ -237,8 +236,7 @@ def test_damaged_weights_of_the_pretrained_model_are_named(kronlit_, run_of, tin
 
 
 def test_a_submission_onto_a_full_disk_leaves_nothing(kronlit_, monkeypatch, tmp_path):
-    no_tables = SimpleNamespace(TEST_SETS={}, keys=None, table=None)
-    monkeypatch.setattr("kronlit.exchange.submission.write.TABLES", {"glue": no_tables})
+    monkeypatch.setattr("kronlit.exchange.submission.write.TASKS", {"glue": {}})
 
     def full(*_):
         raise OSError(errno.ENOSPC, "No space left on device")

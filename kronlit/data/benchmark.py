@@ -1,9 +1,12 @@
 """What benchmarks share: reading a split from the hub or a folder, and the splits of Mahabadi et al."""
 
+from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from datasets import Dataset, load_dataset
+
+from kronlit.data.tasks.benchmark import BenchmarkTask
 
 
 def read(hub_id: str, task: str, split: str, path: str | None, revision: str | None = None) -> Dataset:
@@ -37,3 +40,15 @@ def part(rows: Dataset, validation: int, split: str, seed: int) -> Dataset:
     """The first `validation` rows of a seeded permutation, or, where `split` is another, those after them."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     return rows.select(order[:validation] if split == "validation" else order[validation:])
+
+
+def mahabadi(known: BenchmarkTask, read: Callable[[str], Dataset], split: str, seed: int) -> Dataset:
+    """The rows of a split of Mahabadi et al. (Compacter), of what `read` gives for an official split."""
+    if isinstance(known.mahabadi, dict):
+        return read(known.mahabadi.get(split, split))
+    if known.mahabadi == "halves" and split != "train":
+        rows = read("validation")
+        return part(rows, len(rows) // 2, split, seed)
+    if known.mahabadi == "thousand" and split != "test":
+        return part(read("train"), 1000, split, seed)
+    return read("validation" if split == "test" else split)

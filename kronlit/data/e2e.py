@@ -3,21 +3,16 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
 
 from datasets import Dataset
 
 from kronlit.data import benchmark
 from kronlit.data.row_file import short, utf8_text
-from kronlit.data.tasks import GENERATION_TASKS
+from kronlit.data.tasks.generation import TASKS, GenerationTask
 from kronlit.data.text import TextData
+from kronlit.data.triples import Pair
 
-HUB_ID = "tuetschek/e2e_nlg"
-REVISION = "refs/convert/parquet"  # the hub's own conversion: the data set itself is a script
 FILES = {"train": ("train",), "validation": ("valid", "dev"), "test": ("test",)}
-
-Pair = tuple[str, str]
-"""What is to be said, and a text that says it."""
 
 
 class E2E(TextData):
@@ -54,15 +49,15 @@ class E2E(TextData):
         num_workers: int = 0,
         max_tokens: int | None = None,
     ) -> None:
-        if task not in GENERATION_TASKS:
-            raise ValueError(f"`data.task`={task!r} is no such task; there are {', '.join(GENERATION_TASKS)}.")
-        if path is None and task != "e2e":
+        if task not in TASKS:
+            raise ValueError(f"`data.task`={task!r} is no such task; there are {', '.join(TASKS)}.")
+        if path is None and TASKS[task].hub is None:
             raise ValueError(
                 f"`data.path` is missing: {task} is read from a folder with train.txt, valid.txt and test.txt, of "
                 "lines `context||text`, or with its own train.json, dev.json and test.json."
             )
         super().__init__(
-            GENERATION_TASKS[task],
+            TASKS[task].task,
             batch_size,
             eval_batch_size,
             max_train_samples,
@@ -84,20 +79,22 @@ class E2E(TextData):
 
     def read(self, split: str) -> list[Pair]:
         """The pairs of a split, in the file's order; `ValueError` if neither the folder nor the hub has them."""
+        known = TASKS[self.task.name]
         if self.path is None:
-            rows = benchmark.read(HUB_ID, "default", split, None, REVISION)
-            return list(zip(rows["meaning_representation"], rows["human_reference"], strict=True))
+            assert known.hub is not None
+            rows = benchmark.read(known.hub.id, known.hub.config, split, None, known.hub.revision)
+            return list(zip(*(rows[column] for column in known.hub_columns), strict=True))
         for name in FILES[split]:
-            released = sorted(Path(self.path).glob(f"*{name}.json")) if self.task.name in TRIPLES else []
+            released = sorted(Path(self.path).glob(f"*{name}.json")) if known.released else []
             for file in (Path(self.path, f"{name}.txt"), *released):
                 if file.is_file():
-                    return read_pairs(file, self.task.name)
+                    return read_pairs(file, known)
         raise ValueError(
             f"`data.path`={self.path!r} has no {FILES[split][0]}.txt, which this run needs, of lines `context||text`."
         )
 
 
-def read_pairs(file: Path, task: str) -> list[Pair]:
+def read_pairs(file: Path, known: GenerationTask) -> list[Pair]:
     """The pairs in a file.
 
     Raises:
@@ -110,9 +107,11 @@ def read_pairs(file: Path, task: str) -> list[Pair]:
     except (ValueError, RecursionError) as error:  # no JSON, a number of too many digits, or values in values
         raise ValueError(f"{str(file)!r} cannot be read as UTF-8 {file.suffix[1:]}: {error}.") from error
     try:
-        pairs = list(lines(file, content) if released is None else TRIPLES[task](released))
+        pairs = list(known.released(released) if known.released and file.suffix == ".json" else lines(file, content))
     except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(f"{str(file)!r} is not of the form in which {task} is released: {error!r}.") from error
+        raise ValueError(
+            f"{str(file)!r} is not of the form in which {known.task.name} is released: {error!r}."
+        ) from error
     if not pairs:
         raise ValueError(f"{str(file)!r} has no rows.")
     for number, pair in enumerate(pairs, 1):
@@ -140,26 +139,3 @@ def lines(file: Path, content: str) -> Iterator[Pair]:
             raise ValueError(f"{str(file)!r}, line {number}: {fault}.")
         if line.strip():
             yield context, text
-
-
-def webnlg(content: Any) -> Iterator[Pair]:
-    """The pairs of WebNLG's JSON; texts that are not marked good are left out, as in LoRA's code."""
-    for number, numbered in enumerate(content["entries"], 1):
-        entry = numbered[str(number)]
-        triples = [(triple["subject"], triple["property"], triple["object"]) for triple in entry["modifiedtripleset"]]
-        yield from ((joined(triples), text["lex"]) for text in entry["lexicalisations"] if text["comment"] == "good")
-
-
-def dart(content: Any) -> Iterator[Pair]:
-    """The pairs of DART's JSON, relations in lower case, as in LoRA's code."""
-    for entry in content:
-        triples = [(triple[0], triple[1].lower(), triple[2]) for triple in entry["tripleset"]]
-        yield from ((joined(triples), text["text"]) for text in entry["annotations"])
-
-
-def joined(triples: list[tuple[str, str, str]]) -> str:
-    """Triples as one context."""
-    return " | ".join(" : ".join(triple) for triple in triples)
-
-
-TRIPLES = {"webnlg": webnlg, "dart": dart}

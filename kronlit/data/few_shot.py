@@ -10,18 +10,8 @@ from lightning.pytorch.trainer.states import TrainerFn
 from kronlit.data import benchmark, lm_bff
 from kronlit.data.movie_reviews import MovieReviews
 from kronlit.data.sampling import in_all, per_class, setfit, shuffled
-from kronlit.data.tasks import FEW_SHOT_TASKS, MOVIE_REVIEWS
+from kronlit.data.tasks.few_shot import MOVIE_REVIEWS, TASKS, FewShotTask
 from kronlit.data.text import TextData
-
-HUB = {
-    "sst2": ("SetFit/sst2", "default"),
-    "sst5": ("SetFit/sst5", "default"),
-    "snli": ("stanfordnlp/snli", "plain_text"),
-} | {task: ("nyu-mll/glue", task) for task in ("cola", "mnli", "qnli", "rte", "mrpc", "qqp", "stsb")}
-HUB["mnli_mm"] = HUB["mnli"]
-
-TESTED = {"sst5": "test", "mnli": "validation_matched", "mnli_mm": "validation_mismatched"}
-"""The hub's split that is the test set, where it is not `validation`."""
 
 
 class FewShot(TextData):
@@ -67,20 +57,20 @@ class FewShot(TextData):
         predict_file: str | None = None,
         num_workers: int = 0,
     ) -> None:
-        if task not in FEW_SHOT_TASKS:
-            raise ValueError(f"`data.task`={task!r} is no few-shot task; there are {', '.join(FEW_SHOT_TASKS)}.")
+        if task not in TASKS:
+            raise ValueError(f"`data.task`={task!r} is no few-shot task; there are {', '.join(TASKS)}.")
         if k < 1:
             raise ValueError(f"`data.k`={k} must be at least 1.")
         if not 0 <= split_seed < 2**32:
             raise ValueError(f"`data.split_seed`={split_seed} must lie between 0 and 2^32 - 1.")
         check_protocol(sampling, protocol, dev)
-        if sampling == "published" and (path is None or task == MOVIE_REVIEWS.name):
+        if sampling == "published" and (path is None or TASKS[task].layout is None):
             raise ValueError(
                 "`data.sampling`='published' reads `<NAME>/<k>-<seed>/train.tsv` or `.csv` of one of LM-BFF's tasks: "
                 "give their folder with `--data.path`."
             )
         super().__init__(
-            FEW_SHOT_TASKS[task],
+            TASKS[task].task,
             batch_size,
             eval_batch_size,
             sample_seed=split_seed,
@@ -94,6 +84,11 @@ class FewShot(TextData):
         self.protocol = protocol
         self.dev = dev
         self._sources: dict[str, Dataset] = {}
+
+    @property
+    def known(self) -> FewShotTask:
+        """What is known of the task."""
+        return TASKS[self.task.name]
 
     def validation_splits(self) -> tuple[str, ...]:
         return ("validation",) if self.protocol == "lm_bff" else ()
@@ -110,15 +105,16 @@ class FewShot(TextData):
         return rows.select(self._drawn(self._classes(rows), split))
 
     def _published(self, split: str) -> Dataset:
+        layout = self.known.layout
         assert self.path is not None
-        file = lm_bff.published(Path(self.path), self.task, self.k, self.split_seed, split)
+        assert layout is not None
+        file = lm_bff.published(Path(self.path), layout, self.k, self.split_seed, split)
         if file is None:
-            name = lm_bff.LAYOUTS[self.task.name].name
             raise ValueError(
-                f"`data.path`={self.path!r} has no {split} file for {name}/{self.k}-{self.split_seed}; "
+                f"`data.path`={self.path!r} has no {split} file for {layout.name}/{self.k}-{self.split_seed}; "
                 "`data.k` and `data.split_seed` must be those of a split that is there."
             )
-        return labelled(lm_bff.read(file, self.task))
+        return labelled(lm_bff.read(file, self.known))
 
     def _source(self, split: Literal["train", "test"]) -> Dataset:
         """All official rows to draw from, or those to test on, read once."""
@@ -127,33 +123,36 @@ class FewShot(TextData):
         return self._sources[split]
 
     def _read(self, split: Literal["train", "test"]) -> Dataset:
-        task = self.task.name
         if self.task is MOVIE_REVIEWS:
             return MovieReviews().load(split)
-        if self.path is not None and (file := lm_bff.original(Path(self.path), self.task, split)) is not None:
-            rows = lm_bff.read(file, self.task)
-            self.check(rows, f"{task}/{split}")
+        if self.path is not None and (file := lm_bff.original(Path(self.path), self.known, split)) is not None:
+            rows = lm_bff.read(file, self.known)
+            self.check(rows, f"{self.task.name}/{split}")
             return rows
-        if self.path is None and task not in HUB:
+        official = "train" if split == "train" else self.known.test
+        rows = self._read_hub(official) if self.path is None else self._read_own(Path(self.path), split, official)
+        self.check(rows, f"{self.task.name}/{official}")
+        return labelled(rows) if self.known.unlabelled else rows
+
+    def _read_hub(self, official: str) -> Dataset:
+        if self.known.hub is None:
             raise ValueError(
-                f"no hub data set has {task} in LM-BFF's order: give a folder of its data with `--data.path` "
+                f"no hub data set has {self.task.name} in LM-BFF's order: give a folder of its data with `--data.path` "
                 "(data/download_dataset.sh of github.com/princeton-nlp/LM-BFF fetches it)."
             )
-        official = "train" if split == "train" else TESTED.get(task, "validation" if task in HUB else "test")
-        hub_id, name = HUB.get(task, ("", task))
-        folder = "mnli" if task == "mnli_mm" else task
-        if self.path is None or any(Path(self.path, folder).glob(f"{official}*.parquet")):
-            rows = benchmark.read(hub_id, name if self.path is None else folder, official, self.path)
-        elif (file := lm_bff.own(Path(self.path), self.task, split, official)) is not None:
-            rows = lm_bff.read(file, self.task)
-        else:
-            raise ValueError(
-                f"`data.path`={self.path!r} has the {split} rows of {task} neither as "
-                f"{lm_bff.LAYOUTS[task].name}/{split}{lm_bff.LAYOUTS[task].suffix} or another file of LM-BFF's nor as "
-                f"{folder}/{official}.parquet, .jsonl or .csv with the columns {', '.join(self.task.columns)}, label."
-            )
-        self.check(rows, f"{task}/{official}")
-        return labelled(rows) if task == "snli" else rows  # without those on which its annotators disagreed
+        return benchmark.read(self.known.hub.id, self.known.hub.config, official, None)
+
+    def _read_own(self, path: Path, split: str, official: str) -> Dataset:
+        folder, layout = self.known.hub_folder, self.known.layout
+        if any(Path(path, folder).glob(f"{official}*.parquet")):
+            return benchmark.read("", folder, official, self.path)
+        if (file := lm_bff.own(path, self.known, split, official)) is not None:
+            return lm_bff.read(file, self.known)
+        theirs = f"{layout.name}/{split}{layout.suffix} or another file of LM-BFF's" if layout else "LM-BFF's files"
+        raise ValueError(
+            f"`data.path`={self.path!r} has the {split} rows of {self.task.name} neither as {theirs} nor as "
+            f"{folder}/{official}.parquet, .jsonl or .csv with the columns {', '.join(self.task.columns)}, label."
+        )
 
     def _classes(self, rows: Dataset) -> np.ndarray:
         """The class that each row is drawn by, -1 where there is none."""
@@ -169,7 +168,7 @@ class FewShot(TextData):
         elif self.sampling == "setfit":
             rows = setfit(classes, self.k, self.split_seed)
         else:
-            order = shuffled(len(classes), self.split_seed, cumulative=self.task.name == "cola")
+            order = shuffled(len(classes), self.split_seed, cumulative=self.known.cumulative)
             last = {"k_shot": 2, "k_shot_10x": 11}[self.dev] * self.k
             first, last = (0, self.k) if split == "train" else (self.k, last)
             rows = per_class(classes, order, first, last)

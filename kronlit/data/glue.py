@@ -5,15 +5,11 @@ from typing import Literal
 from datasets import Dataset
 
 from kronlit.data import benchmark
-from kronlit.data.tasks import GLUE_TASKS
+from kronlit.data.tasks.benchmark import BenchmarkTask
+from kronlit.data.tasks.glue import TASKS
 from kronlit.data.text import TextData
 
 HUB_ID = "nyu-mll/glue"
-
-HALVED = ("cola", "wnli", "rte", "mrpc", "stsb")
-"""Tasks of which Mahabadi et al. halve the development set."""
-HELD_OUT = ("qqp", "qnli", "sst2")
-"""Tasks of which they hold out a thousand training rows."""
 
 
 class GLUE(TextData):
@@ -49,12 +45,12 @@ class GLUE(TextData):
         num_workers: int = 0,
         max_tokens: int | None = None,
     ) -> None:
-        if task not in GLUE_TASKS:
-            raise ValueError(f"`data.task`={task!r} is no GLUE task; there are {', '.join(GLUE_TASKS)}.")
-        if task == "ax" and splits == "mahabadi":
-            raise ValueError("`data.splits`='mahabadi' has no ax: it is a test set alone; use `official`.")
+        if task not in TASKS:
+            raise ValueError(f"`data.task`={task!r} is no GLUE task; there are {', '.join(TASKS)}.")
+        if splits == "mahabadi" and TASKS[task].mahabadi is None:
+            raise ValueError(f"`data.splits`='mahabadi' has no {task}: it is a test set alone; use `official`.")
         super().__init__(
-            GLUE_TASKS[task],
+            TASKS[task].task,
             batch_size,
             eval_batch_size,
             max_train_samples,
@@ -67,39 +63,27 @@ class GLUE(TextData):
         self.protocol = splits
         self.split_seed = split_seed
 
+    @property
+    def known(self) -> BenchmarkTask:
+        """What is known of the task."""
+        return TASKS[self.task.name]
+
     def validation_splits(self) -> tuple[str, ...]:
         if self.protocol == "mahabadi":
             return ("validation",)
         return ("validation", *(f"validation_{name}" for name in self.task.validation))
 
     def prediction_splits(self) -> tuple[str, ...]:
-        if self.protocol == "official" and self.task.name == "mnli":
-            return ("test_matched", "test_mismatched")
-        return ("test",)
+        tables = self.known.tables if self.protocol == "official" else ()
+        return tuple(table.split for table in tables) or ("test",)
 
     def held_out(self, split: str) -> bool:
-        return self.protocol == "mahabadi" and (
-            self.task.name in HALVED or (self.task.name in HELD_OUT and split == "validation")
-        )
+        return self.protocol == "mahabadi" and self.known.held_out(split)
 
     def load(self, split: str) -> Dataset:
-        return self._official(split) if self.protocol == "official" else self._mahabadi(split)
-
-    def _official(self, split: str) -> Dataset:
-        if self.task.name == "mnli" and split in ("validation", "test"):
-            split = f"{split}_matched"
-        return self.read(split)
-
-    def _mahabadi(self, split: str) -> Dataset:
-        task = self.task.name
-        if task == "mnli" and split != "train":
-            return self.read({"validation": "validation_mismatched", "test": "validation_matched"}[split])
-        if task in HALVED and split != "train":
-            rows = self.read("validation")
-            return benchmark.part(rows, len(rows) // 2, split, self.split_seed)
-        if task in HELD_OUT and split != "test":
-            return benchmark.part(self.read("train"), 1000, split, self.split_seed)
-        return self.read({"train": "train", "test": "validation"}[split])
+        if self.protocol == "mahabadi":
+            return benchmark.mahabadi(self.known, self.read, split, self.split_seed)
+        return self.read(self.known.official.get(split, split))
 
     def read(self, split: str) -> Dataset:
         """The rows of an official split; `ValueError` if neither the folder nor the hub has them."""

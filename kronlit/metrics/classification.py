@@ -1,18 +1,22 @@
 """From a task's predictions to its metrics, exact however the rows were spread over processes."""
 
+from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
+import torchmetrics
 from torch import Tensor
-from torchmetrics import Metric
-from torchmetrics.functional import matthews_corrcoef, pearson_corrcoef, spearman_corrcoef
-from torchmetrics.functional.classification import binary_f1_score, multiclass_f1_score
 from torchmetrics.functional.text import squad
 
 from kronlit.data.tasks import Task
+from kronlit.metrics.rows import ROW_METRICS, Array, Metric, macro_f1, mark
+
+TaskMetric = Callable[[Array, Array, Task, Array], Array]
+"""From predictions, targets, the task and the groups of all rows to a score."""
 
 
-class TaskMetrics(Metric):
+class TaskMetrics(torchmetrics.Metric):
     """All metrics of a task, and as `score` the mean of those that select the checkpoint.
 
     Every row carries its index. Processes may see a row twice (a short last batch is filled up); it counts once.
@@ -64,10 +68,12 @@ class TaskMetrics(Metric):
 
     def compute(self) -> dict[str, Tensor]:
         rows = self._once()
-        prediction, target, group = rows["prediction"], rows["target"], rows["group"]
-        values = {name: METRICS[name](prediction, target, self.task, group) for name in self.task.metrics}
+        loss = rows["loss"].mean()
+        prediction, target, group = (rows[name].cpu().numpy() for name in ("prediction", "target", "group"))
+        scores = {name: METRICS[name](prediction, target, self.task, group) for name in self.task.metrics}
+        values = {name: loss.new_tensor(score) for name, score in scores.items()}
         score = torch.stack([values[name] for name in self.task.selection or self.task.metrics]).mean()
-        return values | {"score": score, "loss": rows["loss"].mean()}
+        return values | {"score": score, "loss": loss}
 
     def scored_rows(self) -> dict[str, Tensor]:
         """What was added on all processes since the last reset, each row once and in the rows' order."""
@@ -88,66 +94,15 @@ def cat(state: list[Tensor] | Tensor) -> Tensor:
     return state if isinstance(state, Tensor) else torch.cat(state)
 
 
-def accuracy(prediction: Tensor, target: Tensor, task: Task, group: Tensor) -> Tensor:
-    """The share of right rows."""
-    return (prediction == target).double().mean()
-
-
-def f1(prediction: Tensor, target: Tensor, task: Task, group: Tensor) -> Tensor:
-    """F1 of class 1; a row without a prediction counts as the opposite of its target (Compacter's code)."""
-    prediction = torch.where(prediction < 0, 1 - target, prediction)
-    return binary_f1_score(prediction, target.long()).double()
-
-
-def matthews(prediction: Tensor, target: Tensor, task: Task, group: Tensor) -> Tensor:
-    """Matthews' correlation coefficient; 0, as in scikit-learn, where predictions or targets are all the same."""
-    prediction = torch.where(prediction < 0, len(task.labels), prediction)  # no prediction: a class of its own
-    if (prediction == prediction[0]).all() or (target == target[0]).all():
-        return prediction.new_zeros(())
-    num_classes = len(task.labels) + 1
-    return matthews_corrcoef(prediction.long(), target.long(), "multiclass", num_classes=num_classes).double()
-
-
-def pearson(prediction: Tensor, target: Tensor, task: Task, group: Tensor) -> Tensor:
-    """Pearson's correlation; 0 where it is undefined."""
-    return (
-        torch.nan_to_num(pearson_corrcoef(prediction, target)) if varies(prediction, target) else target.new_zeros(())
-    )
-
-
-def spearman(prediction: Tensor, target: Tensor, task: Task, group: Tensor) -> Tensor:
-    """Spearman's rank correlation; 0 where it is undefined."""
-    return spearman_corrcoef(prediction, target) if varies(prediction, target) else target.new_zeros(())
-
-
-def varies(prediction: Tensor, target: Tensor) -> bool:
-    """Whether a correlation is defined."""
-    return bool((prediction != prediction[0]).any() and (target != target[0]).any())
-
-
-def macro_f1(prediction: Tensor, target: Tensor, task: Task, group: Tensor) -> Tensor:
-    """Mean over the classes of their F1, 0 for a class that is neither predicted nor there (CB)."""
-    classes = len(task.labels)
-    prediction = torch.where(prediction < 0, classes, prediction)  # no prediction: a class of its own
-    each = multiclass_f1_score(prediction.long(), target.long(), classes + 1, average="none")
-    return each[:classes].double().mean()
-
-
-def exact_match(prediction: Tensor, target: Tensor, task: Task, group: Tensor) -> Tensor:
+def exact_match(prediction: Array, target: Array, task: Task, group: Array) -> Array:
     """The share of groups whose rows are all right (MultiRC: of questions)."""
-    _, numbers = torch.unique(group, return_inverse=True)
-    wrong = torch.zeros(int(numbers.max()) + 1, device=group.device, dtype=torch.float64)
-    return (wrong.index_add_(0, numbers, (prediction != target).double()) == 0).double().mean()
+    _, numbers = np.unique(group, return_inverse=True)
+    return np.mean(np.bincount(numbers, prediction != target) == 0)
 
 
-def answer_f1(prediction: Tensor, target: Tensor, task: Task, group: Tensor) -> Tensor:
-    """Mean F1 of the words of free answers."""
-    return prediction[:, 0].mean()
-
-
-def answer_exact_match(prediction: Tensor, target: Tensor, task: Task, group: Tensor) -> Tensor:
-    """The share of free answers that are right to the word."""
-    return prediction[:, 1].mean()
+def of_rows(metric: Metric) -> TaskMetric:
+    """A metric that asks neither for the task nor for groups."""
+    return lambda prediction, target, task, group: metric(prediction, target)
 
 
 def marks(text: str, answers: list[str]) -> tuple[float, float]:
@@ -157,15 +112,10 @@ def marks(text: str, answers: list[str]) -> tuple[float, float]:
     return values["f1"].item() / 100, values["exact_match"].item() / 100
 
 
-METRICS = {
-    "accuracy": accuracy,
-    "f1": f1,
-    "f1a": f1,  # MultiRC: over all answers
-    "macro_f1": macro_f1,
+METRICS: dict[str, TaskMetric] = {name: of_rows(metric) for name, metric in ROW_METRICS.items()} | {
+    "macro_f1": lambda prediction, target, task, group: macro_f1(prediction, target, range(len(task.labels))),
     "exact_match": exact_match,
-    "answer_f1": answer_f1,
-    "answer_exact_match": answer_exact_match,
-    "matthews": matthews,
-    "pearson": pearson,
-    "spearman": spearman,
+    "answer_f1": lambda prediction, target, task, group: mark(prediction[:, 0], target),
+    "answer_exact_match": lambda prediction, target, task, group: mark(prediction[:, 1], target),
 }
+"""Scores of rows; classes of the task that are neither predicted nor there count as 0 in macro F1."""

@@ -2,17 +2,20 @@
 
 import json
 import zipfile
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from kronlit.data import tasks
+from kronlit.data.tasks.benchmark import BenchmarkTask
 from kronlit.exchange.new_folder import check_new, new_file
 from kronlit.exchange.submission import glue, super_glue
 
 Benchmark = Literal["glue", "super_glue"]
 
-TABLES = {"glue": glue, "super_glue": super_glue}
+TASKS: dict[str, Mapping[str, BenchmarkTask]] = {"glue": tasks.glue.TASKS, "super_glue": tasks.super_glue.TASKS}
+FORMS = {"glue": glue, "super_glue": super_glue}
 SITES = {"glue": "gluebenchmark.com", "super_glue": "super.gluebenchmark.com"}
-DIAGNOSTICS = {"glue": "ax with MNLI's run", "super_glue": "axb and axg with RTE's run"}
 
 
 def write_submission(predictions: Path, output: Path, benchmark: Benchmark = "glue") -> None:
@@ -30,21 +33,31 @@ def write_submission(predictions: Path, output: Path, benchmark: Benchmark = "gl
     if output.exists():
         raise ValueError(f"`output`={str(output)!r} is there already; give another name.")
     check_new(output)
-    test_sets, keys, table = TABLES[benchmark].TEST_SETS, TABLES[benchmark].keys, TABLES[benchmark].table
-    missing = sorted({task for task, *_ in test_sets.values() if not (predictions / f"{task}.jsonl").is_file()})
+    form, known = FORMS[benchmark], {task: known for task, known in TASKS[benchmark].items() if known.tables}
+    missing = sorted(task for task in known if not (predictions / f"{task}.jsonl").is_file())
     if missing:
         names = ", ".join(f"{task}.jsonl" for task in missing)
         raise ValueError(
             f"`predictions`={str(predictions)!r} lacks {names}; {SITES[benchmark]} scores all test sets at once: write "
-            f"each with `kronlit predict --predictions`, {DIAGNOSTICS[benchmark]}."
+            f"each with `kronlit predict --predictions`, {diagnostics(benchmark)}."
         )
     tables = {
-        name: table(task, predicted(predictions / f"{task}.jsonl", split, rows, keys(task)))
-        for name, (task, split, rows) in test_sets.items()
+        table.name: form.table(its, predicted(predictions / f"{task}.jsonl", table.split, table.rows, form.keys(its)))
+        for task, its in known.items()
+        for table in its.tables
     }
     with new_file(output) as partial, zipfile.ZipFile(partial, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in tables.items():
             archive.writestr(name, text)
+
+
+def diagnostics(benchmark: Benchmark) -> str:
+    """Whose models predict the diagnostic test sets, for a message."""
+    model = {task: known.predicted_by for task, known in TASKS[benchmark].items() if known.predicted_by}
+    return ", ".join(
+        f"{' and '.join(task for task in model if model[task] == its)} with {its.upper()}'s run"
+        for its in dict.fromkeys(model.values())
+    )
 
 
 def predicted(file: Path, split: str, rows: int, keys: tuple[str, ...]) -> list[dict[str, Any]]:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kronlit.studies.report.row_metrics import Array
+    from kronlit.metrics.rows import Array
 
 RESAMPLES = 9_999
 ENTRIES = 4_000_000
@@ -67,7 +67,7 @@ def over_examples(ours: ScoredSystem, theirs: ScoredSystem, seed: int = 0) -> fl
     import numpy as np
     from scipy.stats import permutation_test
 
-    from kronlit.studies.report.row_metrics import ROW_METRICS
+    from kronlit.metrics.rows import ROW_METRICS
 
     names = [name.split("/")[1] for name in ours.metrics]
     if not names or any(name not in ROW_METRICS for name in names) or len(ours.files) != len(theirs.files):

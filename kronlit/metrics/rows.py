@@ -1,10 +1,12 @@
-"""Metrics of many resampled predictions at once, in NumPy: as `kronlit.metrics.classification`, over the last axis."""
+"""Metrics of rows one by one, in NumPy and over the last axis: of a run, or of many resampled predictions at once.
 
-from collections.abc import Callable
+Neither torch nor scipy is imported: a report needs no torch, and a run no scipy.
+"""
+
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.stats import rankdata
 
 Array = NDArray[np.float64]
 Metric = Callable[[Array, Array], Array]
@@ -17,16 +19,17 @@ def accuracy(prediction: Array, target: Array) -> Array:
 
 
 def f1(prediction: Array, target: Array) -> Array:
-    """F1 of class 1; a prediction of -1 counts as the opposite of its target."""
+    """F1 of class 1; a prediction of -1 counts as the opposite of its target (Compacter's code)."""
     prediction = np.where(prediction < 0, 1 - target, prediction)
     right = np.sum((prediction == 1) & (target == 1), axis=-1)
     total = np.sum(prediction == 1, axis=-1) + np.sum(target == 1, axis=-1)
     return ratio(2 * right, total)
 
 
-def macro_f1(prediction: Array, target: Array) -> Array:
-    """Mean of the F1 of the classes that targets have."""
-    return np.mean([f1(prediction == label, target == label) for label in np.unique(target)], axis=0)
+def macro_f1(prediction: Array, target: Array, labels: Sequence[int] | None = None) -> Array:
+    """Mean of the F1 of `labels`, by default the classes that targets have."""
+    classes = np.unique(target) if labels is None else labels
+    return np.mean([f1(prediction == label, target == label) for label in classes], axis=0)
 
 
 def matthews(prediction: Array, target: Array) -> Array:
@@ -48,7 +51,22 @@ def pearson(prediction: Array, target: Array) -> Array:
 
 def spearman(prediction: Array, target: Array) -> Array:
     """Spearman's rank correlation, 0 where it is undefined."""
-    return pearson(rankdata(prediction, axis=-1), rankdata(target, axis=-1))
+    return pearson(ranks(prediction), ranks(target))
+
+
+def ranks(values: Array) -> Array:
+    """The place of each value among all, from 0; of equal ones the mean of theirs."""
+    order = np.argsort(values, axis=-1)
+    ordered = np.take_along_axis(values, order, axis=-1)
+    changes = ordered[..., 1:] != ordered[..., :-1]
+    edge = np.ones((*values.shape[:-1], 1), dtype=bool)
+    place = np.arange(values.shape[-1])
+    first = np.maximum.accumulate(np.where(np.concatenate([edge, changes], axis=-1), place, 0), axis=-1)
+    last = np.where(np.concatenate([changes, edge], axis=-1), place, place[-1])
+    last = np.minimum.accumulate(last[..., ::-1], axis=-1)[..., ::-1]
+    found = np.empty(values.shape)
+    np.put_along_axis(found, order, (first + last) / 2, axis=-1)
+    return found
 
 
 def mark(prediction: Array, target: Array) -> Array:

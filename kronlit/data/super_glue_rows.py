@@ -1,0 +1,46 @@
+"""SuperGLUE's rows as Raffel et al. (T5, arXiv:1910.10683, appendix D) and Mahabadi et al. prepare them."""
+
+import re
+from typing import Any
+
+from datasets import Dataset
+
+Row = dict[str, Any]
+
+
+def multirc(row: Row) -> Row:
+    """A row without HTML, and the number of its question, whose answers are scored together."""
+    texts = {name: re.sub("</?b>", "", row[name].replace("<br>", " ")) for name in ("question", "answer", "paragraph")}
+    return texts | {"group": row["idx"]["question"]}
+
+
+def wsc(row: Row) -> Row:
+    """A row whose text has `*` around the first span and `#` around the second."""
+    text = marked(row["text"], row["span1_text"], row["span1_index"], "*")
+    index = row["span2_index"] + 2 * (row["span1_index"] < row["span2_index"])  # the two marks before it are words
+    return {"text": marked(text, row["span2_text"], index, "#")}
+
+
+def marked(text: str, span: str, index: int, mark: str) -> str:
+    """`text` with `mark` on both sides of `span`, its word number `index`; unchanged where `span` is not there."""
+    return re.sub(rf"^((?:\S+\s){{{index}}})({re.escape(span)})", rf"\1{mark} \2 {mark}", text)
+
+
+def record(rows: Dataset, one_row_an_answer: bool) -> Dataset:
+    """ReCoRD's rows with their entities as one text and `answers`, all or each in a row of its own."""
+
+    def prepared(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
+        columns: dict[str, list[Any]] = {"query": [], "entities": [], "passage": [], "answers": [], "idx": []}
+        for query, entities, passage, answers, idx in zip(
+            batch["query"], batch["entities"], batch["passage"], batch["answers"], batch["idx"], strict=True
+        ):
+            if isinstance(entities, str) or isinstance(answers, str):
+                raise TypeError("entities and answers must be lists of texts")  # of a text, each letter would be one
+            passage = re.sub(r"(\.|\?|\!|\"|\')\n@highlight\n", r"\1 ", passage)
+            passage = re.sub(r"\n@highlight\n", ". ", passage)
+            for some in [[answer] for answer in answers] if one_row_an_answer else [answers]:
+                for name, value in zip(columns, (query, ", ".join(entities), passage, some, idx), strict=True):
+                    columns[name].append(value)
+        return columns
+
+    return rows.map(prepared, batched=True, remove_columns=rows.column_names)

@@ -1,0 +1,77 @@
+"""What a model needs to know of a task: columns, labels, metrics, and how it reads as text to text."""
+
+import re
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True)
+class Task:
+    """What a model needs to know of a task.
+
+    Args:
+        name: as in the data set's own configuration name.
+        columns: the text columns.
+        labels: names of the classes, in the order of their integers; none for regression.
+        metrics: names of the metrics (`kronlit.metrics.classification`); the first is reported by the papers, the mean
+            selects the checkpoint. For generated texts those of `kronlit.metrics.generation`, and the first selects.
+        source: how the columns read as one text for a text-to-text model.
+        span: least and greatest number that a regression's label may be.
+        validation: names of further validation sets beside the first, as MNLI has.
+        segments: how the columns read as one or two texts for a classifier; by default, one or two columns are these.
+        free_text: whether the answer is a text of its own; rows then have `answers`, all that are right.
+        word_split: whether texts are scored in lower case and with every mark a word of its own, see
+            `kronlit.metrics.generation`.
+        selection: those of `metrics` whose mean selects the checkpoint; by default all.
+    """
+
+    name: str
+    columns: tuple[str, ...]
+    labels: tuple[str, ...]
+    metrics: tuple[str, ...] = ("accuracy",)
+    source: str = ""
+    validation: tuple[str, ...] = ()
+    span: tuple[float, float] = (0.0, 0.0)
+    segments: tuple[str, ...] = ()
+    free_text: bool = False
+    word_split: bool = False
+    selection: tuple[str, ...] = ()
+
+    @property
+    def is_regression(self) -> bool:
+        """Whether the label is a number rather than a class."""
+        return not self.labels and not self.free_text
+
+    @property
+    def num_labels(self) -> int:
+        """Outputs of a classifier for this task."""
+        return max(1, len(self.labels))
+
+    def source_text(self, row: dict[str, str]) -> str:
+        """The columns of a row as one text."""
+        return self.source.format(**row)
+
+    def classifier_segments(self) -> tuple[str, ...]:
+        """Templates of the one or two texts that a classifier reads.
+
+        Raises:
+            ValueError: if the task has no such form.
+        """
+        if self.free_text or not (self.segments or len(self.columns) <= 2):
+            raise ValueError(f"{self.name!r} has no form for `SequenceClassification`: use `TextToText`.")
+        return self.segments or tuple(f"{{{column}}}" for column in self.columns)
+
+    def target_text(self, label: float) -> str:
+        """The label as text: the class's integer, or the number rounded to one decimal."""
+        return f"{label:.1f}" if self.is_regression else str(int(label))
+
+    def parse(self, text: str) -> float:
+        """The label a generated text stands for; -1 where it stands for none."""
+        text = text.strip()
+        if not self.is_regression:
+            return float(text) if text in map(str, range(len(self.labels))) else -1.0
+        return float(text) if re.fullmatch(r"-?\d{1,9}(\.\d+)?", text) else -1.0
+
+
+def named(*columns: str) -> str:
+    """The text-to-text source of columns, each after its name."""
+    return " ".join(f"{column}: {{{column}}}" for column in columns)
