@@ -9,7 +9,9 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kronlit.config.aliases import check_aliases
-from kronlit.exchange.saved_run import found, in_place, read_yaml, started_in
+from kronlit.config.files import read_yaml
+from kronlit.exchange.saved_run import in_place, started_in
+from kronlit.training.checkpoint_lookup import checkpoint_in
 
 EVALUATIONS = ("validate", "test", "predict")
 
@@ -33,7 +35,7 @@ def run_alone(words: Sequence[str]) -> Path | None:
         return None
     if path in ("last", "best"):
         raise ValueError(f"`ckpt_path`={path!r} is that of a config's runs: name a `config`, or the folder of a run.")
-    folder = found(Path(path)).parent.parent
+    folder = checkpoint_in(Path(path)).parent.parent
     if not (folder / "config.yaml").is_file():
         raise ValueError(
             f"`ckpt_path`={path!r} is not in a run's folder: {str(folder)!r} has no config.yaml; name a `config`, too."

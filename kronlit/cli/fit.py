@@ -30,11 +30,11 @@ from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import follow, task_of
 from kronlit.exchange.init_adapter import InitAdapter
-from kronlit.exchange.saved_run import found
 from kronlit.modules import FrozenPLM
 from kronlit.modules.origin import check_meaning
 from kronlit.modules.resumption import check_settings
 from kronlit.training.checkpoint import AtomicCheckpoint
+from kronlit.training.checkpoint_lookup import KEYWORDS, checkpoint_in, found_checkpoint, say_what_is_not_found
 from kronlit.training.compiled import CompiledLayers
 from kronlit.training.end_of_fit import EndOfFit
 from kronlit.training.monitors import check_monitors
@@ -42,15 +42,7 @@ from kronlit.training.never_predicted import NeverPredicted
 from kronlit.training.predictions import PredictionWriter
 from kronlit.training.preemption import StopBetweenBatches
 from kronlit.training.processes import EndTogether
-from kronlit.training.run_directory import (
-    KEYWORDS,
-    found_checkpoint,
-    held,
-    loggers,
-    new_evaluation,
-    new_version,
-    say_what_is_not_found,
-)
+from kronlit.training.run_directory import held, loggers, new_evaluation, new_version
 from kronlit.training.scored_rows import ScoredRows
 from kronlit.training.sharded import ShardedFrozenDDP
 from kronlit.training.signals import TERMINATED, Terminated
@@ -103,7 +95,7 @@ class CLI(LightningCLI):
             check_arguments(kind, config[key], key, float32=False)
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
-        path = str(found(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
+        path = str(checkpoint_in(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
         self.ckpt_path = found_checkpoint(path, self.run_dir, str(self.subcommand), run)
         self._follow_checkpoint(config.data)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None

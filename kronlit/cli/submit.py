@@ -8,11 +8,11 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from kronlit.cli.study import made, study_folder, study_parser
 from kronlit.config.aliases import check_configs
+from kronlit.config.files import read_yaml
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 from kronlit.slurm.job import Job
@@ -95,15 +95,7 @@ def sections(paths: Iterable[str]) -> Iterator[str]:
 
 def content(path: str) -> dict[str, Any]:
     """What a config file says."""
-    try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"`config`={path!r} cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"`config`={path!r} is no YAML: {error}.") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"`config`={path!r} must hold keys and values, as the files in configs/ do.")
-    return found
+    return read_yaml(path, f"`config`={path!r}")
 
 
 def submit_fit(job: Job, words: list[str], dry_run: bool) -> None:

@@ -7,16 +7,17 @@ from os.path import exists
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import set_parsing_settings
 
+from kronlit.config.files import read_yaml
 from kronlit.config.instances import instance
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import task_of
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
-from kronlit.training.checkpoint import AtomicCheckpoint, best_of
+from kronlit.training.checkpoint import AtomicCheckpoint
+from kronlit.training.checkpoint_lookup import checkpoint_in
 
 
 @dataclass(frozen=True)
@@ -57,7 +58,7 @@ def saved_run(ckpt_path: str) -> SavedRun:
     Raises:
         ValueError: if there is none, or no config.yaml in its run's folder.
     """
-    checkpoint = found(Path(ckpt_path))
+    checkpoint = checkpoint_in(Path(ckpt_path))
     folder = checkpoint.absolute().parent.parent
     if not (folder / "config.yaml").is_file():
         raise ValueError(f"`ckpt_path`={ckpt_path!r} is not in a run's folder: {str(folder)!r} has no config.yaml.")
@@ -121,32 +122,6 @@ def in_place(value: Any, start: Path, name: str = "") -> Any:
     if isinstance(value, list):
         return [in_place(each, start, name) for each in value]
     return value
-
-
-def found(path: Path) -> Path:
-    """`path`, or the best checkpoint of the newest run in it; the last one where nothing was validated."""
-    if path.is_file():
-        return path
-    for name in ("best", "last"):
-        files = [*path.glob(f"checkpoints/{name}*.ckpt"), *path.glob(f"version_*/checkpoints/{name}*.ckpt")]
-        if files := [file for file in files if file.is_file()]:  # no links to nothing
-            return best_of(files)
-    raise ValueError(f"`ckpt_path`={str(path)!r} is neither a checkpoint nor the folder of a run that has one.")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file.
-
-    Raises:
-        ValueError: if it holds anything else.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as YAML: {error}.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} must hold keys and values, as the files in configs/ do.")
-    return content
 
 
 def configured(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
