@@ -19,13 +19,14 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from kronlit.cli.class_change import own_defaults_for_methods
-from kronlit.cli.earlier_run import MovedRun, put_in_place, run_alone, run_of_config, value_of
+from kronlit.cli.earlier_run import MovedRun, put_in_place, run_alone, run_of_config
 from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
 from kronlit.cli.preflight import check_method
 from kronlit.cli.quiet import quieten
 from kronlit.config.aliases import check_configs
 from kronlit.config.argument_types import check_arguments, check_class
 from kronlit.config.mistakes import full_disk, one_line
+from kronlit.config.words import values_of
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import follow, task_of
@@ -115,7 +116,7 @@ class CLI(LightningCLI):
         if (task := task_of(self.checkpoint)) is not None:
             module, name = data.class_path.rsplit(".", 1)
             parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-            given = any(value_of(sys.argv[1:], option) for option in ("data.columns", "data.init_args.columns"))
+            given = bool(values_of(sys.argv[1:], "--data.columns", "--data.init_args.columns"))
             follow(data.init_args, {name: one.default for name, one in parameters.items()}, task, given)
 
     def instantiate_classes(self) -> None:
@@ -187,7 +188,7 @@ class CLI(LightningCLI):
         """The run's own folder, with the loggers that write there."""
         if self.goes_on:
             folder = Path(self.goes_on).parents[1]
-        elif self.run_alone and value_of(sys.argv[1:], "run_dir") is None:
+        elif self.run_alone and not values_of(sys.argv[1:], "--run_dir"):
             folder = new_evaluation(self.run_alone, str(self.subcommand))
         else:
             folder = new_version(self.run_dir)

@@ -6,12 +6,12 @@ from typing import Any
 
 import yaml
 
+from kronlit.config.words import values_of
+
 
 def config_files() -> list[str]:
     """The files that the command line names with `--config`."""
-    pairs = zip(sys.argv, sys.argv[1:], strict=False)
-    files = [value for name, value in pairs if name in ("-c", "--config")]
-    return files + [name.removeprefix("--config=") for name in sys.argv if name.startswith("--config=")]
+    return values_of(sys.argv, "--config", "-c")
 
 
 def yaml_content(path: str | Path, named: str = "") -> Any:

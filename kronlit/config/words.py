@@ -1,7 +1,6 @@
 """The words of a command line."""
 
-from collections.abc import Iterator, Sequence
-from itertools import pairwise
+from collections.abc import Sequence
 
 
 def values_of(words: Sequence[str], *options: str) -> list[str]:
@@ -11,11 +10,9 @@ def values_of(words: Sequence[str], *options: str) -> list[str]:
         words: of the command line.
         options: as they are written, such as `--config` and `-c`.
     """
-
-    def values() -> Iterator[str]:
-        for word, following in pairwise([*words, ""]):
-            name, equals, value = word.partition("=")
-            if name in options and (equals or following):
-                yield value if equals else following
-
-    return list(values())
+    values = []
+    for number, word in enumerate(words, start=1):
+        name, equals, value = word.partition("=")
+        if name in options and (equals or number < len(words)):
+            values.append(value if equals else words[number])
+    return values
