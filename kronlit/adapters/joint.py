@@ -153,7 +153,7 @@ def indivisible(model: nn.Module) -> str | None:
         if module._compiled_call_impl is not None:
             return "its layers are compiled"
         if parametrize.is_parametrized(module):
-            return "all its weights move"
+            return "its weights are computed from others"
         if isinstance(module, SoftPrompt):
             return "a soft prompt makes all that follows its own"
     return None
