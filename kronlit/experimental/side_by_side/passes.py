@@ -15,7 +15,7 @@ from kronlit.adapters.joint import Rows, indivisible, joint, share_frozen
 from kronlit.experimental.side_by_side.dropout import OwnDropout
 from kronlit.experimental.side_by_side.turns import Turns
 from kronlit.modules import FrozenPLM
-from kronlit.modules.base import Batch
+from kronlit.modules.batch import Batch
 from kronlit.modules.random_state import random_state, restore_random_state
 
 
@@ -137,7 +137,8 @@ class Group:
 
     def _passed(self, passes: dict[int, Pass]) -> dict[int, Any]:
         """The passes as one, or where that fails, such as for lack of memory, each by itself and the errors of some."""
-        before = {i: (self.turns.surroundings[i].torch, one.module._router.get_state()) for i, one in passes.items()}
+        routers = {i: one.module.routing.generator for i, one in passes.items()}
+        before = {i: (self.turns.surroundings[i].torch, router.get_state()) for i, router in routers.items()}
         try:
             return dict(self._forward(passes))
         except Exception as error:
@@ -149,7 +150,7 @@ class Group:
         answers: dict[int, Any] = {}
         for i, one in passes.items():
             self.turns.surroundings[i].torch, router = before[i]
-            one.module._router.set_state(router)
+            routers[i].set_state(router)
             answers |= self._passed({i: one})
         return answers
 
