@@ -19,7 +19,7 @@ from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics.classification import TaskMetrics
 from kronlit.modules.backbone import AUTOCAST, store_frozen
-from kronlit.modules.batch import Batch
+from kronlit.modules.batch import Batch, TrainingPass
 from kronlit.modules.consistency import symmetric_divergence, two_passes
 from kronlit.modules.decay import decay_groups
 from kronlit.modules.finite import check_loss, check_weights
@@ -51,6 +51,9 @@ class FrozenPLM(LightningModule, ABC):
         backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
             the same numbers in half the memory; or float32.
     """
+
+    joint_pass: TrainingPass | None = None
+    """What computes the training passes in place of `training_pass`, such as together with those of other runs."""
 
     def __init__(
         self,
@@ -203,9 +206,10 @@ class FrozenPLM(LightningModule, ABC):
 
     def train_loss(self, batch: Batch) -> Tensor:
         """The mean loss of a first pass, and what a second one differs from it in its predictions (`consistency`)."""
+        training_pass = self.joint_pass or self.training_pass
         if not self.consistency or self.task.is_regression:
-            return self.training_pass(batch)[0].mean()
-        losses, p, q = two_passes(self.training_pass, batch, apart=self.routing.draws)
+            return training_pass(batch)[0].mean()
+        losses, p, q = two_passes(training_pass, batch, apart=self.routing.draws)
         return losses.mean() + self.consistency * symmetric_divergence(p, q)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
