@@ -153,7 +153,7 @@ def indivisible(model: nn.Module) -> str | None:
         if module._compiled_call_impl is not None:
             return "its layers are compiled"
         if parametrize.is_parametrized(module):
-            return "its weights are computed from others"
+            return "all its weights move"
         if isinstance(module, SoftPrompt):
             return "a soft prompt makes all that follows its own"
     return None

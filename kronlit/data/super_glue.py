@@ -80,6 +80,9 @@ class SuperGLUE(TextData):
         self.protocol = splits
         self.split_seed = split_seed
 
+    def draws(self) -> dict[str, Any]:
+        return super().draws() | {"splits": self.protocol}
+
     def held_out(self, split: str) -> bool:
         return self.protocol == "mahabadi" and (self.task.name != "record" or split == "validation")
 
