@@ -9,6 +9,7 @@ from jsonargparse import Namespace
 from kronlit.config.argument_types import annotations, check_arguments
 from kronlit.config.explain import subclasses
 from kronlit.data import TaskData
+from kronlit.data.tasks import GLUE_TASKS
 from kronlit.exchange.saved_run import described_by
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
@@ -77,6 +78,23 @@ def test_null_in_a_yaml_is_refused_where_a_run_is_opened_again(config):
     content["model"]["init_args"]["method"]["init_args"] = {"sites": None}
     with pytest.raises(ValueError, match=r"`model\.method\.sites`=null must be of type tuple\[str, \.\.\.\]"):
         described_by(content)
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        ({"lr": "fast"}, r"lr='fast' must be of type float\."),
+        ({"method": {"class_path": "KronB"}}, r"method='KronB' names no class that is known"),
+        ({"lr": -1}, r"^`model\.lr`=-1\.0 must be a number from 0 up\.$"),
+    ],
+    ids=str,
+)
+@pytest.mark.parametrize("task", [None, GLUE_TASKS["rte"]], ids=["of data", "of a checkpoint"])
+def test_a_wrong_argument_in_the_yaml_of_a_run_is_named_where_the_run_is_opened_again(config, arguments, said, task):
+    content = yaml.safe_load(config.read_text())
+    content["model"]["init_args"] |= arguments
+    with pytest.raises(ValueError, match=said):
+        described_by(content, task)
 
 
 def test_a_type_that_is_there_for_type_checkers_alone_checks_nothing_and_hides_no_other():

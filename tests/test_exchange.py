@@ -511,3 +511,11 @@ def test_mistakes_end_in_one_line(kronlit_, words):
     code, out, err = kronlit_(*words)
     assert (code, out, err.count("\n")) == (2, "", 1)
     assert err.startswith("kronlit: ")
+
+
+@pytest.mark.parametrize(("text", "said"), [("a: [1\n", "is no YAML: "), ("- a\n", "must hold keys and values, ")])
+def test_a_file_that_is_no_config_is_said_in_one_line(kronlit_, tmp_path, text, said):
+    (tmp_path / "mine.yaml").write_text(text)
+    code, out, err = kronlit_("configs", "check", "mine.yaml")
+    assert (code, out, err.count("\n")) == (2, "", 1)
+    assert err.startswith(f"kronlit: `files`: 'mine.yaml' {said}")

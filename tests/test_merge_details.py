@@ -14,8 +14,8 @@ from kronlit.adapters import Delta, SequentialAdapter
 from kronlit.adapters.state import adapter_state
 from kronlit.exchange.init_adapter import init_adapter
 from kronlit.exchange.peft.read import change
-from kronlit.exchange.saved_run import found
 from kronlit.structured import Circulant, Kronecker, LowRank, Mixture, Stacked
+from kronlit.training.checkpoint_lookup import checkpoint_in
 
 
 def numbered(module):
@@ -140,9 +140,9 @@ def test_the_best_checkpoint_of_a_folder_is_found_before_the_last(tmp_path):
     for name in ("last", "best-epoch=1"):
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
         (tmp_path / f"checkpoints/{name}.ckpt").touch()
-    assert found(tmp_path).name == "best-epoch=1.ckpt"
+    assert checkpoint_in(tmp_path).name == "best-epoch=1.ckpt"
     (tmp_path / "checkpoints/best-epoch=1.ckpt").unlink()
-    assert found(tmp_path).name == "last.ckpt"
+    assert checkpoint_in(tmp_path).name == "last.ckpt"
 
 
 def test_a_tied_parameter_is_in_a_checkpoint_once(tiny_bert):

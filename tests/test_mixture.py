@@ -181,7 +181,7 @@ def test_gradient_checkpointing_draws_again_what_was_drawn(kind, request, glue):
         module.configure_model()
         _, batch = batch_of(module, data, 4)
         module.train()
-        module._router.manual_seed(3)
+        module.routing.generator.manual_seed(3)
         torch.manual_seed(0)
         module.train_loss(batch).backward()
         gradients.append({name: p.grad for name, p in module.named_parameters() if p.grad is not None})
@@ -231,10 +231,10 @@ def test_consistency_is_the_symmetric_divergence_of_two_passes(kind, method, req
             torch.nn.init.normal_(parameter, std=0.1)
     _, batch = batch_of(module, data, 4)
     module.train()
-    module._router.manual_seed(3)
+    module.routing.generator.manual_seed(3)
     torch.manual_seed(1)
     both = module.train_loss(batch).item()
-    module._router.manual_seed(3)
+    module.routing.generator.manual_seed(3)
     torch.manual_seed(1)
 
     def logits(batch):

@@ -79,7 +79,7 @@ def test_all_mixtures_of_a_model_draw_from_its_router(request, glue):
     mixtures = [mixture for mixture in module.modules() if isinstance(mixture, Mixture)]
     seen = []
     for seed in (1, 2):
-        module._router.manual_seed(7)
+        module.routing.generator.manual_seed(7)
         torch.manual_seed(seed)
         seen.append([drawn(mixture) for mixture in mixtures])
     assert seen[0] == seen[1]
@@ -123,7 +123,7 @@ def test_each_process_has_its_own_dropout_and_all_have_one_router(rank, request,
     torch.manual_seed(5)
     module.on_train_start()
     router = torch.Generator().manual_seed(5)
-    assert torch.rand(4, generator=module._router).tolist() == torch.rand(4, generator=router).tolist()
+    assert torch.rand(4, generator=module.routing.generator).tolist() == torch.rand(4, generator=router).tolist()
     own = torch.Generator().manual_seed(5 + rank)
     assert torch.rand(4).tolist() == torch.rand(4, generator=own).tolist()
 

@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from kronlit.training.run_directory import found_checkpoint, last_whole
+from kronlit.training.checkpoint_lookup import found_checkpoint, last_whole
 
 
 def put(folder, name, age, whole=True):

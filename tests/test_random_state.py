@@ -37,7 +37,7 @@ def test_a_state_is_restored_once_and_a_second_training_draws_its_own(request, g
     own = torch.Generator().manual_seed(12)
     assert torch.rand(4).tolist() == torch.rand(4, generator=own).tolist()
     own = torch.Generator().manual_seed(12)
-    assert torch.rand(4, generator=module._router).tolist() == torch.rand(4, generator=own).tolist()
+    assert torch.rand(4, generator=module.routing.generator).tolist() == torch.rand(4, generator=own).tolist()
 
 
 @pytest.mark.parametrize("command", ["fit", "validate", "test", "predict"])

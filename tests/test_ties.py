@@ -11,11 +11,10 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.callbacks import ModelCheckpoint
 
 from kronlit.cli.earlier_run import MovedRun
-from kronlit.exchange.saved_run import found
 from kronlit.modules import SequenceClassification
 from kronlit.training.best_checkpoint import BestCheckpoint
+from kronlit.training.checkpoint_lookup import checkpoint_in, found_checkpoint
 from kronlit.training.metrics_reader import best_scores
-from kronlit.training.run_directory import found_checkpoint
 
 NAN = float("nan")
 
@@ -153,4 +152,4 @@ def test_of_several_that_are_kept_the_best_is_taken(tmp_path):
     kept(tmp_path / "version_0/checkpoints", scores, save_top_k=3, filename="best-{epoch}")
     best = tmp_path / "version_0/checkpoints/best-epoch=1.ckpt"
     assert found_checkpoint("best", tmp_path, "test") == str(best)
-    assert found(tmp_path) == found(tmp_path / "version_0") == best
+    assert checkpoint_in(tmp_path) == checkpoint_in(tmp_path / "version_0") == best

@@ -10,7 +10,7 @@ from kronlit.adapters.agreement import disagreement
 from kronlit.adapters.calls import Call, first_calls, passed_over
 from kronlit.adapters.linear import features, is_linear
 from kronlit.adapters.placement import Placement
-from kronlit.adapters.random_subspace import settle
+from kronlit.adapters.reparametrisation import bake_in
 from kronlit.adapters.sites import known_sites, layer_of, matches, slice_of
 from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
 from kronlit.adapters.transaction import INJECTED
@@ -167,7 +167,7 @@ def merge(model: nn.Module) -> None:
     if tied:
         untie(model)
     replace(model, {id(placement): placement.merge() for _, placement in list(placements(model))})
-    settle(model)
+    bake_in(model)
     vars(model).pop(INJECTED, None)  # a plain model now
 
 

@@ -4,13 +4,14 @@ The words are those of He et al., Towards a unified view of parameter-efficient 
 arXiv:2110.04366, table 1: here is the insertion form, the functional form is a structured matrix.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kronlit.adapters.addition import Addition
 from kronlit.adapters.calls import Call
 from kronlit.adapters.linear import is_linear, is_whole, matrix_of, merge_blocker
 from kronlit.adapters.merged import MergedProduct
@@ -18,7 +19,7 @@ from kronlit.structured import Stacked, StructuredLinear
 from kronlit.structured.base import compute_dtype
 
 
-class Placement(nn.Module):
+class Placement(Addition):
     """A frozen host and what is added to it. The host is wrapped, never changed, until `merge`.
 
     Args:
@@ -47,6 +48,10 @@ class Placement(nn.Module):
     @property
     def bias(self) -> Tensor | None:
         return self.host.bias  # type: ignore[return-value]
+
+    def added(self) -> Iterator[nn.Parameter]:
+        own = {id(parameter) for parameter in self.host.parameters()}
+        return (parameter for parameter in self.parameters() if id(parameter) not in own)
 
     @property
     def obstacle(self) -> str | None:

@@ -5,12 +5,12 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
+from kronlit.adapters.reparametrisation import Reparametrisation, reparametrise
 from kronlit.structured.fastfood import Fastfood
 
 
-class RandomSubspace(nn.Module):
+class RandomSubspace(Reparametrisation):
     r"""The parametrisation of one tensor, :math:`\theta_0 + \lambda P \theta` (SAID, equation 3).
 
     Args:
@@ -54,35 +54,15 @@ def restrict(model: nn.Module, parameters: Iterable[nn.Parameter], dimension: in
     Raises:
         ValueError: if `dimension` does not exceed the number of tensors.
     """
-    order = {id(parameter): number for number, parameter in enumerate(parameters)}
-    if dimension <= len(order):
+    moves = list({id(parameter): parameter for parameter in parameters}.values())
+    if dimension <= len(moves):
         raise ValueError(
-            f"`intrinsic_dimension`={dimension} must exceed the number of tensors, {len(order)}, as each has a scale."
+            f"`intrinsic_dimension`={dimension} must exceed the number of tensors, {len(moves)}, as each has a scale."
         )
     device = next(model.parameters()).device
-    theta = nn.Parameter(torch.zeros(dimension - len(order), device=device))
-    moves: dict[int, RandomSubspace] = {}
-    holders = [(module, name, p) for module in model.modules() for name, p in module.named_parameters(recurse=False)]
-    for module, name, parameter in holders:
-        number = order.get(id(parameter))
-        if number is not None:
-            if number not in moves:
-                moves[number] = RandomSubspace(theta, parameter.numel(), seed * 1_000_003 + number).to(device)
-            parametrize.register_parametrization(module, name, moves[number], unsafe=True)
-
-
-def settle(model: nn.Module) -> None:
-    """Make every weight that moves in a subspace an ordinary one, of its present value, for good."""
-    holders = [module for module in list(model.modules()) if parametrize.is_parametrized(module)]
-    moving = [
-        (module, name, parametrisations)
-        for module in holders
-        for name, parametrisations in dict(module.parametrizations.items()).items()  # type: ignore[union-attr, operator]
-        if isinstance(parametrisations[0], RandomSubspace)
-    ]
-    originals = {id(parametrisations.original): parametrisations for _, _, parametrisations in moving}
-    for parametrisations in originals.values():  # of those that are tied, one
-        with torch.no_grad():
-            parametrisations.original.copy_(parametrisations[0](parametrisations.original))
-    for module, name, _ in moving:
-        parametrize.remove_parametrizations(module, name, leave_parametrized=False)
+    theta = nn.Parameter(torch.zeros(dimension - len(moves), device=device))
+    maps = {
+        id(parameter): RandomSubspace(theta, parameter.numel(), seed * 1_000_003 + number).to(device)
+        for number, parameter in enumerate(moves)
+    }
+    reparametrise(model, maps)

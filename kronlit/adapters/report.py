@@ -5,16 +5,13 @@ from collections.abc import Iterable, Sequence
 
 from torch import nn
 
-from kronlit.adapters.inject import placements
-from kronlit.adapters.random_subspace import RandomSubspace
+from kronlit.adapters.addition import Addition
 from kronlit.adapters.sites import without_layers
 
 
 def parameter_counts(model: nn.Module) -> tuple[int, int]:
     """The number of trainable parameters of `model`, and of all parameters of the model as it came."""
-    added = {id(p) for _, placement in placements(model) for p in placement.parameters()}
-    added -= {id(p) for _, placement in placements(model) for p in placement.host.parameters()}
-    added |= {id(p) for module in model.modules() if isinstance(module, RandomSubspace) for p in module.parameters()}
+    added = {id(p) for module in model.modules() if isinstance(module, Addition) for p in module.added()}
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return trained, sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in added)
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import yaml
 
+from kronlit.config.files import read_yaml
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 from kronlit.config.shipped import config_path, shipped
@@ -81,8 +82,7 @@ def checked(files: list[str]) -> str:
     for file in files:
         if not Path(file).is_file():
             raise ValueError(f"`files`: {file!r} is no file.")
-    first = yaml.safe_load(Path(files[0]).read_text(encoding="utf-8"))
-    if isinstance(first, dict) and {"methods", "tasks"} <= first.keys():
+    if {"methods", "tasks"} <= read_yaml(files[0], f"`files`: {files[0]!r}").keys():
         from kronlit.cli.study import checked as study
 
         return f"{files[0]}: right, a study of {study(files[0])} runs"

@@ -1,7 +1,6 @@
 """A run that is used again: its folder and config, wherever it has been moved, and from wherever it is used."""
 
 from collections.abc import Iterable, Sequence
-from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -9,16 +8,12 @@ from jsonargparse import Namespace
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kronlit.config.aliases import check_aliases
-from kronlit.exchange.saved_run import found, in_place, read_yaml, started_in
+from kronlit.config.files import read_yaml
+from kronlit.config.words import values_of
+from kronlit.exchange.saved_run import in_place, started_in
+from kronlit.training.checkpoint_lookup import checkpoint_in
 
 EVALUATIONS = ("validate", "test", "predict")
-
-
-def value_of(words: Sequence[str], option: str) -> str | None:
-    """The last value of `--option` among the words of a command line."""
-    given = [after for word, after in pairwise(words) if word == f"--{option}"]
-    given += [word.split("=", 1)[1] for word in words if word.startswith(f"--{option}=")]
-    return given[-1] if given else None
 
 
 def run_alone(words: Sequence[str]) -> Path | None:
@@ -27,13 +22,13 @@ def run_alone(words: Sequence[str]) -> Path | None:
     Raises:
         ValueError: if it names no run that has a checkpoint and a config.yaml.
     """
-    path = value_of(words, "ckpt_path")
+    path = next(reversed(values_of(words, "--ckpt_path")), None)
     given = {word.split("=")[0] for word in words}
     if not words or words[0] not in EVALUATIONS or path is None or given & {"--config", "-c", "--model"}:
         return None
     if path in ("last", "best"):
         raise ValueError(f"`ckpt_path`={path!r} is that of a config's runs: name a `config`, or the folder of a run.")
-    folder = found(Path(path)).parent.parent
+    folder = checkpoint_in(Path(path)).parent.parent
     if not (folder / "config.yaml").is_file():
         raise ValueError(
             f"`ckpt_path`={path!r} is not in a run's folder: {str(folder)!r} has no config.yaml; name a `config`, too."
@@ -51,7 +46,7 @@ def run_of_config(paths: Iterable[Any], run_dir: str | None, words: Sequence[str
         words: of the command line.
     """
     own = [Path(str(path)) for path in paths if (Path(str(path)).parent / "checkpoints").is_dir()]
-    if not own or value_of(words, "run_dir") is not None or read_yaml(own[-1]).get("run_dir") != run_dir:
+    if not own or values_of(words, "--run_dir") or read_yaml(own[-1]).get("run_dir") != run_dir:
         return None
     return own[-1].parent
 

@@ -19,22 +19,23 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from kronlit.cli.class_change import own_defaults_for_methods
-from kronlit.cli.earlier_run import MovedRun, put_in_place, run_alone, run_of_config, value_of
+from kronlit.cli.earlier_run import MovedRun, put_in_place, run_alone, run_of_config
 from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
 from kronlit.cli.preflight import check_method
 from kronlit.cli.quiet import quieten
 from kronlit.config.aliases import check_configs
 from kronlit.config.argument_types import check_arguments, check_class
 from kronlit.config.mistakes import full_disk, one_line
+from kronlit.config.words import values_of
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import follow, task_of
 from kronlit.exchange.init_adapter import InitAdapter
-from kronlit.exchange.saved_run import found
 from kronlit.modules import FrozenPLM
 from kronlit.modules.origin import check_meaning
 from kronlit.modules.resumption import check_settings
 from kronlit.training.checkpoint import AtomicCheckpoint
+from kronlit.training.checkpoint_lookup import KEYWORDS, checkpoint_in, found_checkpoint, say_what_is_not_found
 from kronlit.training.compiled import CompiledLayers
 from kronlit.training.end_of_fit import EndOfFit
 from kronlit.training.monitors import check_monitors
@@ -42,15 +43,7 @@ from kronlit.training.never_predicted import NeverPredicted
 from kronlit.training.predictions import PredictionWriter
 from kronlit.training.preemption import StopBetweenBatches
 from kronlit.training.processes import EndTogether
-from kronlit.training.run_directory import (
-    KEYWORDS,
-    found_checkpoint,
-    held,
-    loggers,
-    new_evaluation,
-    new_version,
-    say_what_is_not_found,
-)
+from kronlit.training.run_directory import held, loggers, new_evaluation, new_version
 from kronlit.training.scored_rows import ScoredRows
 from kronlit.training.sharded import ShardedFrozenDDP
 from kronlit.training.signals import TERMINATED, Terminated
@@ -103,7 +96,7 @@ class CLI(LightningCLI):
             check_arguments(kind, config[key], key, float32=False)
         if config.model.init_args.get("task") is not None:
             raise ValueError("`model.task` is taken from `data`: leave it out.")
-        path = str(found(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
+        path = str(checkpoint_in(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
         self.ckpt_path = found_checkpoint(path, self.run_dir, str(self.subcommand), run)
         self._follow_checkpoint(config.data)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
@@ -123,7 +116,7 @@ class CLI(LightningCLI):
         if (task := task_of(self.checkpoint)) is not None:
             module, name = data.class_path.rsplit(".", 1)
             parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
-            given = any(value_of(sys.argv[1:], option) for option in ("data.columns", "data.init_args.columns"))
+            given = bool(values_of(sys.argv[1:], "--data.columns", "--data.init_args.columns"))
             follow(data.init_args, {name: one.default for name, one in parameters.items()}, task, given)
 
     def instantiate_classes(self) -> None:
@@ -195,7 +188,7 @@ class CLI(LightningCLI):
         """The run's own folder, with the loggers that write there."""
         if self.goes_on:
             folder = Path(self.goes_on).parents[1]
-        elif self.run_alone and value_of(sys.argv[1:], "run_dir") is None:
+        elif self.run_alone and not values_of(sys.argv[1:], "--run_dir"):
             folder = new_evaluation(self.run_alone, str(self.subcommand))
         else:
             folder = new_version(self.run_dir)

@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import Logger
 from kronlit.config.explain import explained
 from kronlit.config.inner_options import as_yaml
 from kronlit.config.mistakes import fail
+from kronlit.config.parser import Parser
 from kronlit.data import TaskData
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
@@ -43,11 +44,10 @@ CKPT_PATH = {
 }
 
 
-class OneLineParser(LightningArgumentParser):
-    """A parser whose errors are one line and exit code 2, and that takes no abbreviations."""
+class OneLineParser(Parser, LightningArgumentParser):
+    """Lightning's parser, whose errors are one line, too."""
 
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+    bases = {"model": FrozenPLM, "data": TaskData, "method": Method}
 
     def parse_args(self, args: Any = None, *rest: Any, **kwargs: Any) -> Any:
         words = None if args is None else [as_yaml(word) for word in args]  # None: the command line itself
@@ -56,10 +56,8 @@ class OneLineParser(LightningArgumentParser):
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
         if found := re.search(r'key "trainer\.precision".*Given value: (.*)', message, re.DOTALL):
             check_precision_name(found[1])
-        bases: dict[str, type[Any]] = {"model": FrozenPLM, "data": TaskData, "method": Method}
-        if "arguments are required" in message:
-            bases |= {"trainer.callbacks": Callback, "trainer.logger": Logger}
-        fail(explained(message, self, bases))
+        outer = {"trainer.callbacks": Callback, "trainer.logger": Logger}
+        fail(explained(message, self, self.bases | (outer if "arguments are required" in message else {})))
 
 
 def add_options(parser: LightningArgumentParser) -> None:

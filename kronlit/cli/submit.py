@@ -8,13 +8,14 @@ from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import ArgumentParser
 
 from kronlit.cli.study import made, study_folder, study_parser
 from kronlit.config.aliases import check_configs
+from kronlit.config.files import read_yaml
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
+from kronlit.config.words import values_of
 from kronlit.slurm.job import Job
 from kronlit.slurm.script import script
 from kronlit.studies.execute import write_study
@@ -30,7 +31,7 @@ def main(words: list[str]) -> None:
         check_configs()
         study = words[:1] == ["study"]
         own, rest = shared_out(words[1:] if study else words)
-        given = job_parser().parse_args([*sections(named(rest, "config")), *own])
+        given = job_parser().parse_args([*sections(values_of(rest, "--config")), *own])
         job = Job(**{field.name: given[field.name] for field in fields(Job)})
         if taken := [word for word in rest if word.split("=")[0] in SET_HERE]:
             raise ValueError(f"`{taken[0].removeprefix('--')}` is what `kronlit submit` sets: leave it out.")
@@ -70,16 +71,6 @@ def shared_out(words: list[str]) -> tuple[list[str], list[str]]:
     return own, rest
 
 
-def named(words: list[str], option: str) -> list[str]:
-    """The values of an option, in order."""
-    pairs = zip(words, [*words[1:], ""], strict=False)
-    return [
-        following if word == f"--{option}" else word.split("=", 1)[1]
-        for word, following in pairs
-        if word == f"--{option}" or word.startswith(f"--{option}=")
-    ]
-
-
 def sections(paths: Iterable[str]) -> Iterator[str]:
     """The sections `slurm` of config files, as words."""
     for path in paths:
@@ -95,25 +86,17 @@ def sections(paths: Iterable[str]) -> Iterator[str]:
 
 def content(path: str) -> dict[str, Any]:
     """What a config file says."""
-    try:
-        found = yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"`config`={path!r} cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"`config`={path!r} is no YAML: {error}.") from error
-    if not isinstance(found, dict):
-        raise ValueError(f"`config`={path!r} must hold keys and values, as the files in configs/ do.")
-    return found
+    return read_yaml(path, f"`config`={path!r}")
 
 
 def submit_fit(job: Job, words: list[str], dry_run: bool) -> None:
     """Submit one run, in a folder of the job's own."""
-    configs = named(words, "config")
+    configs = values_of(words, "--config")
     if not configs:
         raise ValueError("`config` is missing: `kronlit submit --config FILE.yaml`.")
     name = "-".join(Path(path).stem for path in configs)
     inside = [str(found) for path in configs if (found := content(path).get("run_dir"))]
-    run_dir = [f"runs/{name}", *inside, *named(words, "run_dir")][-1]
+    run_dir = [f"runs/{name}", *inside, *values_of(words, "--run_dir")][-1]
     trainer = ["--trainer.num_nodes", str(job.nodes), "--trainer.devices", str(job.tasks)]
     command = shlex.join(["fit", *words, *trainer, "--ckpt_path", "last", "--run_dir"])
     text = script(job, name, f"{run_dir}/slurm-%j.log", [command, f'{shlex.quote(run_dir)}/"job-$SLURM_JOB_ID"'])

@@ -29,15 +29,15 @@ def check_arguments(kind: type[Any], values: Namespace, key: str, float32: bool 
     for name, value in vars(values).items():
         if value is None and not takes_null(hints.get(name, Any), defaults.get(name)):
             raise ValueError(f"`{key}.{name}`=null must be {called(hints[name])}: leave it out for {defaults[name]!r}.")
-        if isinstance(value, Namespace) and "class_path" in value:
-            check_class(value, f"{key}.{name}", float32)
-        else:
-            check_numbers(value, f"{key}.{name}", float32)
+        check_class(value, f"{key}.{name}", float32)
+        check_numbers(value, f"{key}.{name}", float32)
 
 
-def check_class(spec: Namespace | None, key: str, float32: bool = True) -> None:
-    """`check_arguments` of a class that is named by its path."""
-    if isinstance(spec, Namespace) and isinstance(kind := locate(spec["class_path"]), type):
+def check_class(spec: Any, key: str, float32: bool = True) -> None:
+    """`check_arguments` of a class that is named by its path; of anything else nothing."""
+    if not isinstance(spec, Namespace) or "class_path" not in spec:
+        return
+    if isinstance(kind := locate(spec["class_path"]), type):
         check_arguments(kind, spec.get("init_args") or Namespace(), key, float32)
 
 

@@ -1,9 +1,10 @@
 """The LightningDataModule that all tasks share: rows in, batches out, and a position in them that can be resumed."""
 
+import inspect
 from abc import ABC, abstractmethod
 from collections.abc import Iterator
 from functools import cached_property
-from typing import Any
+from typing import Any, cast
 
 import torch
 from datasets import Dataset
@@ -13,7 +14,8 @@ from torch.utils.data import DataLoader
 from kronlit.data.batches import LengthGroupedBatches, ResumableLoader, SeededBatches
 from kronlit.data.form import check_form
 from kronlit.data.tasks import Task
-from kronlit.data.trained_rows import FORM, check_held_out, check_resumed, record_of
+from kronlit.data.trained_module import BatchMaker
+from kronlit.data.trained_rows import DRAWS, FORM, check_held_out, check_resumed, record_of
 
 Features = Any
 """A `datasets.Dataset`, or whatever else has a length and gives rows of features."""
@@ -170,6 +172,11 @@ class TaskData(LightningDataModule, ABC):
         """Whether the rows of a split are held out, by a seed, of rows that others are trained or selected on."""
         return False
 
+    def draws(self) -> dict[str, Any]:
+        """The arguments that say which rows are held out of which, by name."""
+        arguments = inspect.signature(type(self)).parameters
+        return {name: vars(self)[name] for name in DRAWS if name in arguments and name in vars(self)}
+
     @cached_property
     def trained_rows(self) -> dict[str, Any]:
         """What tells the training rows from others."""
@@ -233,7 +240,7 @@ class TaskData(LightningDataModule, ABC):
     def _loader_options(self) -> dict[str, Any]:
         assert self.trainer is not None
         return {
-            "collate_fn": self.trainer.lightning_module.collate,
+            "collate_fn": cast(BatchMaker, self.trainer.lightning_module).collate,
             "num_workers": self.num_workers,
             "persistent_workers": self.num_workers > 0,
             "pin_memory": torch.cuda.is_available(),

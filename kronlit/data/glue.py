@@ -1,6 +1,6 @@
 """GLUE: Wang et al., 2019, arXiv:1804.07461, from the hub or a local folder, in the splits that papers use."""
 
-from typing import Literal
+from typing import Any, Literal
 
 from datasets import Dataset
 
@@ -76,6 +76,9 @@ class GLUE(TextData):
     def prediction_splits(self) -> tuple[str, ...]:
         tables = self.known.tables if self.protocol == "official" else ()
         return tuple(table.split for table in tables) or ("test",)
+
+    def draws(self) -> dict[str, Any]:
+        return super().draws() | {"splits": self.protocol}
 
     def held_out(self, split: str) -> bool:
         return self.protocol == "mahabadi" and self.known.held_out(split)

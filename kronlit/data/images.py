@@ -1,7 +1,7 @@
 """Images and their classes: CIFAR, SVHN, MNIST, STL-10 and others from the hub, or a local folder."""
 
 import importlib.util
-from typing import Any
+from typing import Any, cast
 
 from datasets import ClassLabel, Dataset
 
@@ -13,6 +13,7 @@ from kronlit.data.image_sets import IMAGE_SETS, ImageSet
 from kronlit.data.pixels import Pixels
 from kronlit.data.rows import check_numbers
 from kronlit.data.tasks import Task
+from kronlit.data.trained_module import ImageModule
 
 MOST_CLASSES = 100_000
 """A column of greater numbers is no column of classes."""
@@ -150,7 +151,7 @@ class Images(TaskData):
         They come from a cache where that pays and nothing is random; otherwise they are decoded when they are needed.
         """
         assert self.trainer is not None
-        module: Any = self.trainer.lightning_module
+        module = cast(ImageModule, self.trainer.lightning_module)
         if not hasattr(module, "reader"):
             raise ValueError(f"`Images` goes with `--model ImageClassification`, not with {type(module).__name__}.")
         augmentation = self.augmentation if split == "train" else None

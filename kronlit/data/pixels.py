@@ -2,35 +2,21 @@
 
 import hashlib
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import datasets
-import numpy as np
 from datasets import Dataset, Features, Value
 from torch.utils.data import Dataset as TorchDataset
 
 from kronlit.data.augmentation import Augmentation
 from kronlit.data.batches import Key
+from kronlit.data.trained_module import ImageReader
 
 if TYPE_CHECKING:
     from PIL.Image import Image
 
 CACHE_BYTES = 8 << 30
 """More than this is not worth its place on the disk."""
-
-
-class ImageReader(Protocol):
-    """What a model reads of an image."""
-
-    mode: str
-    """`RGB` or `L`."""
-    shape: tuple[int, int, int]
-    """Channels, height and width."""
-    key: str
-    """Changes when the same image is read otherwise."""
-
-    def __call__(self, image: "Image", stretch: bool = False) -> np.ndarray:
-        """The pixels, `shape`, uint8; with `stretch`, all of the image whatever its shape."""
 
 
 class Pixels(TorchDataset[dict[str, Any]]):

@@ -81,6 +81,9 @@ class SuperGLUE(TextData):
         """What is known of the task."""
         return TASKS[self.task.name]
 
+    def draws(self) -> dict[str, Any]:
+        return super().draws() | {"splits": self.protocol}
+
     def held_out(self, split: str) -> bool:
         return self.protocol == "mahabadi" and self.known.held_out(split)
 

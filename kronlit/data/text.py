@@ -2,16 +2,17 @@
 
 import hashlib
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import datasets
 from datasets import Dataset
 
-from kronlit.data.base import TaskData
+from kronlit.data.base import Features, TaskData
 from kronlit.data.demonstrations import Demonstrated
 from kronlit.data.row_file import read_row_file
 from kronlit.data.rows import check_rows, columns, read_rows
 from kronlit.data.tasks import Task
+from kronlit.data.trained_module import DemonstrationReader, TextReader
 
 
 class TextData(TaskData):
@@ -76,10 +77,11 @@ class TextData(TaskData):
     def seeded(self) -> bool:
         return bool(self._module.demonstrations)
 
-    def served(self, split: str) -> Any:
-        data, module = self.encoded(split), self._module
-        if not module.demonstrations:
+    def served(self, split: str) -> Features:
+        data = self.encoded(split)
+        if not self._module.demonstrations:
             return data
+        module = cast(DemonstrationReader, self._module)
         return Demonstrated(
             data,
             self.encoded("train"),
@@ -91,10 +93,10 @@ class TextData(TaskData):
         )
 
     @property
-    def _module(self) -> Any:
-        """The module that is trained, a `TextModule`."""
+    def _module(self) -> TextReader:
+        """The module that is trained."""
         assert self.trainer is not None
-        return self.trainer.lightning_module
+        return cast(TextReader, self.trainer.lightning_module)
 
     def encode(self, split: str) -> Dataset:
         """The rows of a split as the module's features, with `label`, `row` and `length`.
@@ -107,7 +109,7 @@ class TextData(TaskData):
         cache.mkdir(parents=True, exist_ok=True)
 
         def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
-            features: dict[str, list[Any]] = module.encode(batch)
+            features = module.encode(batch)
             features |= {name: batch[name] for name in ("group", "answers") if name in batch}
             labels = batch.get("label", [-1] * len(indices))
             lengths = {"length": [len(f) for f in features["input_ids"]]}  # unless the module says otherwise

@@ -101,13 +101,19 @@ class TextFiles(TextData):
             task, batch_size, eval_batch_size, max_train_samples, sample_seed, predict_file, num_workers, max_tokens
         )
 
+    def _shares(self) -> dict[str, float]:
+        return {split: value for split, value in self.files.items() if isinstance(value, float)}
+
     def _check_shares(self) -> None:
-        shares = {split: value for split, value in self.files.items() if isinstance(value, float)}
+        shares = self._shares()
         for split, share in shares.items():
             if not 0 < share < 1:
                 raise ValueError(f"`data.{split}`={share} must be a file, or a share above 0 and below 1.")
         if sum(shares.values()) >= 1:
             raise ValueError(f"`data.validation`={shares['validation']} and `data.test`={shares['test']} leave no row.")
+
+    def draws(self) -> dict[str, Any]:
+        return super().draws() | self._shares()
 
     def held_out(self, split: str) -> bool:
         return isinstance(self.files.get(split), float)

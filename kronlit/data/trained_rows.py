@@ -1,15 +1,17 @@
 """The rows that a run trains on, which what goes on from its checkpoint, or scores it, must not change."""
 
 import hashlib
-import inspect
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
 from kronlit.data.form import Form
 
-DRAWS = ("split_seed", "splits", "validation_share", "k", "sampling", "protocol", "dev")
-"""Arguments of data modules that say which rows are held out of which, beside the shares of `TextFiles`."""
+if TYPE_CHECKING:
+    from kronlit.data.base import TaskData
+
+DRAWS = ("split_seed", "validation_share", "k", "sampling", "protocol", "dev")
+"""Arguments that say which rows are held out of which, in every data module that has them (`TaskData.draws`)."""
 
 FORM: Form = {
     "train?": {"seed": int, "epoch": int, "given": int, "batch_size": int},
@@ -26,12 +28,12 @@ FORM: Form = {
 CURE = "`kronlit export` it and give that folder as `init_adapter`, for a run of its own"
 
 
-def record_of(data: Any) -> dict[str, Any]:
+def record_of(data: "TaskData") -> dict[str, Any]:
     """What a checkpoint keeps of the training rows of a data module: how many, a digest, and how they were drawn."""
     rows = data.load("train")
     limit = data.max_train_samples
     limit = limit if limit is not None and limit < len(rows) else None
-    record = {"count": len(rows), "digest": digest(rows, data.task.columns), "draws": draws(data)}
+    record = {"count": len(rows), "digest": digest(rows, data.task.columns), "draws": data.draws()}
     return record | {"max_train_samples": limit, "sample_seed": None if limit is None else data.sample_seed}
 
 
@@ -42,15 +44,6 @@ def digest(rows: Dataset, columns: tuple[str, ...]) -> str:
     for batch in rows.select_columns(names).iter(10_000):
         found.update(repr([list(batch[name]) for name in names]).encode("utf-8", "backslashreplace"))
     return found.hexdigest()[:16]
-
-
-def draws(data: Any) -> dict[str, Any]:
-    """The arguments of a data module that say which rows are held out of which."""
-    kept = {"splits": vars(data).get("protocol")} | vars(data)
-    shares = {split: share for split, share in vars(data).get("files", {}).items() if isinstance(share, float)}
-    return {
-        name: kept[name] for name in DRAWS if name in kept and name in inspect.signature(type(data)).parameters
-    } | shares
 
 
 def check_resumed(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
@@ -66,9 +59,9 @@ def check_resumed(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
         )
 
 
-def check_held_out(data: Any, theirs: dict[str, Any]) -> None:
+def check_held_out(data: "TaskData", theirs: dict[str, Any]) -> None:
     """Raise `ValueError` unless rows that `data` holds out were neither trained nor selected on by `theirs`."""
-    ours = draws(data)
+    ours = data.draws()
     seeds = [{"split_seed": one.get("split_seed")} for one in (ours, theirs["draws"])]
     if differences(*seeds) or other_rows(data, theirs):
         said = differences(ours, theirs["draws"]) or "`data` has other training rows than the checkpoint"
@@ -78,7 +71,7 @@ def check_held_out(data: Any, theirs: dict[str, Any]) -> None:
         )
 
 
-def other_rows(data: Any, theirs: dict[str, Any]) -> bool:
+def other_rows(data: "TaskData", theirs: dict[str, Any]) -> bool:
     """Whether the training rows are others, as far as they are here."""
     try:
         return bool(data.trained_rows["digest"] != theirs["digest"])

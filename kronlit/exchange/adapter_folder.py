@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 
 from kronlit import __version__
 from kronlit.adapters.state import adapter_state, fingerprint
-from kronlit.config.parser import Parser
+from kronlit.config.instances import instance
 from kronlit.exchange.own_method import LOADING, Cure, check_arguments, method_class
 from kronlit.methods import Method
 from kronlit.methods.written import written
@@ -111,11 +111,8 @@ def adapter_config(content: dict[str, Any], where: str, imports: bool = True, cu
             check_arguments(given, kind.__module__.startswith("kronlit."), where, cure)
         path = f"{kind.__module__}.{kind.__qualname__}"  # whole, as another class may have the same name
         values["method"] = given | {"class_path": kind.__name__ if "<locals>" in path else path}
-    parser = Parser(exit_on_error=False)
-    parser.bases = {"method": Method}
-    parser.add_class_arguments(AdapterConfig, "adapter")
     try:
-        made: AdapterConfig = parser.made(parser.parse_object({"adapter": values})).adapter
+        made: AdapterConfig = instance(AdapterConfig, values, "adapter", {"method": Method})
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
     return made

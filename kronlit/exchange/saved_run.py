@@ -2,22 +2,22 @@
 
 import json
 import sys
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from os.path import exists
 from pathlib import Path
 from typing import Any
 
-import yaml
 from jsonargparse import set_parsing_settings
 
-from kronlit.config.argument_types import check_class
-from kronlit.config.parser import Parser
+from kronlit.config.files import read_yaml
+from kronlit.config.instances import instance
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import task_of
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
-from kronlit.training.checkpoint import AtomicCheckpoint, best_of
+from kronlit.training.checkpoint import AtomicCheckpoint
+from kronlit.training.checkpoint_lookup import checkpoint_in
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ def saved_run(ckpt_path: str) -> SavedRun:
     Raises:
         ValueError: if there is none, or no config.yaml in its run's folder.
     """
-    checkpoint = found(Path(ckpt_path))
+    checkpoint = checkpoint_in(Path(ckpt_path))
     folder = checkpoint.absolute().parent.parent
     if not (folder / "config.yaml").is_file():
         raise ValueError(f"`ckpt_path`={ckpt_path!r} is not in a run's folder: {str(folder)!r} has no config.yaml.")
@@ -124,32 +124,6 @@ def in_place(value: Any, start: Path, name: str = "") -> Any:
     return value
 
 
-def found(path: Path) -> Path:
-    """`path`, or the best checkpoint of the newest run in it; the last one where nothing was validated."""
-    if path.is_file():
-        return path
-    for name in ("best", "last"):
-        files = [*path.glob(f"checkpoints/{name}*.ckpt"), *path.glob(f"version_*/checkpoints/{name}*.ckpt")]
-        if files := [file for file in files if file.is_file()]:  # no links to nothing
-            return best_of(files)
-    raise ValueError(f"`ckpt_path`={str(path)!r} is neither a checkpoint nor the folder of a run that has one.")
-
-
-def read_yaml(path: Path) -> dict[str, Any]:
-    """The keys and values of a YAML file.
-
-    Raises:
-        ValueError: if it holds anything else.
-    """
-    try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as YAML: {error}.") from error
-    if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} must hold keys and values, as the files in configs/ do.")
-    return content
-
-
 def configured(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
     """The model that the keys `model` and `data` of a config describe, with its method, untrained, in float32.
 
@@ -158,46 +132,30 @@ def configured(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
     Raises:
         ValueError: if one of them is missing, or what it names can't be made.
     """
-    module = described_by(config) if task is None else described_for(config, task)
+    module = described_by(config, task)
     module.configure_model()
     return module
 
 
-def described_for(config: dict[str, Any], task: Task) -> FrozenPLM:
-    """The module that the key `model` of a config describes, for a task, before it has loaded anything.
-
-    Raises:
-        ValueError: if the key is missing, or what it names can't be made.
-    """
-    if "model" not in config:
-        raise ValueError("the config has no `model`: it must be that of a run, as the files in configs/ are.")
-    set_parsing_settings(subclasses_enabled=[Task])
-    parser = Parser(prog="kronlit")
-    parser.bases = {"model": FrozenPLM, "method": Method}
-    parser.add_subclass_arguments(FrozenPLM, "model")
-    known = {"task": {"class_path": f"{Task.__module__}.{Task.__name__}", "init_args": asdict(task)}}
-    arguments = (config["model"].get("init_args") or {}) | known
-    module: FrozenPLM = parser.made(parser.parse_object({"model": config["model"] | {"init_args": arguments}})).model
+def described_by(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
+    """`configured`, before it has loaded anything."""
+    set_parsing_settings(subclasses_enabled=[Task])  # lets a task stand among arguments as it is
+    if task is None:
+        data: TaskData = instance(TaskData, section(config, "data"), "data", {})
+        task = data.task
+    model = section(config, "model")
+    arguments = (model.get("init_args") or {}) | {"task": task}
+    module: FrozenPLM = instance(FrozenPLM, model | {"init_args": arguments}, "model", {"method": Method})
     return module
 
 
-def described_by(config: dict[str, Any]) -> FrozenPLM:
-    """The module that the keys `model` and `data` of a config describe, before it has loaded anything.
+def section(config: dict[str, Any], key: str) -> dict[str, Any]:
+    """What a config says under a key.
 
     Raises:
-        ValueError: if one of them is missing, or what it names can't be made.
+        ValueError: if that names no class.
     """
-    for key in ("model", "data"):
-        if key not in config:
-            raise ValueError(f"the config has no `{key}`: it must be that of a run, as the files in configs/ are.")
-    set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
-    parser = Parser(prog="kronlit")
-    parser.bases = {"model": FrozenPLM, "data": TaskData, "method": Method}
-    parser.add_subclass_arguments(FrozenPLM, "model")
-    parser.add_subclass_arguments(TaskData, "data")
-    parser.link_arguments("data.task", "model.init_args.task", apply_on="instantiate")
-    values = parser.parse_object({"model": config["model"], "data": config["data"]})
-    for key in ("model", "data"):
-        check_class(values[key], key)
-    module: FrozenPLM = parser.made(values).model
-    return module
+    found = config.get(key)
+    if not (isinstance(found, dict) and "class_path" in found):
+        raise ValueError(f"the config has no `{key}`: it must be that of a run, as the files in configs/ are.")
+    return found

@@ -5,9 +5,9 @@ from typing import Literal, TypeVar, get_args
 
 from torch import nn
 
-from kronlit.adapters import Insertion, Placement
+from kronlit.adapters import Insertion
 from kronlit.adapters import inject as insert
-from kronlit.adapters.random_subspace import RandomSubspace
+from kronlit.adapters.addition import holds_additions
 from kronlit.adapters.transaction import INJECTED, whole_or_not
 
 Group = Literal["head", "layer_norm", "bias", "all"]
@@ -34,7 +34,7 @@ class Method:
         Raises:
             ValueError: if the model already holds adapters, or a site or a shape does not suit it.
         """
-        if any(isinstance(module, (Placement, RandomSubspace)) for module in model.modules()):
+        if holds_additions(model):
             raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
         own = {name: group(model, name) for name in self.trains}
         for name, parameters in own.items():

@@ -15,8 +15,8 @@ def store_frozen(model: nn.Module, dtype: torch.dtype) -> None:
     """Keep the frozen weights and biases of the products of `model` in `dtype`, for good.
 
     They are what autocast would cast in every step, so under it all numbers stay what they were, without the casts and
-    in half the memory. What is trained, layer norms, embeddings and a head tied to them, and weights that move in a
-    subspace stay as they are.
+    in half the memory. What is trained, layer norms, embeddings and a head tied to them, and weights that are
+    computed from others stay as they are.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     for module in model.modules():

@@ -19,20 +19,17 @@ from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics.classification import TaskMetrics
 from kronlit.modules.backbone import AUTOCAST, store_frozen
-from kronlit.modules.consistency import doubled, symmetric_divergence
+from kronlit.modules.batch import Batch, TrainingPass
+from kronlit.modules.consistency import symmetric_divergence, two_passes
 from kronlit.modules.decay import decay_groups
 from kronlit.modules.finite import check_loss, check_weights
-from kronlit.modules.idle_experts import IdleExperts
 from kronlit.modules.origin import check_meaning, check_origin, origin
 from kronlit.modules.plm import load_config
 from kronlit.modules.precision import check_precision
 from kronlit.modules.random_state import random_states, restore_random_state
 from kronlit.modules.recompute import recompute_activations
 from kronlit.modules.resumption import check_order, check_settings, fit_schedule, settings
-from kronlit.structured import Mixture
-
-Batch = dict[str, Any]
-"""Tensors by name, and for free text `answers`, the right ones of each row."""
+from kronlit.modules.routing import Routing
 
 
 class FrozenPLM(LightningModule, ABC):
@@ -54,6 +51,9 @@ class FrozenPLM(LightningModule, ABC):
         backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
             the same numbers in half the memory; or float32.
     """
+
+    joint_pass: TrainingPass | None = None
+    """What computes the training passes in place of `training_pass`, such as together with those of other runs."""
 
     def __init__(
         self,
@@ -86,8 +86,7 @@ class FrozenPLM(LightningModule, ABC):
         self._frozen_dtype = torch.float32
         self.val_metrics = nn.ModuleList(self.new_metrics() for _ in range(1 + len(task.validation)))
         self.test_metrics = self.new_metrics()
-        # Mixtures draw from a generator that is alike on all processes: one expert takes the whole global batch.
-        self._router = torch.Generator()
+        self.routing = Routing()
         self._random_states: list[dict[str, Any]] | None = None
         self._steps_before: float | None = None
 
@@ -147,11 +146,8 @@ class FrozenPLM(LightningModule, ABC):
         vars(self.model)[INJECTED], self._plm = self.method, fingerprint(self.model)
         store_frozen(self.model, self._frozen_dtype)
         if self.gradient_checkpointing:
-            recompute_activations(self.model, self._router)
-        evaluation_router = torch.Generator()
-        for module in self.model.modules():
-            if isinstance(module, Mixture):
-                module.generator, module.evaluation_generator = self._router, evaluation_router
+            recompute_activations(self.model, self.routing.generator)
+        self.routing.take(self.model.modules())
         self.model.train()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
@@ -182,7 +178,7 @@ class FrozenPLM(LightningModule, ABC):
             restore_random_state(self._random_states, self.global_rank)
             self._random_states = None
             return
-        self._router.manual_seed(torch.initial_seed())
+        self.routing.generator.manual_seed(torch.initial_seed())
         if self.trainer.world_size > 1:
             # seed_everything gives every process the same stream: dropout would repeat from one to the next.
             torch.manual_seed(torch.initial_seed() + self.global_rank)
@@ -210,25 +206,18 @@ class FrozenPLM(LightningModule, ABC):
 
     def train_loss(self, batch: Batch) -> Tensor:
         """The mean loss of a first pass, and what a second one differs from it in its predictions (`consistency`)."""
+        training_pass = self.joint_pass or self.training_pass
         if not self.consistency or self.task.is_regression:
-            return self.training_pass(batch)[0].mean()
-        if any(isinstance(module, Mixture) and module.num_experts > 1 for module in self.modules()):
-            losses, p = self.training_pass(batch)  # each pass has experts of its own
-            _, q = self.training_pass(batch)
-            assert p is not None
-            assert q is not None
-        else:  # the same from one pass of twice the rows, which takes a fifth less time where batches are small
-            losses, both = self.training_pass(doubled(batch))
-            assert both is not None
-            losses, (p, q) = losses.chunk(2)[0], both.chunk(2)
+            return training_pass(batch)[0].mean()
+        losses, p, q = two_passes(training_pass, batch, apart=self.routing.draws)
         return losses.mean() + self.consistency * symmetric_divergence(p, q)
 
     def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
-        self._idle = IdleExperts(self.modules(), optimizer)
+        self.routing.before_step(optimizer)
 
     def optimizer_step(self, *args: Any, **kwargs: Any) -> None:
         super().optimizer_step(*args, **kwargs)
-        self._idle.restore()
+        self.routing.after_step()
 
     # --- evaluation ---
 
@@ -274,7 +263,7 @@ class FrozenPLM(LightningModule, ABC):
         checkpoint["state_dict"] = adapter_state(self)
         check_weights(checkpoint["state_dict"], self.trainer.global_step)
         checkpoint["random_states"] = random_states(self.trainer.world_size)
-        checkpoint["router"] = self._router.get_state()
+        checkpoint["router"] = self.routing.generator.get_state()
         checkpoint["kronlit"] = self._origin() | {"settings": settings(self)}
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -296,4 +285,4 @@ class FrozenPLM(LightningModule, ABC):
         self._steps_before = checkpoint.get("kronlit", {}).get("settings", {}).get("steps")
         self._random_states = checkpoint.get("random_states")
         if "router" in checkpoint:
-            self._router.set_state(checkpoint["router"].cpu())
+            self.routing.generator.set_state(checkpoint["router"].cpu())

@@ -12,7 +12,7 @@ from transformers import AutoModelForCausalLM, LogitsProcessorList, PreTrainedMo
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics.generation import GenerationMetrics
-from kronlit.modules.base import Batch
+from kronlit.modules.batch import Batch
 from kronlit.modules.padding import padded
 from kronlit.modules.plm import load_model
 from kronlit.modules.repetition import NoRepeatInText

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
-from kronlit.modules.base import Batch
+from kronlit.modules.batch import Batch
 from kronlit.modules.padding import delayed, last_tokens
 from kronlit.modules.plm import load_config, load_model
 from kronlit.modules.text import TextModule

@@ -1,10 +1,10 @@
 """Two stochastic passes that are to agree: Wang et al., AdaMix, arXiv:2205.12410; Liang et al., R-Drop, 2106.14448."""
 
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from kronlit.modules.batch import Batch, TrainingPass
 
 
 def symmetric_divergence(p: Tensor, q: Tensor) -> Tensor:
@@ -17,6 +17,26 @@ def symmetric_divergence(p: Tensor, q: Tensor) -> Tensor:
     return (first + second) / 2
 
 
-def doubled(batch: dict[str, Any]) -> dict[str, Any]:
+def two_passes(training_pass: TrainingPass, batch: Batch, apart: bool) -> tuple[Tensor, Tensor, Tensor]:
+    """The losses of a first pass of a batch, its log-probabilities, and those of a second pass.
+
+    Args:
+        training_pass: gives losses and log-probabilities, both by prediction.
+        batch: the rows.
+        apart: take one pass after the other, as each has experts of its own. Else both are one pass of twice the rows,
+            which takes a fifth less time where batches are small.
+    """
+    if apart:
+        (losses, p), (_, q) = training_pass(batch), training_pass(batch)
+        assert p is not None
+        assert q is not None
+        return losses, p, q
+    losses, both = training_pass(doubled(batch))
+    assert both is not None
+    p, q = both.chunk(2)
+    return losses.chunk(2)[0], p, q
+
+
+def doubled(batch: Batch) -> Batch:
     """A batch of the same rows, tensors or lists, twice over, all once before any comes again."""
     return {name: torch.cat((v, v)) if isinstance(v, Tensor) else [*v, *v] for name, v in batch.items()}

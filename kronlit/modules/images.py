@@ -12,7 +12,8 @@ from kronlit.adapters import placements
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.methods.base import group
-from kronlit.modules.base import Batch, FrozenPLM
+from kronlit.modules.base import FrozenPLM
+from kronlit.modules.batch import Batch
 from kronlit.modules.image_input import ImageInput
 from kronlit.modules.plm import load_model
 

@@ -12,7 +12,7 @@ from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrained
 from kronlit.data.prompts import prompt_of
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
-from kronlit.modules.base import Batch
+from kronlit.modules.batch import Batch
 from kronlit.modules.padding import padded
 from kronlit.modules.plm import load_config, load_model
 from kronlit.modules.similarity import SentenceEncoder

@@ -10,7 +10,8 @@ from transformers import PreTrainedTokenizerBase
 
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
-from kronlit.modules.base import Batch, FrozenPLM
+from kronlit.modules.base import FrozenPLM
+from kronlit.modules.batch import Batch
 from kronlit.modules.padding import (
     choose_pad_token,
     counts_from_zero,

@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics.classification import marks
-from kronlit.modules.base import Batch
+from kronlit.modules.batch import Batch
 from kronlit.modules.plm import load_model
 from kronlit.modules.text import TextModule
 

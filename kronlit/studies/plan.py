@@ -10,10 +10,9 @@ from itertools import product
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from kronlit.config.aliases import check_aliases
 from kronlit.config.explain import nearest
+from kronlit.config.files import yaml_content
 from kronlit.studies.retired import current_words
 from kronlit.studies.study import Options, Setting, Study
 
@@ -59,12 +58,7 @@ class Run:
 def config_content(path: str) -> Any:
     """What a config file says; its comments do not count."""
     check_aliases(path)
-    try:
-        return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
-    except OSError as error:
-        raise ValueError(f"the study names {path!r}, which cannot be read: {error.strerror}.") from error
-    except (UnicodeDecodeError, yaml.YAMLError) as error:
-        raise ValueError(f"the study names {path!r}, which is no YAML: {error}.") from error
+    return yaml_content(path, f"the study's `config`={path!r}")
 
 
 def plan(study: Study) -> list[Run]:

@@ -6,8 +6,7 @@ from dataclasses import replace
 from os.path import isfile
 from pathlib import Path
 
-import yaml
-
+from kronlit.config.files import read_yaml
 from kronlit.config.shipped import config_path, shipped
 from kronlit.studies.study import Study
 
@@ -33,7 +32,7 @@ def cell(study: str, method: str, task: str) -> list[str]:
     """The words of a shipped study's run, but for its seed and its scored rows."""
     from kronlit.studies.plan import run  # which knows retired names itself
 
-    content = yaml.safe_load((shipped() / f"studies/{study}.yaml").read_text(encoding="utf-8"))
+    content = read_yaml(shipped() / f"studies/{study}.yaml")
     found = run(replace(Study(**content | {"published": None}), seed_sets=[]), task, method, {}, 0)
     return [*found.words, "--scored_rows", "false"]
 

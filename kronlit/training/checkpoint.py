@@ -70,14 +70,3 @@ class AtomicCheckpoint(TorchCheckpointIO):
             raise ValueError(f"the checkpoint {str(path)!r} cannot be read: it holds no `state_dict`.")
         check_form(checkpoint, FORM, f"the checkpoint {str(path)!r}")
         return checkpoint
-
-
-def best_of(files: list[Path]) -> Path:
-    """Of best checkpoints, that of the newest run; of several in one run, the one that its newest says is the best."""
-    newest = max(files, key=lambda file: file.stat().st_mtime)
-    beside = {file.name: file for file in files if file.parent == newest.parent}
-    if len(beside) > 1:
-        for state in AtomicCheckpoint().load_checkpoint(newest).get("callbacks", {}).values():
-            if (name := Path(str(state.get("best_model_path"))).name) in beside:
-                return beside[name]
-    return newest

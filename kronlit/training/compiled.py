@@ -1,11 +1,9 @@
 """The layers of a model, compiled by torch.compile."""
 
-from collections.abc import Iterator
-
 from lightning.pytorch import Callback, LightningModule, Trainer
-from torch import nn
 
 from kronlit.modules import FrozenPLM
+from kronlit.training.layers import layers
 
 
 class CompiledLayers(Callback):
@@ -20,12 +18,3 @@ class CompiledLayers(Callback):
         assert pl_module.model is not None
         for layer in layers(pl_module.model):
             layer.compile()
-
-
-def layers(model: nn.Module) -> Iterator[nn.Module]:
-    """The layers of a Transformer: what its outermost lists of modules hold."""
-    for child in model.children():
-        if isinstance(child, nn.ModuleList):
-            yield from child
-        else:
-            yield from layers(child)

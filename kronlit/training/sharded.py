@@ -7,6 +7,7 @@ from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from transformers import PreTrainedModel
 
 from kronlit.modules import FrozenPLM
+from kronlit.training.layers import layers
 
 
 class ShardedFrozenDDP(DDPStrategy):
@@ -27,17 +28,6 @@ class ShardedFrozenDDP(DDPStrategy):
         # DDP is neither to broadcast nor to reduce them.
         nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, frozen)
         super().model_to_device()
-
-
-def layers(model: PreTrainedModel) -> list[nn.Module]:
-    """The layers of a model: what its outermost lists of modules hold."""
-
-    def below(module: nn.Module) -> list[nn.Module]:
-        if isinstance(module, nn.ModuleList):
-            return list(module)
-        return [layer for child in module.children() for layer in below(child)]
-
-    return below(model)
 
 
 def shard_frozen(model: PreTrainedModel, mesh: DeviceMesh) -> None:

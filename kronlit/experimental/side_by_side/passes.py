@@ -4,6 +4,7 @@ import copy
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,7 +16,7 @@ from kronlit.adapters.joint import Rows, indivisible, joint, share_frozen
 from kronlit.experimental.side_by_side.dropout import OwnDropout
 from kronlit.experimental.side_by_side.turns import Turns
 from kronlit.modules import FrozenPLM
-from kronlit.modules.base import Batch
+from kronlit.modules.batch import Batch
 from kronlit.modules.random_state import random_state, restore_random_state
 
 
@@ -57,15 +58,13 @@ class SideBySide(Callback):
             print(f"{obstacle}: this run trains by itself, while those beside it wait.")
             return
         self.group.add(pl_module, self.settings)
+        pl_module.joint_pass = partial(self._pass, pl_module)
 
-        def training_pass(batch: Batch) -> tuple[Tensor, Tensor | None]:
-            part = self.group.turns.meet(Pass(pl_module, batch))
-            self.parts.append(part)
-            losses, *others = part.outer
-            return losses, others[0] if others else None
-
-        # An attribute of the object comes before the method of its class.
-        pl_module.training_pass = training_pass  # type: ignore[method-assign]
+    def _pass(self, module: FrozenPLM, batch: Batch) -> tuple[Tensor, Tensor | None]:
+        part = self.group.turns.meet(Pass(module, batch))
+        self.parts.append(part)
+        losses, *others = part.outer
+        return losses, others[0] if others else None
 
     def on_after_backward(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if self.parts:
@@ -79,8 +78,9 @@ class SideBySide(Callback):
         self._leave(pl_module)
 
     def _leave(self, module: LightningModule) -> None:
-        if module.__dict__.pop("training_pass", None) is not None:
-            assert isinstance(module, FrozenPLM)
+        assert isinstance(module, FrozenPLM)
+        if module.joint_pass is not None:
+            module.joint_pass = None
             for part in self.parts:
                 part.others[part.index] = False  # the graph is not kept for a run that is gone
             self.parts = []
@@ -137,7 +137,8 @@ class Group:
 
     def _passed(self, passes: dict[int, Pass]) -> dict[int, Any]:
         """The passes as one, or where that fails, such as for lack of memory, each by itself and the errors of some."""
-        before = {i: (self.turns.surroundings[i].torch, one.module._router.get_state()) for i, one in passes.items()}
+        routers = {i: one.module.routing.generator for i, one in passes.items()}
+        before = {i: (self.turns.surroundings[i].torch, router.get_state()) for i, router in routers.items()}
         try:
             return dict(self._forward(passes))
         except Exception as error:
@@ -149,7 +150,7 @@ class Group:
         answers: dict[int, Any] = {}
         for i, one in passes.items():
             self.turns.surroundings[i].torch, router = before[i]
-            one.module._router.set_state(router)
+            routers[i].set_state(router)
             answers |= self._passed({i: one})
         return answers
 
@@ -163,7 +164,7 @@ class Group:
         batch, lengths = side_by_side(module, batches, self._joint.widths)
         members = list(passes)
         with OwnDropout(rows, lengths, lambda index: self._drawing(members[index])):
-            losses, log_probabilities = type(module).training_pass(module, batch)
+            losses, log_probabilities = module.training_pass(batch)
         counts = [predictions(one) for one in batches]
         each = [list(losses.split(counts))]
         if log_probabilities is not None:
