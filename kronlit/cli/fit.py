@@ -23,9 +23,11 @@ from kronlit.cli.earlier_run import MovedRun, put_in_place, run_alone, run_of_co
 from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
 from kronlit.cli.preflight import check_method
 from kronlit.cli.quiet import quieten
+from kronlit.cli.trainer_errors import ON_ARGUMENTS, trainer_errors
 from kronlit.config.aliases import check_configs
 from kronlit.config.argument_types import check_arguments, check_class
 from kronlit.config.mistakes import full_disk, one_line
+from kronlit.config.user_error import user_errors
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import follow, task_of
@@ -185,7 +187,8 @@ class CLI(LightningCLI):
         if SLURMEnvironment.detect():
             trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does that, and exactly
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
-        made = super().instantiate_trainer(**kwargs)
+        with user_errors(*ON_ARGUMENTS, TypeError, about="`trainer`: "):
+            made = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit" and self.log_dir is not None:
             last = str(self.log_dir / "checkpoints" / "last.ckpt")
             cast(Any, made).callbacks += [StopBetweenBatches(last), EndOfFit(last)]  # after those whose state they save
@@ -218,7 +221,7 @@ class CLI(LightningCLI):
             own = {key: [config[key]] for key in ("best_checkpoint", "last_checkpoint")}
             check_monitors(self.model, own | {"trainer.callbacks": config.trainer.callbacks or []})
         check_method(self.model, trains=subcommand == "fit")  # now, not after all rows were tokenised
-        with held(self.log_dir if subcommand == "fit" else None):
+        with held(self.log_dir if subcommand == "fit" else None), trainer_errors():
             super()._run_subcommand(subcommand)
 
     def before_fit(self) -> None:

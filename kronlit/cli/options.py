@@ -11,6 +11,7 @@ from lightning.pytorch.loggers import Logger
 from kronlit.config.explain import explained
 from kronlit.config.inner_options import as_yaml
 from kronlit.config.mistakes import fail
+from kronlit.config.parser import Parser
 from kronlit.data import TaskData
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
@@ -43,11 +44,8 @@ CKPT_PATH = {
 }
 
 
-class OneLineParser(LightningArgumentParser):
-    """A parser whose errors are one line and exit code 2, and that takes no abbreviations."""
-
-    def __init__(self, *args: Any, **kwargs: Any) -> None:
-        super().__init__(*args, allow_abbrev=False, **kwargs)
+class OneLineParser(Parser, LightningArgumentParser):
+    """Lightning's parser, whose errors are one line and exit code 2."""
 
     def parse_args(self, args: Any = None, *rest: Any, **kwargs: Any) -> Any:
         words = None if args is None else [as_yaml(word) for word in args]  # None: the command line itself

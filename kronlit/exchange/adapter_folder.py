@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from kronlit import __version__
 from kronlit.adapters.state import adapter_state, fingerprint
 from kronlit.config.parser import Parser
+from kronlit.config.user_error import user_errors
 from kronlit.exchange.own_method import LOADING, Cure, check_arguments, method_class
 from kronlit.methods import Method
 from kronlit.methods.written import written
@@ -54,7 +55,9 @@ def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -
     """Write what was added to `model` and trained, and `config`."""
     state = {name: tensor.detach().contiguous().clone() for name, tensor in adapter_state(model).items()}
     save_file(state, folder / TENSORS)
-    content = {"format": "kronlit"} | vars(config) | {"method": written(config.method)}
+    with user_errors():
+        method = written(config.method)
+    content = {"format": "kronlit"} | vars(config) | {"method": method}
     (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -115,7 +118,7 @@ def adapter_config(content: dict[str, Any], where: str, imports: bool = True, cu
     parser.bases = {"method": Method}
     parser.add_class_arguments(AdapterConfig, "adapter")
     try:
-        made: AdapterConfig = parser.made(parser.parse_object({"adapter": values})).adapter
+        made: AdapterConfig = parser.instantiate(parser.parse_object({"adapter": values})).adapter
     except (ValueError, TypeError) as error:
         raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
     return made

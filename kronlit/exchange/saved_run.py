@@ -177,7 +177,7 @@ def described_for(config: dict[str, Any], task: Task) -> FrozenPLM:
     parser.add_subclass_arguments(FrozenPLM, "model")
     known = {"task": {"class_path": f"{Task.__module__}.{Task.__name__}", "init_args": asdict(task)}}
     arguments = (config["model"].get("init_args") or {}) | known
-    module: FrozenPLM = parser.made(parser.parse_object({"model": config["model"] | {"init_args": arguments}})).model
+    module: FrozenPLM = parser.instantiate(parser.parse_object({"model": config["model"] | {"init_args": arguments}})).model
     return module
 
 
@@ -199,5 +199,5 @@ def described_by(config: dict[str, Any]) -> FrozenPLM:
     values = parser.parse_object({"model": config["model"], "data": config["data"]})
     for key in ("model", "data"):
         check_class(values[key], key)
-    module: FrozenPLM = parser.made(values).model
+    module: FrozenPLM = parser.instantiate(values).model
     return module

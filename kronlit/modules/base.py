@@ -15,6 +15,7 @@ from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 from kronlit.adapters import trainable_report
 from kronlit.adapters.state import adapter_state, check_adapter_state, fingerprint, in_names_of
 from kronlit.adapters.transaction import INJECTED
+from kronlit.config.user_error import user_errors
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics.classification import TaskMetrics
@@ -141,7 +142,8 @@ class FrozenPLM(LightningModule, ABC):
         if self.model is not None:
             return
         self.model, fresh = self.load()
-        self.method.apply(self.model)
+        with user_errors():
+            self.method.apply(self.model)
         for parameter in fresh:  # a random layer that stays frozen would be another one after each loading
             parameter.requires_grad_(True)
         vars(self.model)[INJECTED], self._plm = self.method, fingerprint(self.model)
@@ -285,7 +287,8 @@ class FrozenPLM(LightningModule, ABC):
         """
         check_meaning(self, checkpoint)
         checkpoint["state_dict"] = in_names_of(self, checkpoint["state_dict"])
-        check_adapter_state(self, checkpoint["state_dict"])
+        with user_errors():
+            check_adapter_state(self, checkpoint["state_dict"])
         check_origin(self._origin(), checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
