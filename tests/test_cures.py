@@ -111,7 +111,7 @@ def test_last_goes_on_only_where_something_was_saved(tmp_path, saved, monkeypatc
     def full(*_):
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr("kronlit.checkpoint.torch.save", full)
+    monkeypatch.setattr("kronlit.training.checkpoint.torch.save", full)
     with pytest.raises(ValueError, match="cannot be written: ") as error:
         AtomicCheckpoint().save_checkpoint({"state_dict": {}}, path)
     assert ("`ckpt_path` last goes on from it" in str(error.value)) == saved
