@@ -12,6 +12,7 @@ import yaml
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 from kronlit.config.shipped import config_path, shipped
+from kronlit.config.user_error import user_errors
 
 
 def main(words: list[str]) -> None:
@@ -81,7 +82,8 @@ def checked(files: list[str]) -> str:
     for file in files:
         if not Path(file).is_file():
             raise ValueError(f"`files`: {file!r} is no file.")
-    first = yaml.safe_load(Path(files[0]).read_text(encoding="utf-8"))
+    with user_errors((UnicodeDecodeError, yaml.YAMLError), about=f"`files`: {files[0]!r} is no YAML: "):
+        first = yaml.safe_load(Path(files[0]).read_text(encoding="utf-8"))
     if isinstance(first, dict) and {"methods", "tasks"} <= first.keys():
         from kronlit.cli.study import checked as study
 
