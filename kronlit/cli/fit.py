@@ -187,7 +187,7 @@ class CLI(LightningCLI):
         if SLURMEnvironment.detect():
             trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does that, and exactly
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
-        with user_errors(*ON_ARGUMENTS, TypeError, about="`trainer`: "):
+        with user_errors((*ON_ARGUMENTS, TypeError), about="`trainer`: "):
             made = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit" and self.log_dir is not None:
             last = str(self.log_dir / "checkpoints" / "last.ckpt")

@@ -19,12 +19,15 @@ def constructors_heard() -> Iterator[None]:
 
     Where an option takes one of several types, jsonargparse writes what all of them said into a text of its own.
     """
+    if REFUSED.get() is not None:  # for an argument that is a class, jsonargparse has a parser within this one
+        yield
+        return
     token = REFUSED.set([])
     try:
         yield
     except ValueError:
         if refused := REFUSED.get():
-            raise refused[0]
+            raise refused[0] from refused[0].__cause__
         raise
     finally:
         REFUSED.reset(token)
@@ -36,7 +39,7 @@ def construct(kind: type[Any], *args: Any, **kwargs: Any) -> Any:
         return kind(*args, **kwargs)
     about = f"`trainer`: {kind.__name__}: " if of_lightning(kind) else ""
     try:
-        with user_errors(*refusals(kind), about=about):
+        with user_errors(refusals(kind), about):
             return kind(*args, **kwargs)
     except UserError as error:
         refused.append(error)

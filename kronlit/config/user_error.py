@@ -9,19 +9,19 @@ class UserError(ValueError):
 
 
 @contextmanager
-def user_errors(*kinds: type[Exception], about: str = "") -> Iterator[None]:
+def user_errors(kinds: type[Exception] | tuple[type[Exception], ...] = ValueError, about: str = "") -> Iterator[None]:
     """Turn what a call raises about the user's input into a `UserError`.
 
     It goes around the one call that meets the input. Structures, adapters and methods raise `ValueError`, as they need
     torch alone; libraries raise what they have.
 
     Args:
-        kinds: what the call raises about its input; by default `ValueError`.
+        kinds: what the call raises about its input.
         about: the start of the message, such as the argument's name.
     """
     try:
         yield
     except UserError:
         raise
-    except kinds or ValueError as error:
+    except kinds as error:
         raise UserError(f"{about}{error}") from error

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from kronlit.adapters import trainable_report
-from kronlit.adapters.state import adapter_state, check_adapter_state, fingerprint, in_names_of
+from kronlit.adapters.state import adapter_state, fingerprint, in_names_of
 from kronlit.adapters.transaction import INJECTED
 from kronlit.config.user_error import user_errors
 from kronlit.data.tasks import Task
@@ -24,7 +24,7 @@ from kronlit.modules.consistency import doubled, symmetric_divergence
 from kronlit.modules.decay import decay_groups
 from kronlit.modules.finite import check_loss, check_weights
 from kronlit.modules.idle_experts import IdleExperts
-from kronlit.modules.origin import check_meaning, check_origin, origin
+from kronlit.modules.origin import check_adapter_state, check_meaning, check_origin, origin
 from kronlit.modules.plm import load_config
 from kronlit.modules.precision import check_precision
 from kronlit.modules.random_state import random_states, restore_random_state
@@ -174,8 +174,7 @@ class FrozenPLM(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         assert self.model is not None
-        report = trainable_report(self.model)
-        rank_zero_only(print)(report)
+        rank_zero_only(print)(trainable_report(self.model))
 
     def on_train_start(self) -> None:
         self._epoch_start = self._last_step = time.perf_counter()
@@ -287,8 +286,7 @@ class FrozenPLM(LightningModule, ABC):
         """
         check_meaning(self, checkpoint)
         checkpoint["state_dict"] = in_names_of(self, checkpoint["state_dict"])
-        with user_errors():
-            check_adapter_state(self, checkpoint["state_dict"])
+        check_adapter_state(self, checkpoint["state_dict"])
         check_origin(self._origin(), checkpoint)
 
     def on_load_checkpoint(self, checkpoint: dict[str, Any]) -> None:
