@@ -35,9 +35,8 @@ def said_by_lightning(error: Exception) -> str | None:
     """The line on an error that Lightning raised on the user's input."""
     frames = [(str(frame.f_globals.get("__name__")), frame.f_code.co_name) for frame, _ in walk_tb(error.__traceback__)]
     module = frames[-1][0]
-    if module.startswith("lightning.") and isinstance(error, ON_ARGUMENTS):
-        return f"`trainer`: {error}"
-    if module == EARLY_STOPPING:  # a RuntimeError: what it watches is not logged after all
+    # Early stopping raises a RuntimeError where what it watches is not logged after all.
+    if module == EARLY_STOPPING or (module.startswith("lightning.") and isinstance(error, ON_ARGUMENTS)):
         return f"`trainer`: {error}"
     if any(name == CONNECTOR and function != "dump_checkpoint" for name, function in frames):
         return f"`ckpt_path`: the checkpoint is not as kronlit writes them, and cannot be restored: {error!r}"
