@@ -64,6 +64,12 @@ def test_imports_go_the_houses_way(path):
             assert module.split(".")[0] in {"torch", "triton", *sys.stdlib_module_names}, f"{room} imports {module}"
 
 
+@pytest.mark.parametrize("path", sorted(PACKAGE.rglob("*.py")), ids=lambda path: str(path.relative_to(PACKAGE)))
+def test_a_room_that_knows_users_raises_user_errors(path):
+    if path.relative_to(PACKAGE).parts[0].removesuffix(".py") not in ONLY_TORCH:  # else the border makes them
+        assert "raise ValueError(" not in path.read_text()
+
+
 def test_every_public_name_is_there_and_documented():
     for info in pkgutil.walk_packages(kronlit.__path__, "kronlit."):
         if info.name.endswith("__main__"):
