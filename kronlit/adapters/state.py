@@ -68,15 +68,3 @@ def misfit(model: nn.Module, state: dict[str, Tensor]) -> str:
         if name in state and state[name].shape != tensor.shape
     ]
     return faults[0] + (f" (and {len(faults) - 1} more)" if len(faults) > 1 else "") if faults else ""
-
-
-def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:
-    """Raise `ValueError` unless `state` holds exactly what `model` trains, in the same shapes.
-
-    Lightning's `strict_loading=False`, which a checkpoint without the frozen model needs, would pass over all of this.
-    """
-    if fault := misfit(model, state):
-        raise ValueError(
-            f"the checkpoint does not fit `model.method` or `model.plm`: it {fault}. "
-            "Use the config.yaml of its run's folder."
-        )

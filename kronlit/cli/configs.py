@@ -13,6 +13,7 @@ from kronlit.config.files import read_yaml
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 from kronlit.config.shipped import config_path, shipped
+from kronlit.config.user_error import UserError
 
 
 def main(words: list[str]) -> None:
@@ -56,10 +57,10 @@ def copied(name: str, output: str | None) -> Path:
     """
     source = shipped() / name
     if not source.exists() or not source.resolve().is_relative_to(shipped().resolve()):
-        raise ValueError(f"`name`={name!r} is none of the YAMLs that `kronlit configs list` prints.")
+        raise UserError(f"`name`={name!r} is none of the YAMLs that `kronlit configs list` prints.")
     target = Path(output or source.resolve().name)
     if target.exists():
-        raise ValueError(f"`output`={str(target)!r} exists already, and nothing is overwritten: give another name.")
+        raise UserError(f"`output`={str(target)!r} exists already, and nothing is overwritten: give another name.")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         if source.is_dir():
@@ -72,7 +73,7 @@ def copied(name: str, output: str | None) -> Path:
         elif target.is_file():
             target.unlink()
         reason = error.strerror or "; ".join(str(why) for _, _, why in error.args[0])  # copytree's of several files
-        raise ValueError(f"`output`={str(target)!r} cannot be written: {reason}; name another place.") from error
+        raise UserError(f"`output`={str(target)!r} cannot be written: {reason}; name another place.") from error
     return target
 
 
@@ -81,7 +82,7 @@ def checked(files: list[str]) -> str:
     files = [config_path(file) for file in files]
     for file in files:
         if not Path(file).is_file():
-            raise ValueError(f"`files`: {file!r} is no file.")
+            raise UserError(f"`files`: {file!r} is no file.")
     if {"methods", "tasks"} <= read_yaml(files[0], f"`files`: {files[0]!r}").keys():
         from kronlit.cli.study import checked as study
 

@@ -9,6 +9,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kronlit.config.aliases import check_aliases
 from kronlit.config.files import read_yaml
+from kronlit.config.user_error import UserError
 from kronlit.config.words import values_of
 from kronlit.exchange.saved_run import in_place, started_in
 from kronlit.training.checkpoint_lookup import checkpoint_in
@@ -27,10 +28,10 @@ def run_alone(words: Sequence[str]) -> Path | None:
     if not words or words[0] not in EVALUATIONS or path is None or given & {"--config", "-c", "--model"}:
         return None
     if path in ("last", "best"):
-        raise ValueError(f"`ckpt_path`={path!r} is that of a config's runs: name a `config`, or the folder of a run.")
+        raise UserError(f"`ckpt_path`={path!r} is that of a config's runs: name a `config`, or the folder of a run.")
     folder = checkpoint_in(Path(path)).parent.parent
     if not (folder / "config.yaml").is_file():
-        raise ValueError(
+        raise UserError(
             f"`ckpt_path`={path!r} is not in a run's folder: {str(folder)!r} has no config.yaml; name a `config`, too."
         )
     check_aliases(folder / "config.yaml")

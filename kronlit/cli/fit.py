@@ -23,9 +23,11 @@ from kronlit.cli.earlier_run import MovedRun, put_in_place, run_alone, run_of_co
 from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
 from kronlit.cli.preflight import check_method
 from kronlit.cli.quiet import quieten
+from kronlit.cli.trainer_errors import ON_ARGUMENTS, trainer_errors
 from kronlit.config.aliases import check_configs
 from kronlit.config.argument_types import check_arguments, check_class
 from kronlit.config.mistakes import full_disk, one_line
+from kronlit.config.user_error import UserError, user_errors
 from kronlit.config.words import values_of
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
@@ -76,7 +78,7 @@ class CLI(LightningCLI):
         config = self.config[self.config.subcommand]
         seed = config.seed_everything
         if not 0 <= seed < 2**32:
-            raise ValueError(f"`seed_everything`={seed} must lie between 0 and 2^32 - 1.")
+            raise UserError(f"`seed_everything`={seed} must lie between 0 and 2^32 - 1.")
         trainer = config.trainer
         for name in ("callbacks", "logger", "plugins"):  # Lightning takes one as well as a list
             if isinstance(trainer[name], Namespace):
@@ -95,7 +97,7 @@ class CLI(LightningCLI):
         for key, kind in {"trainer": Trainer, "best_checkpoint": ModelCheckpoint}.items():
             check_arguments(kind, config[key], key, float32=False)
         if config.model.init_args.get("task") is not None:
-            raise ValueError("`model.task` is taken from `data`: leave it out.")
+            raise UserError("`model.task` is taken from `data`: leave it out.")
         path = str(checkpoint_in(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
         self.ckpt_path = found_checkpoint(path, self.run_dir, str(self.subcommand), run)
         self._follow_checkpoint(config.data)
@@ -145,7 +147,7 @@ class CLI(LightningCLI):
         if theirs is None or ours is False or ours % 2**31 == theirs:
             return
         if not self.any_seed:
-            raise ValueError(
+            raise UserError(
                 f"`seed_everything`={ours}: the training in the checkpoint goes on with the random numbers of its own "
                 f"seed, {theirs}; give that, or leave out `ckpt_path` for a run with another."
             )
@@ -155,7 +157,7 @@ class CLI(LightningCLI):
         config = self.config_init[self.subcommand]
         trainer = config.trainer
         if trainer.accumulate_grad_batches < 1:  # Lightning divides by it
-            raise ValueError(f"`trainer.accumulate_grad_batches`={trainer.accumulate_grad_batches} must be at least 1.")
+            raise UserError(f"`trainer.accumulate_grad_batches`={trainer.accumulate_grad_batches} must be at least 1.")
         plugins = trainer.plugins or []
         trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
         check_strategy(trainer.strategy, trainer.plugins)
@@ -178,7 +180,8 @@ class CLI(LightningCLI):
         if SLURMEnvironment.detect():
             trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does that, and exactly
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
-        made = super().instantiate_trainer(**kwargs)
+        with user_errors((*ON_ARGUMENTS, TypeError), about="`trainer`: "):
+            made = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit" and self.log_dir is not None:
             last = str(self.log_dir / "checkpoints" / "last.ckpt")
             cast(Any, made).callbacks += [StopBetweenBatches(last), EndOfFit(last)]  # after those whose state they save
@@ -211,7 +214,7 @@ class CLI(LightningCLI):
             own = {key: [config[key]] for key in ("best_checkpoint", "last_checkpoint")}
             check_monitors(self.model, own | {"trainer.callbacks": config.trainer.callbacks or []})
         check_method(self.model, trains=subcommand == "fit")  # now, not after all rows were tokenised
-        with held(self.log_dir if subcommand == "fit" else None):
+        with held(self.log_dir if subcommand == "fit" else None), trainer_errors():
             super()._run_subcommand(subcommand)
 
     def before_fit(self) -> None:

@@ -6,6 +6,7 @@ from typing import Any
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 from kronlit.config.shipped import config_path
+from kronlit.config.user_error import UserError
 
 
 def main(words: list[str]) -> None:
@@ -43,7 +44,7 @@ def config(path: Path) -> str:
     from kronlit.methods.written import described
 
     if not path.is_file():
-        raise ValueError(f"`what`={str(path)!r} is no file.")
+        raise UserError(f"`what`={str(path)!r} is no file.")
     module = configured(resolved([str(path)]))
     assert module.model is not None
     lines = {
@@ -90,7 +91,7 @@ def plain(path: Path) -> str:
     content = read_json(path / "config.json")
     tensors = [tensor for file in sorted(path.glob("*.safetensors")) for tensor in read_tensors(file).values()]
     if not tensors:
-        raise ValueError(f"`what`={str(path)!r} has a config.json but no .safetensors file: it is no whole model.")
+        raise UserError(f"`what`={str(path)!r} has a config.json but no .safetensors file: it is no whole model.")
     names = content.get("id2label") or {}
     lines = {
         "model": f"{path}, a plain {', '.join(content.get('architectures') or ['Transformers model'])}",
@@ -111,7 +112,7 @@ def run(path: Path) -> str:
     try:
         saved = saved_run(str(path))
     except ValueError as error:
-        raise ValueError(str(error).replace("`ckpt_path`", "`what`")) from error
+        raise UserError(str(error).replace("`ckpt_path`", "`what`")) from error
     checkpoint = AtomicCheckpoint().load_checkpoint(saved.checkpoint)
     state = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
     origin = checkpoint.get("kronlit", {})

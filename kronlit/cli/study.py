@@ -13,6 +13,7 @@ from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 from kronlit.config.aliases import check_aliases, check_configs
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
+from kronlit.config.user_error import UserError
 from kronlit.slurm.job import Job
 from kronlit.studies.execute import execute
 from kronlit.studies.plan import chosen, plan
@@ -96,9 +97,9 @@ def run(words: list[str]) -> None:
     study = made(config)
     root = study_folder(config)
     if config.processes < 1:
-        raise ValueError(f"`processes`={config.processes} must be at least 1.")
+        raise UserError(f"`processes`={config.processes} must be at least 1.")
     if config.side_by_side < 1:
-        raise ValueError(f"`side_by_side`={config.side_by_side} must be at least 1.")
+        raise UserError(f"`side_by_side`={config.side_by_side} must be at least 1.")
     if config.dry_run:
         for one in chosen(plan(study), config.only):
             one.config_hash()  # reads the files it names
@@ -159,7 +160,7 @@ def reported(words: list[str]) -> str:
     config = parser.parse_args(words)
     root = Path(config.dir)
     if not (root / "study.yaml").is_file():
-        raise ValueError(f"`dir`={config.dir!r} is no folder of a study: it has no study.yaml.")
+        raise UserError(f"`dir`={config.dir!r} is no folder of a study: it has no study.yaml.")
     reader = study_parser()
     study = made(reader.parse_args(["--config", os.fspath(root / "study.yaml")]))
     return report(study, root, config.format, config.baseline, config.metric, config.std, config.plots)

@@ -15,6 +15,7 @@ from kronlit.config.aliases import check_configs
 from kronlit.config.files import read_yaml
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
+from kronlit.config.user_error import UserError
 from kronlit.config.words import values_of
 from kronlit.slurm.job import Job
 from kronlit.slurm.script import script
@@ -34,7 +35,7 @@ def main(words: list[str]) -> None:
         given = job_parser().parse_args([*sections(values_of(rest, "--config")), *own])
         job = Job(**{field.name: given[field.name] for field in fields(Job)})
         if taken := [word for word in rest if word.split("=")[0] in SET_HERE]:
-            raise ValueError(f"`{taken[0].removeprefix('--')}` is what `kronlit submit` sets: leave it out.")
+            raise UserError(f"`{taken[0].removeprefix('--')}` is what `kronlit submit` sets: leave it out.")
         (submit_study if study else submit_fit)(job, rest, given.dry_run)
 
 
@@ -76,9 +77,9 @@ def sections(paths: Iterable[str]) -> Iterator[str]:
     for path in paths:
         section = content(path).get("slurm") or {}
         if not isinstance(section, dict):
-            raise ValueError(f"`slurm` in {path!r} must hold keys and values, as configs/slurm/cpu.yaml has them.")
+            raise UserError(f"`slurm` in {path!r} must hold keys and values, as configs/slurm/cpu.yaml has them.")
         if not isinstance(section.get("time", ""), str):  # YAML reads 1:30:00 as the number 5400
-            raise ValueError(f"`slurm.time` in {path!r} must be in quotes, such as '24:00:00'.")
+            raise UserError(f"`slurm.time` in {path!r} must be in quotes, such as '24:00:00'.")
         yield from (
             f"--{key}={value if isinstance(value, str) else json.dumps(value)}" for key, value in section.items()
         )
@@ -93,7 +94,7 @@ def submit_fit(job: Job, words: list[str], dry_run: bool) -> None:
     """Submit one run, in a folder of the job's own."""
     configs = values_of(words, "--config")
     if not configs:
-        raise ValueError("`config` is missing: `kronlit submit --config FILE.yaml`.")
+        raise UserError("`config` is missing: `kronlit submit --config FILE.yaml`.")
     name = "-".join(Path(path).stem for path in configs)
     inside = [str(found) for path in configs if (found := content(path).get("run_dir"))]
     run_dir = [f"runs/{name}", *inside, *values_of(words, "--run_dir")][-1]
@@ -106,7 +107,7 @@ def submit_fit(job: Job, words: list[str], dry_run: bool) -> None:
 def submit_study(job: Job, words: list[str], dry_run: bool) -> None:
     """Submit all runs of a study as one job array; what is done ends at once."""
     if job.nodes * job.tasks > 1:
-        raise ValueError("a run of a study is one process: `nodes` and `tasks_per_node` must be 1.")
+        raise UserError("a run of a study is one process: `nodes` and `tasks_per_node` must be 1.")
     config = study_parser().parse_args(words)
     study, root = made(config), study_folder(config)
     runs = plan(study)
@@ -135,7 +136,7 @@ def submit(text: str, folder: Path, dry_run: bool) -> None:
     try:
         done = subprocess.run(["sbatch", "--parsable"], input=text, capture_output=True, text=True)
     except FileNotFoundError as error:
-        raise ValueError("there is no `sbatch` here: submit where Slurm is; `dry_run` shows the script.") from error
+        raise UserError("there is no `sbatch` here: submit where Slurm is; `dry_run` shows the script.") from error
     if done.returncode:
-        raise ValueError(f"sbatch refused the job: {done.stderr.strip()}")
+        raise UserError(f"sbatch refused the job: {done.stderr.strip()}")
     print(f"submitted job {done.stdout.strip().split(';')[0]}; its log and runs are in {folder}")

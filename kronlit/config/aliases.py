@@ -5,6 +5,7 @@ from pathlib import Path
 import yaml
 
 from kronlit.config.files import config_files
+from kronlit.config.user_error import UserError
 
 MANY = 100_000
 """More values than this no config has."""
@@ -23,10 +24,12 @@ def check_aliases(path: str | Path) -> None:
     """
     try:
         node = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
-    except (OSError, UnicodeDecodeError, yaml.YAMLError):
+    except UnicodeDecodeError as error:
+        raise UserError(f"`config`={str(path)!r} is not UTF-8 text: {error}.") from error
+    except (OSError, yaml.YAMLError):
         return
     if node is not None and size(node, {}) > MANY:
-        raise ValueError(
+        raise UserError(
             f"`config`={str(path)!r} stands for more than {MANY:,} values once its aliases (*name) are filled in: "
             "write out what is meant."
         )

@@ -8,6 +8,8 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
+from kronlit.config.user_error import UserError
+
 GREATEST_INTEGER = 2**63 - 1
 GREATEST_FLOAT = 3.4028234663852886e38
 """What 64 bits and float32 hold."""
@@ -28,7 +30,7 @@ def check_arguments(kind: type[Any], values: Namespace, key: str, float32: bool 
     hints, defaults = annotations(kind)
     for name, value in vars(values).items():
         if value is None and not takes_null(hints.get(name, Any), defaults.get(name)):
-            raise ValueError(f"`{key}.{name}`=null must be {called(hints[name])}: leave it out for {defaults[name]!r}.")
+            raise UserError(f"`{key}.{name}`=null must be {called(hints[name])}: leave it out for {defaults[name]!r}.")
         check_class(value, f"{key}.{name}", float32)
         check_numbers(value, f"{key}.{name}", float32)
 
@@ -82,6 +84,6 @@ def check_numbers(value: Any, argument: str, float32: bool) -> None:
         for part in value:
             check_numbers(part, argument, float32)
     elif isinstance(value, int) and abs(value) > GREATEST_INTEGER:
-        raise ValueError(f"`{argument}`={value} must be within 64 bits, up to {GREATEST_INTEGER}.")
+        raise UserError(f"`{argument}`={value} must be within 64 bits, up to {GREATEST_INTEGER}.")
     elif float32 and isinstance(value, float) and not abs(value) <= GREATEST_FLOAT:
-        raise ValueError(f"`{argument}`={value} must be a number that float32 holds, up to 3.4e38.")
+        raise UserError(f"`{argument}`={value} must be a number that float32 holds, up to 3.4e38.")

@@ -1,4 +1,8 @@
-"""A parser's error in the user's words, with the nearest name where one is not known."""
+"""A parser's error in the user's words, with the nearest name where one is not known.
+
+This reads jsonargparse's prose, as its errors carry nothing else: `error` gets a text and an exception whose only
+argument is that text. Key, value and type are in no attribute.
+"""
 
 import difflib
 import inspect

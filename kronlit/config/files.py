@@ -6,6 +6,7 @@ from typing import Any
 
 import yaml
 
+from kronlit.config.user_error import UserError
 from kronlit.config.words import values_of
 
 
@@ -28,9 +29,9 @@ def yaml_content(path: str | Path, named: str = "") -> Any:
     try:
         return yaml.safe_load(Path(path).read_text(encoding="utf-8"))
     except OSError as error:
-        raise ValueError(f"{named} cannot be read: {error.strerror}.") from error
+        raise UserError(f"{named} cannot be read: {error.strerror}.") from error
     except (UnicodeDecodeError, RecursionError, yaml.YAMLError) as error:
-        raise ValueError(f"{named} is no YAML: {error}.") from error
+        raise UserError(f"{named} is no YAML: {error}.") from error
 
 
 def read_yaml(path: str | Path, named: str = "") -> dict[str, Any]:
@@ -41,5 +42,5 @@ def read_yaml(path: str | Path, named: str = "") -> dict[str, Any]:
     """
     content = yaml_content(path, named)
     if not isinstance(content, dict):
-        raise ValueError(f"{named or repr(str(path))} must hold keys and values, as the files in configs/ do.")
+        raise UserError(f"{named or repr(str(path))} must hold keys and values, as the files in configs/ do.")
     return content

@@ -23,4 +23,4 @@ def instance(kind: type[Any], spec: Any, name: str, bases: dict[str, type[Any]])
     parser.add_argument(f"--{name}", type=kind)
     values = parser.parse_object({name: spec})
     check_class(values[name], name)
-    return parser.made(values)[name]
+    return parser.instantiate(values)[name]

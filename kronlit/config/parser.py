@@ -4,8 +4,10 @@ from typing import Any, NoReturn
 
 from jsonargparse import ArgumentParser, Namespace
 
+from kronlit.config.construct import constructors_heard
 from kronlit.config.explain import explained
 from kronlit.config.mistakes import fail
+from kronlit.config.user_error import UserError
 
 
 class Parser(ArgumentParser):
@@ -21,9 +23,13 @@ class Parser(ArgumentParser):
         line = explained(message, self, self.bases)
         if self.exit_on_error:
             fail(line)
-        raise ValueError(line)
+        raise UserError(line)
 
-    def made(self, values: Namespace) -> Namespace:
-        """The objects that `values` describe."""
-        instantiate = getattr(self, "instantiate", None) or self.instantiate_classes  # its name before 4.49
-        return instantiate(values)
+    def instantiate(self, namespace: Namespace, **kwargs: Any) -> Namespace:
+        """The objects that `namespace` describes.
+
+        Raises:
+            UserError: if a constructor does not take its arguments.
+        """
+        with constructors_heard():
+            return super().instantiate(namespace, **kwargs)

@@ -10,6 +10,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from kronlit.config.user_error import UserError
+
 if TYPE_CHECKING:
     from PIL.Image import Image
 
@@ -32,7 +34,7 @@ class Augmentation:
 
     def __init__(self, kind: Augment) -> None:
         if importlib.util.find_spec("kornia") is None:
-            raise ValueError(
+            raise UserError(
                 f"`data.augment`={kind!r} needs kornia, which is missing: pip install 'kronlit[images]', or use `none`."
             )
         self.kind = kind

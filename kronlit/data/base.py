@@ -11,6 +11,7 @@ from datasets import Dataset
 from lightning.pytorch import LightningDataModule
 from torch.utils.data import DataLoader
 
+from kronlit.config.user_error import UserError
 from kronlit.data.batches import LengthGroupedBatches, ResumableLoader, SeededBatches
 from kronlit.data.form import check_form
 from kronlit.data.tasks import Task
@@ -49,11 +50,11 @@ class TaskData(LightningDataModule, ABC):
         super().__init__()
         for name, value in (("batch_size", batch_size), ("eval_batch_size", eval_batch_size)):
             if value < 1:
-                raise ValueError(f"`data.{name}`={value} must be at least 1.")
+                raise UserError(f"`data.{name}`={value} must be at least 1.")
         if num_workers < 0:
-            raise ValueError(f"`data.num_workers`={num_workers} must be at least 0.")
+            raise UserError(f"`data.num_workers`={num_workers} must be at least 0.")
         if max_train_samples is not None and max_train_samples < 1:
-            raise ValueError(
+            raise UserError(
                 f"`data.max_train_samples`={max_train_samples} must be at least 1; leave it out for all rows."
             )
         self.task = task
@@ -137,7 +138,7 @@ class TaskData(LightningDataModule, ABC):
         rows = self.rows(split)
         hidden = not all(rows["answers"][:]) if self.task.free_text else -1 in rows["label"][:]
         if hidden:
-            raise ValueError(
+            raise UserError(
                 f"the labels of {self.task.name}/{split} are hidden (-1), so it cannot be scored: use `validate`, "
                 "`predict`, or splits that hold out labelled rows (GLUE: `--data.splits mahabadi`)."
             )

@@ -8,6 +8,8 @@ from typing import Any
 import torch
 from torch.utils.data import DataLoader, Sampler
 
+from kronlit.config.user_error import UserError
+
 POOL = 50
 """Batches whose rows are sorted together: enough for a few per cent of padding, few enough to keep the order random."""
 
@@ -48,7 +50,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
     ) -> None:
         self.lengths = torch.tensor(lengths)
         if max_tokens is not None and max_tokens < max(lengths):
-            raise ValueError(f"`data.max_tokens`={max_tokens} must be at least {max(lengths)}, the longest row's.")
+            raise UserError(f"`data.max_tokens`={max_tokens} must be at least {max(lengths)}, the longest row's.")
         self.batch_size = batch_size
         self.max_tokens = max_tokens
         self.shuffle = shuffle
@@ -158,12 +160,12 @@ class ResumableLoader(DataLoader[Any]):
         """
         if state["given"] and state["batch_size"] != self.batches.size:
             unit, name = ("rows", "batch_size") if self.batches.max_tokens is None else ("tokens", "max_tokens")
-            raise ValueError(
+            raise UserError(
                 f"the checkpoint stands within an epoch of batches of {state['batch_size']} {unit} over all processes; "
                 f"`data.{name}` times the number of devices must be that again, not {self.batches.size}."
             )
         if state["given"] and state.get("lengths", self.batches.digest) != self.batches.digest:
-            raise ValueError(
+            raise UserError(
                 "the checkpoint stands within an epoch of rows of other lengths, by which they are put together: give "
                 "the `model.max_length` and all else that makes tokens of them as they were, or go on from a "
                 "checkpoint at the end of an epoch."

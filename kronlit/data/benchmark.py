@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset, load_dataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks.benchmark import BenchmarkTask
 
 
@@ -22,18 +23,18 @@ def read(hub_id: str, task: str, split: str, path: str | None, revision: str | N
             return load_dataset(hub_id, task, split=split, revision=revision)
         except (ConnectionError, OSError, ValueError) as error:
             reason = str(error).splitlines()[0]
-            raise ValueError(
+            raise UserError(
                 f"{hub_id} has no {task}/{split} that can be reached ({reason}); "
                 f"give a local folder of its layout with `--data.path`."
             ) from error
     folder = Path(path, task)
     files = sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*.parquet")})
     if not files:
-        raise ValueError(f"`data.path`={path!r} has no {task}/{split}.parquet, which this run needs.")
+        raise UserError(f"`data.path`={path!r} has no {task}/{split}.parquet, which this run needs.")
     try:
         return Dataset.from_parquet([str(file) for file in files])
     except Exception as error:  # whatever pyarrow and datasets make of a damaged file
-        raise ValueError(f"{folder / split}.parquet cannot be read: {error.__cause__ or error}") from error
+        raise UserError(f"{folder / split}.parquet cannot be read: {error.__cause__ or error}") from error
 
 
 def part(rows: Dataset, validation: int, split: str, seed: int) -> Dataset:

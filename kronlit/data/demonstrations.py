@@ -11,6 +11,7 @@ import datasets
 import numpy as np
 from torch.utils.data import Dataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data.batches import Key
 
 
@@ -52,7 +53,7 @@ class Demonstrated(Dataset[dict[str, Any]]):
         self.embeddings = np.array(pool["embedding"]) if "embedding" in pool.column_names else None
         for label, rows in zip(labels, self.by_label, strict=True):
             if len(rows) < 1 + own:
-                raise ValueError(
+                raise UserError(
                     f"`model.demonstrations` needs at least {1 + own} training rows of each label"
                     f"{', for a row does not demonstrate itself' if own else ''}; {label} has {len(rows)}."
                 )

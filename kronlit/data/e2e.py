@@ -6,6 +6,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data import benchmark
 from kronlit.data.row_file import short, utf8_text
 from kronlit.data.tasks.generation import TASKS, GenerationTask
@@ -50,9 +51,9 @@ class E2E(TextData):
         max_tokens: int | None = None,
     ) -> None:
         if task not in TASKS:
-            raise ValueError(f"`data.task`={task!r} is no such task; there are {', '.join(TASKS)}.")
+            raise UserError(f"`data.task`={task!r} is no such task; there are {', '.join(TASKS)}.")
         if path is None and TASKS[task].hub is None:
-            raise ValueError(
+            raise UserError(
                 f"`data.path` is missing: {task} is read from a folder with train.txt, valid.txt and test.txt, of "
                 "lines `context||text`, or with its own train.json, dev.json and test.json."
             )
@@ -89,7 +90,7 @@ class E2E(TextData):
             for file in (Path(self.path, f"{name}.txt"), *released):
                 if file.is_file():
                     return read_pairs(file, known)
-        raise ValueError(
+        raise UserError(
             f"`data.path`={self.path!r} has no {FILES[split][0]}.txt, which this run needs, of lines `context||text`."
         )
 
@@ -105,15 +106,15 @@ def read_pairs(file: Path, known: GenerationTask) -> list[Pair]:
     try:
         released = json.loads(content) if file.suffix == ".json" else None
     except (ValueError, RecursionError) as error:  # no JSON, a number of too many digits, or values in values
-        raise ValueError(f"{str(file)!r} cannot be read as UTF-8 {file.suffix[1:]}: {error}.") from error
+        raise UserError(f"{str(file)!r} cannot be read as UTF-8 {file.suffix[1:]}: {error}.") from error
     try:
         pairs = list(known.released(released) if known.released and file.suffix == ".json" else lines(file, content))
     except (LookupError, TypeError, AttributeError) as error:
-        raise ValueError(
+        raise UserError(
             f"{str(file)!r} is not of the form in which {known.task.name} is released: {error!r}."
         ) from error
     if not pairs:
-        raise ValueError(f"{str(file)!r} has no rows.")
+        raise UserError(f"{str(file)!r} has no rows.")
     for number, pair in enumerate(pairs, 1):
         check_pair(pair, f"{str(file)!r}, text {number}")
     return pairs
@@ -123,11 +124,11 @@ def check_pair(pair: Pair, where: str) -> None:
     """Raise `ValueError`, with `where` in it, unless a pair is two texts that can be written."""
     for part in pair:
         if not isinstance(part, str):
-            raise ValueError(f"{where}: {short(part)} is no text: put it in quotation marks.")
+            raise UserError(f"{where}: {short(part)} is no text: put it in quotation marks.")
         try:
             part.encode()
         except UnicodeEncodeError as error:
-            raise ValueError(f"{where}: {part!r} has half a character: write both halves, or \\ufffd.") from error
+            raise UserError(f"{where}: {part!r} has half a character: write both halves, or \\ufffd.") from error
 
 
 def lines(file: Path, content: str) -> Iterator[Pair]:
@@ -136,6 +137,6 @@ def lines(file: Path, content: str) -> Iterator[Pair]:
         context, bars, text = (part.strip() for part in line.partition("||"))
         if line.strip() and not (context and text):
             fault = "nothing before or after its `||`" if bars else "no `||` between context and text"
-            raise ValueError(f"{str(file)!r}, line {number}: {fault}.")
+            raise UserError(f"{str(file)!r}, line {number}: {fault}.")
         if line.strip():
             yield context, text

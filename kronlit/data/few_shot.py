@@ -7,6 +7,7 @@ import numpy as np
 from datasets import Dataset
 from lightning.pytorch.trainer.states import TrainerFn
 
+from kronlit.config.user_error import UserError
 from kronlit.data import benchmark, lm_bff
 from kronlit.data.movie_reviews import MovieReviews
 from kronlit.data.sampling import in_all, per_class, setfit, shuffled
@@ -58,14 +59,14 @@ class FewShot(TextData):
         num_workers: int = 0,
     ) -> None:
         if task not in TASKS:
-            raise ValueError(f"`data.task`={task!r} is no few-shot task; there are {', '.join(TASKS)}.")
+            raise UserError(f"`data.task`={task!r} is no few-shot task; there are {', '.join(TASKS)}.")
         if k < 1:
-            raise ValueError(f"`data.k`={k} must be at least 1.")
+            raise UserError(f"`data.k`={k} must be at least 1.")
         if not 0 <= split_seed < 2**32:
-            raise ValueError(f"`data.split_seed`={split_seed} must lie between 0 and 2^32 - 1.")
+            raise UserError(f"`data.split_seed`={split_seed} must lie between 0 and 2^32 - 1.")
         check_protocol(sampling, protocol, dev)
         if sampling == "published" and (path is None or TASKS[task].layout is None):
-            raise ValueError(
+            raise UserError(
                 "`data.sampling`='published' reads `<NAME>/<k>-<seed>/train.tsv` or `.csv` of one of LM-BFF's tasks: "
                 "give their folder with `--data.path`."
             )
@@ -110,7 +111,7 @@ class FewShot(TextData):
         assert layout is not None
         file = lm_bff.published(Path(self.path), layout, self.k, self.split_seed, split)
         if file is None:
-            raise ValueError(
+            raise UserError(
                 f"`data.path`={self.path!r} has no {split} file for {layout.name}/{self.k}-{self.split_seed}; "
                 "`data.k` and `data.split_seed` must be those of a split that is there."
             )
@@ -136,7 +137,7 @@ class FewShot(TextData):
 
     def _read_hub(self, official: str) -> Dataset:
         if self.known.hub is None:
-            raise ValueError(
+            raise UserError(
                 f"no hub data set has {self.task.name} in LM-BFF's order: give a folder of its data with `--data.path` "
                 "(data/download_dataset.sh of github.com/princeton-nlp/LM-BFF fetches it)."
             )
@@ -149,7 +150,7 @@ class FewShot(TextData):
         if (file := lm_bff.own(path, self.known, split, official)) is not None:
             return lm_bff.read(file, self.known)
         theirs = f"{layout.name}/{split}{layout.suffix} or another file of LM-BFF's" if layout else "LM-BFF's files"
-        raise ValueError(
+        raise UserError(
             f"`data.path`={self.path!r} has the {split} rows of {self.task.name} neither as {theirs} nor as "
             f"{folder}/{official}.parquet, .jsonl or .csv with the columns {', '.join(self.task.columns)}, label."
         )
@@ -174,13 +175,13 @@ class FewShot(TextData):
             rows = per_class(classes, order, first, last)
         needed = self.k * (1 if self.sampling == "list" else len(set(classes.tolist()) - {-1}))
         if split == "train" and len(rows) < needed:
-            raise ValueError(f"`data.k`={self.k} asks for {needed} training rows; {self.task.name} has {len(rows)}.")
+            raise UserError(f"`data.k`={self.k} asks for {needed} training rows; {self.task.name} has {len(rows)}.")
         return rows
 
     def val_dataloader(self) -> list[Any]:
         assert self.trainer is not None
         if self.protocol == "true_few_shot" and self.trainer.state.fn == TrainerFn.VALIDATING:
-            raise ValueError(
+            raise UserError(
                 "`data.protocol`='true_few_shot' has no validation rows: use `test`, or 'lm_bff' as "
                 "`data.protocol` and `data.sampling`."
             )
@@ -196,11 +197,11 @@ def labelled(rows: Dataset) -> Dataset:
 def check_protocol(sampling: str, protocol: str, dev: str) -> None:
     """Raise `ValueError` where a way of drawing rows has none to select on."""
     if protocol == "lm_bff" and sampling in ("list", "setfit"):
-        raise ValueError(
+        raise UserError(
             f"`data.sampling`={sampling!r} draws no validation rows, on which `data.protocol`='lm_bff' selects: "
             "use the protocol `true_few_shot`."
         )
     if dev != "k_shot" and (protocol, sampling) != ("lm_bff", "lm_bff"):
-        raise ValueError(
+        raise UserError(
             f"`data.dev`={dev!r} needs `data.protocol` and `data.sampling` to be 'lm_bff': nothing else draws it."
         )

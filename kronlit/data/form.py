@@ -3,6 +3,8 @@
 from types import EllipsisType, UnionType
 from typing import Any
 
+from kronlit.config.user_error import UserError
+
 Form = type | UnionType | list["Form"] | dict[str | EllipsisType, "Form"]
 """A type; a list with the form of each item; or a dictionary of forms by key, of which those with `?` may be missing.
 
@@ -21,11 +23,11 @@ def check_form(value: Any, form: Form, what: str) -> None:
     else:
         fits, items = isinstance(value, form) and not (isinstance(value, bool) and form is int), {}
     if not fits:
-        raise ValueError(f"{what} is {value!r:.200}, which kronlit does not write there: the file is damaged.")
+        raise UserError(f"{what} is {value!r:.200}, which kronlit does not write there: the file is damaged.")
     needed = [key for key in form if key is not ... and key[-1] != "?"] if isinstance(form, dict) else []
     for key in needed:
         if key not in value:
-            raise ValueError(f"{what} has no {key!r}, which kronlit writes there: the file is damaged.")
+            raise UserError(f"{what} has no {key!r}, which kronlit writes there: the file is damaged.")
     for name, (item, its_form) in items.items():
         check_form(item, its_form, name)
 

@@ -4,6 +4,7 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data import benchmark
 from kronlit.data.tasks.benchmark import BenchmarkTask
 from kronlit.data.tasks.glue import TASKS
@@ -46,9 +47,9 @@ class GLUE(TextData):
         max_tokens: int | None = None,
     ) -> None:
         if task not in TASKS:
-            raise ValueError(f"`data.task`={task!r} is no GLUE task; there are {', '.join(TASKS)}.")
+            raise UserError(f"`data.task`={task!r} is no GLUE task; there are {', '.join(TASKS)}.")
         if splits == "mahabadi" and TASKS[task].mahabadi is None:
-            raise ValueError(f"`data.splits`='mahabadi' has no {task}: it is a test set alone; use `official`.")
+            raise UserError(f"`data.splits`='mahabadi' has no {task}: it is a test set alone; use `official`.")
         super().__init__(
             TASKS[task].task,
             batch_size,

@@ -7,6 +7,7 @@ from typing import Any
 import datasets
 from datasets import ClassLabel, Dataset, Features, Value
 
+from kronlit.config.user_error import UserError
 from kronlit.data.image_sets import ImageSet
 
 ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
@@ -24,7 +25,7 @@ def read_folder(folder: str, split: str) -> Dataset | None:
     path = Path(folder)
     parts = {name: part_of(path, names) for name, names in ALIASES.items()}
     if not any(parts.values()):
-        raise ValueError(
+        raise UserError(
             f"`data.path`={folder!r} holds no images: it needs train.parquet (or train-*.parquet), or "
             "train/<class>/*.png, and the same for test and, if there is one, validation."
         )
@@ -38,7 +39,7 @@ def read_folder(folder: str, split: str) -> Dataset | None:
         folders = {name: str(p / "**") for name, p in parts.items() if isinstance(p, Path)}
         return datasets.load_dataset("imagefolder", data_files=folders, split=split)
     except Exception as error:  # whatever pyarrow and datasets make of a damaged file
-        raise ValueError(f"{split} in `data.path`={folder!r} cannot be read: {error.__cause__ or error}") from error
+        raise UserError(f"{split} in `data.path`={folder!r} cannot be read: {error.__cause__ or error}") from error
 
 
 def part_of(path: Path, names: tuple[str, ...]) -> Path | list[Path] | None:
@@ -63,7 +64,7 @@ def read_hub(where: ImageSet, split: str) -> Dataset | None:
         return None if name is None else datasets.load_dataset(where.hub_id, where.config, split=name)
     except (ConnectionError, OSError, ValueError) as error:
         reason = str(error).splitlines()[0]
-        raise ValueError(
+        raise UserError(
             f"{where.hub_id} cannot be reached ({reason}); give a local folder of parquet or class folders with "
             "`--data.path`."
         ) from error
@@ -77,7 +78,7 @@ def read_images(folder: str) -> Dataset:
     """
     files = sorted(file for file in Path(folder).rglob("*") if file.suffix.lower() in SUFFIXES)
     if not files:
-        raise ValueError(f"`data.predict_path`={folder!r} is no folder with images ({', '.join(SUFFIXES)}) in it.")
+        raise UserError(f"`data.predict_path`={folder!r} is no folder with images ({', '.join(SUFFIXES)}) in it.")
     rows = Dataset.from_dict({"image": [{"bytes": None, "path": str(file)} for file in files]})
     return rows.cast_column("image", datasets.Image(decode=False))
 
@@ -107,8 +108,8 @@ def chosen(
         return usual if usual in fit else fit[0]
     kinds = ", ".join(f"{column} ({kind(feature)})" for column, feature in features.items())
     if name is not None:
-        raise ValueError(f"`data.{option}`={name!r} is no column of {usual}s of {where}; it has {kinds}.")
-    raise ValueError(
+        raise UserError(f"`data.{option}`={name!r} is no column of {usual}s of {where}; it has {kinds}.")
+    raise UserError(
         f"{where} has {'several columns' if fit else 'no column'} of {usual}s: it has {kinds}; name one with "
         f"`--data.{option}`."
     )

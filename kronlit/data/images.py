@@ -5,6 +5,7 @@ from typing import Any, cast
 
 from datasets import ClassLabel, Dataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data import benchmark
 from kronlit.data.augmentation import Augment, Augmentation
 from kronlit.data.base import TaskData
@@ -59,17 +60,17 @@ class Images(TaskData):
         num_workers: int = 0,
     ) -> None:
         if importlib.util.find_spec("PIL") is None:
-            raise ValueError("`Images` decodes with Pillow, which is missing: pip install 'kronlit[images]'.")
+            raise UserError("`Images` decodes with Pillow, which is missing: pip install 'kronlit[images]'.")
         if not 0 < validation_share < 1:
-            raise ValueError(f"`data.validation_share`={validation_share} must lie between 0 and 1.")
+            raise UserError(f"`data.validation_share`={validation_share} must lie between 0 and 1.")
         if path is None and dataset not in IMAGE_SETS and "/" not in dataset:
-            raise ValueError(
+            raise UserError(
                 f"`data.dataset`={dataset!r} is no data set that is known; there are {', '.join(IMAGE_SETS)}, any "
                 "hub id (owner/name), or a local folder with `--data.path`."
             )
         self.known = IMAGE_SETS.get(dataset, ImageSet(dataset))
         if augment.endswith("flip") and not self.known.mirrors:
-            raise ValueError(
+            raise UserError(
                 f"`data.augment`={augment!r} mirrors, and a mirrored digit is none: {dataset} takes none, crop or "
                 "resized_crop."
             )
@@ -100,13 +101,13 @@ class Images(TaskData):
         """Those that the column of labels names; otherwise the whole numbers up to the greatest there is."""
         rows = next((rows for split in ("train", "validation", "test") if (rows := self._official(split))), None)
         if rows is None:
-            raise ValueError(f"{self.dataset} has no rows in train, validation or test.")
+            raise UserError(f"{self.dataset} has no rows in train, validation or test.")
         feature = rows.features["label"]
         if isinstance(feature, ClassLabel):
             return tuple(feature.names)
         greatest = max((label for label in rows["label"] if label is not None), default=-1)
         if not 0 <= greatest < MOST_CLASSES:
-            raise ValueError(
+            raise UserError(
                 f"{self.dataset} has labels up to {greatest}, which are no classes: they count from 0 up to "
                 f"{MOST_CLASSES - 1}; name their column with `--data.label_column`."
             )
@@ -121,12 +122,12 @@ class Images(TaskData):
             held_out = min(max(1, round(self.validation_share * len(train))), len(train) - 1)
             return benchmark.part(train, held_out, split, self.split_seed)
         if rows is None:
-            raise ValueError(f"{self.dataset} has no split {split!r}, which this run needs.")
+            raise UserError(f"{self.dataset} has no split {split!r}, which this run needs.")
         return rows
 
     def check(self, rows: Dataset, where: str) -> None:
         if not len(rows):
-            raise ValueError(f"{where} has no rows.")
+            raise UserError(f"{where} has no rows.")
         check_numbers(rows, self.task, where)
 
     def rows(self, split: str) -> Dataset:
@@ -153,7 +154,7 @@ class Images(TaskData):
         assert self.trainer is not None
         module = cast(ImageModule, self.trainer.lightning_module)
         if not hasattr(module, "reader"):
-            raise ValueError(f"`Images` goes with `--model ImageClassification`, not with {type(module).__name__}.")
+            raise UserError(f"`Images` goes with `--model ImageClassification`, not with {type(module).__name__}.")
         augmentation = self.augmentation if split == "train" else None
         pixels = Pixels(self.rows(split), module.reader, f"{self.task.name}/{split}", augmentation)
         # The files of a folder to predict may be others under the same names tomorrow.

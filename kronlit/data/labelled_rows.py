@@ -2,6 +2,7 @@
 
 from typing import Any, Literal, NoReturn
 
+from kronlit.config.user_error import UserError
 from kronlit.data.row_file import RowFile, read_row_file, short
 
 EmptyRows = Literal["refuse", "skip"]
@@ -29,7 +30,7 @@ def read_labelled(
     labels = [label_text(value, named) for value in file.columns[label]]
     for row, text in enumerate(labels):
         if "\n" in text or isinstance(file.columns[label][row], list | dict):
-            raise ValueError(
+            raise UserError(
                 f"{file.where(row)}: the label {short(file.columns[label][row])} must be a text in one line, or a "
                 "number: close the quotation mark that it may begin with where it ends."
             )
@@ -42,7 +43,7 @@ def read_labelled(
         if empty_rows == "refuse":
             refuse(file, row, columns, label, labels[row])
     if not full:
-        raise ValueError(f"{path!r} has no row with a text and a label.")
+        raise UserError(f"{path!r} has no row with a text and a label.")
     return file.select(full), [labels[row] for row in full], [file.lines[row] for row in empty]
 
 
@@ -62,13 +63,13 @@ def refuse(file: RowFile, row: int, columns: tuple[str, ...], label: str, text: 
     where, value = file.where(row), file.columns[label][row]
     cure = "write one, or leave such rows out with `data.empty_rows`=skip"
     if text:
-        raise ValueError(f"{where}: no text in column {' or '.join(map(repr, columns))}: {cure}.")
+        raise UserError(f"{where}: no text in column {' or '.join(map(repr, columns))}: {cure}.")
     if str(value).strip().lower() == "nan":
-        raise ValueError(
+        raise UserError(
             f"{where}: the label is {value}, which stands in rows without a label: {cure}; if it is a class, name the "
             "classes as `data.labels`."
         )
-    raise ValueError(
+    raise UserError(
         f"{where}: no label in column {label!r}, which is empty there: {cure}; rows without labels are for "
         "`data.predict_file`."
     )

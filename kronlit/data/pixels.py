@@ -8,6 +8,7 @@ import datasets
 from datasets import Dataset, Features, Value
 from torch.utils.data import Dataset as TorchDataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data.augmentation import Augmentation
 from kronlit.data.batches import Key
 from kronlit.data.trained_module import ImageReader
@@ -91,7 +92,7 @@ def decoded(image: dict[str, Any], where: str) -> "Image":
     except Exception as error:  # whatever Pillow makes of a damaged file
         name = (image or {}).get("path")
         of = f" ({name})" if name else ""
-        raise ValueError(f"{where}{of}: the image is damaged or not there: {error}.") from error
+        raise UserError(f"{where}{of}: the image is damaged or not there: {error}.") from error
 
 
 def seed_of(seed: int, epoch: int, row: int) -> int:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TextIO
 
+from kronlit.config.user_error import UserError
+
 LONGEST_CELL = 2**31 - 1
 """Characters: csv's own limit of 131,072 is less than a long document has; more than this is too much for Windows."""
 
@@ -46,7 +48,7 @@ class RowFile:
             return
         spaced = [name for name in self.columns if name.strip() == column]
         cure = f" {spaced[0]!r} has a space around its name: take it away." if spaced else hint
-        raise ValueError(f"{self.where(0)}: no {kind} in column {column!r}; it has {', '.join(self.columns)}.{cure}")
+        raise UserError(f"{self.where(0)}: no {kind} in column {column!r}; it has {', '.join(self.columns)}.{cure}")
 
     def texts(self, column: str) -> list[str]:
         """A column of texts; `ValueError` where there is none, or something else."""
@@ -55,7 +57,7 @@ class RowFile:
         for row, cell in enumerate(cells):
             if not isinstance(cell, str):
                 there = "which is null or not there: write one" if cell is None else f"but {short(cell)}: quote it"
-                raise ValueError(f"{self.where(row)}: no text in column {column!r}, {there}.")
+                raise UserError(f"{self.where(row)}: no text in column {column!r}, {there}.")
         return cells
 
 
@@ -68,12 +70,12 @@ def read_row_file(path: str | Path, needed: str) -> RowFile:
     path = Path(path)
     kind = path.suffix.lower()
     if not path.is_file():
-        raise ValueError(f"there is no file {str(path)!r}; give a .csv or .jsonl file with {needed}.")
+        raise UserError(f"there is no file {str(path)!r}; give a .csv or .jsonl file with {needed}.")
     if kind not in (".csv", ".jsonl"):
-        raise ValueError(f"{str(path)!r} must be a .csv or .jsonl file with {needed}.")
+        raise UserError(f"{str(path)!r} must be a .csv or .jsonl file with {needed}.")
     file = read_csv(path) if kind == ".csv" else read_jsonl(path)
     if not file.lines:
-        raise ValueError(f"{str(path)!r} has no rows; it needs at least one, with {needed}.")
+        raise UserError(f"{str(path)!r} has no rows; it needs at least one, with {needed}.")
     return file
 
 
@@ -83,7 +85,7 @@ def read_csv(path: Path) -> RowFile:
     line, names = next(numbered, (1, []))
     for name in filter(None, names):  # columns without a name, which spreadsheets leave at the end, may be several
         if names.count(name) > 1:
-            raise ValueError(f"{str(path)!r}, line {line}: {names.count(name)} columns are named {name!r}: rename one.")
+            raise UserError(f"{str(path)!r}, line {line}: {names.count(name)} columns are named {name!r}: rename one.")
     columns: list[list[str]] = [[] for _ in names]
     lines = []
     for line, cells in numbered:  # into the columns at once: a million lists of cells would keep the collector busy
@@ -109,11 +111,11 @@ def csv_rows(path: Path, width: int | None = None) -> Iterator[tuple[int, list[s
                 if len(cells) > 1 or (cells and (width == 1 or cells[0].strip())):
                     width = width or len(cells)
                     if len(cells) != width:
-                        raise ValueError(f"{str(path)!r}, line {line}: {miscounted(cells, width)}")
+                        raise UserError(f"{str(path)!r}, line {line}: {miscounted(cells, width)}")
                     yield line, cells
                 line = reader.line_num + 1
         except csv.Error as error:
-            raise ValueError(
+            raise UserError(
                 f"{str(path)!r}, line {line}: a quotation mark that is not closed, or is alone within a quoted text "
                 f"({error}, on line {reader.line_num}): close it, or write it twice where it is part of the text."
             ) from error
@@ -158,17 +160,17 @@ def json_object(line: str, where: str) -> dict[str, Any]:
             raise RecursionError
     except UnicodeEncodeError as error:
         half = f"\\u{ord(error.object[error.start]):x}"
-        raise ValueError(f"{where}: {half} is half a character: write both halves, or \\ufffd in its place.") from error
+        raise UserError(f"{where}: {half} is half a character: write both halves, or \\ufffd in its place.") from error
     except RecursionError as error:
-        raise ValueError(f"{where}: values lie in values more than {DEEPEST} deep: take them out.") from error
+        raise UserError(f"{where}: values lie in values more than {DEEPEST} deep: take them out.") from error
     except json.JSONDecodeError as error:
-        raise ValueError(
+        raise UserError(
             f"{where}: no JSON object ({error.msg}, character {error.pos + 1}): each line must be one, whole."
         ) from error
     except ValueError as error:  # a key that is there twice, or Python's limit of a number's digits
-        raise ValueError(f"{where}: {error}.") from error
+        raise UserError(f"{where}: {error}.") from error
     if not isinstance(row, dict):
-        raise ValueError(f"{where}: {short(row)} is no JSON object: each line must be one, such as {{'text': 'a'}}.")
+        raise UserError(f"{where}: {short(row)} is no JSON object: each line must be one, such as {{'text': 'a'}}.")
     return row
 
 
@@ -178,7 +180,7 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
         twice = next(name for name in names if names.count(name) > 1)
-        raise ValueError(f"the key {twice!r} is there twice: rename or drop one")
+        raise UserError(f"the key {twice!r} is there twice: rename or drop one")
     return row
 
 
@@ -209,15 +211,15 @@ def utf8_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
         with path.open("rb") as file:
             head = file.read(4)
         if head.startswith((b"\xff\xfe", b"\xfe\xff")) or b"\0" in head:
-            raise ValueError(f"{cannot}: it begins as UTF-16 does; save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`).")
+            raise UserError(f"{cannot}: it begins as UTF-16 does; save it as UTF-8 (`iconv -f UTF-16 -t UTF-8`).")
         with path.open(encoding="utf-8-sig", newline=newline) as text:
             yield text
     except UnicodeDecodeError as error:
-        raise ValueError(
+        raise UserError(
             f"{cannot}: {undecodable(path)}; save it as UTF-8 (if it is Latin-1: `iconv -f LATIN1 -t UTF-8`)."
         ) from error
     except OSError as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
+        raise UserError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
 
 
 def undecodable(path: Path) -> str:

@@ -5,6 +5,7 @@ from typing import Any
 
 from datasets import Dataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data.row_file import RowFile, read_row_file, short
 from kronlit.data.tasks import Task
 
@@ -43,7 +44,7 @@ def label(file: RowFile, row: int, task: Task) -> float:
     except (TypeError, ValueError, OverflowError):
         pass
     kinds = "a number" if task.is_regression else f"one of {', '.join(task.labels)}, or its number, from 0"
-    raise ValueError(f"{file.where(row)}: the label {short(value)} must be {kinds}.")
+    raise UserError(f"{file.where(row)}: the label {short(value)} must be {kinds}.")
 
 
 def columns(task: Task) -> str:
@@ -55,14 +56,14 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
     """Raise `ValueError` unless `rows` has the columns of `task` and labels of its range (-1: hidden)."""
     needed = (*task.columns, "answers" if task.free_text else "label")
     if missing := [column for column in needed if column not in rows.column_names]:
-        raise ValueError(f"{where} has no column {missing[0]!r}; it has {', '.join(rows.column_names)}.")
+        raise UserError(f"{where} has no column {missing[0]!r}; it has {', '.join(rows.column_names)}.")
     if not len(rows):
-        raise ValueError(f"{where} has no rows.")
+        raise UserError(f"{where} has no rows.")
     for column in task.columns:
         if kind(rows.features[column]) not in ("string", "large_string"):
-            raise ValueError(f"{where}: column {column!r} must hold text, not {kind(rows.features[column])}.")
+            raise UserError(f"{where}: column {column!r} must hold text, not {kind(rows.features[column])}.")
         if rows.data.column(column).null_count:
-            raise ValueError(f"{where}: column {column!r} is empty in {rows.data.column(column).null_count} rows.")
+            raise UserError(f"{where}: column {column!r} is empty in {rows.data.column(column).null_count} rows.")
     if not task.free_text:
         check_numbers(rows, task, where)
 
@@ -71,16 +72,16 @@ def check_numbers(rows: Dataset, task: Task, where: str) -> None:
     """Raise `ValueError` unless all labels are numbers of the task's range, or -1."""
     found, kinds = kind(rows.features["label"]), ("int", "uint", "float") if task.is_regression else ("int", "uint")
     if not found.startswith(kinds):
-        raise ValueError(
+        raise UserError(
             f"{where}: column 'label' must hold numbers{'' if task.is_regression else ', whole ones'}, not {found}."
         )
     labels = set(rows["label"][:])  # whole: row by row it takes a minute a million
     if None in labels or any(label != label for label in labels):
-        raise ValueError(f"{where} has rows without a label.")
+        raise UserError(f"{where} has rows without a label.")
     low, high = task.span if task.is_regression else (0, len(task.labels) - 1)
     if bad := [label for label in labels if label != -1 and not low <= label <= high]:
         names = f" ({', '.join(task.labels)})" if task.labels else ""
-        raise ValueError(f"{where} has the label {min(bad)}; {task.name} has {low} to {high}{names}.")
+        raise UserError(f"{where} has the label {min(bad)}; {task.name} has {low} to {high}{names}.")
 
 
 def kind(feature: Any) -> str:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data import benchmark
 from kronlit.data.tasks import named
 from kronlit.data.tasks.super_glue import TASKS, SuperGlueTask
@@ -55,9 +56,9 @@ class SuperGLUE(TextData):
         max_tokens: int | None = None,
     ) -> None:
         if task not in TASKS:
-            raise ValueError(f"`data.task`={task!r} is no SuperGLUE task; there are {', '.join(TASKS)}.")
+            raise UserError(f"`data.task`={task!r} is no SuperGLUE task; there are {', '.join(TASKS)}.")
         if splits == "mahabadi" and TASKS[task].mahabadi is None:
-            raise ValueError(f"`data.splits`='mahabadi' has no {task}: it is a test set alone; use `official`.")
+            raise UserError(f"`data.splits`='mahabadi' has no {task}: it is a test set alone; use `official`.")
         described = TASKS[task].task
         if task == "copa" and not copa_question:
             columns = described.columns[:-1]
@@ -96,7 +97,7 @@ class SuperGLUE(TextData):
             return rows if self.known.prepare is None else self.known.prepare(rows, split)
         except (LookupError, TypeError, AttributeError, ValueError, OverflowError) as error:
             where = f"{self.task.name}/{split}"
-            raise ValueError(f"{where} is not of the form in which SuperGLUE has it: {error!r}.") from error
+            raise UserError(f"{where} is not of the form in which SuperGLUE has it: {error!r}.") from error
 
     def identified(self, split: str) -> dict[str, list[Any]]:
         """The texts of the rows, and `idx`, by which the benchmark's site knows them."""

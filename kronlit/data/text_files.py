@@ -9,6 +9,7 @@ import torch
 from datasets import Dataset
 from lightning.pytorch.utilities import rank_zero_only
 
+from kronlit.config.user_error import UserError
 from kronlit.data.class_counts import class_counts
 from kronlit.data.labelled_rows import EmptyRows, read_labelled
 from kronlit.data.tasks import Task, named
@@ -81,7 +82,7 @@ class TextFiles(TextData):
             labels = ()
         elif labels is None:
             if not Path(train).is_file():
-                raise ValueError(
+                raise UserError(
                     f"`data.train`={train!r}: there is no such file to learn the classes from; give the file, or the "
                     "classes, in their order, as `data.labels`."
                 )
@@ -108,9 +109,9 @@ class TextFiles(TextData):
         shares = self._shares()
         for split, share in shares.items():
             if not 0 < share < 1:
-                raise ValueError(f"`data.{split}`={share} must be a file, or a share above 0 and below 1.")
+                raise UserError(f"`data.{split}`={share} must be a file, or a share above 0 and below 1.")
         if sum(shares.values()) >= 1:
-            raise ValueError(f"`data.validation`={shares['validation']} and `data.test`={shares['test']} leave no row.")
+            raise UserError(f"`data.validation`={shares['validation']} and `data.test`={shares['test']} leave no row.")
 
     def draws(self) -> dict[str, Any]:
         return super().draws() | self._shares()
@@ -121,7 +122,7 @@ class TextFiles(TextData):
     def load(self, split: str) -> Dataset:
         file = self.files[split]
         if file is None:
-            raise ValueError(
+            raise UserError(
                 f"there are no {split} rows: give a file or a share of the training rows as `data.{split}`."
             )
         if isinstance(file, str) and split != "train":
@@ -175,31 +176,31 @@ class TextFiles(TextData):
         where = f"{where}: the label {text!r}"
         if not self.task.is_regression:
             if text not in self.task.labels:
-                raise ValueError(f"{where} is none of {', '.join(self.task.labels)}.")
+                raise UserError(f"{where} is none of {', '.join(self.task.labels)}.")
             return self.task.labels.index(text)
         try:
             return float(text)
         except ValueError:
-            raise ValueError(f"{where} is no number, which `data.span` says it is.") from None
+            raise UserError(f"{where} is no number, which `data.span` says it is.") from None
 
 
 def classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
     """The different labels, sorted, as numbers where all are whole ones; `ValueError` where they look like a slip."""
     found = set(labels)
     if len(found) == 1:
-        raise ValueError(
+        raise UserError(
             f"{path!r} has one label alone, {labels[0]!r}, in column {label!r}: give rows of two or more classes, or "
             "all classes as `data.labels`."
         )
     alike: dict[str, str] = {}
     for one in sorted(found):
         if (other := alike.setdefault(one.casefold(), one)) != one:
-            raise ValueError(
+            raise UserError(
                 f"{path!r} has labels in column {label!r} that differ in their case alone, {other} and {one}: write "
                 "them alike, or give `data.labels` if they are classes of their own."
             )
     if len(found) > min(MANY, max(FEW, len(labels) // 2)):
-        raise ValueError(
+        raise UserError(
             f"{path!r} has {len(found)} different labels in {len(labels)} rows of column {label!r}: give `data.span` "
             "if they are numbers, or `data.labels` if they are classes indeed."
         )
@@ -210,28 +211,28 @@ def classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
 def check_columns(columns: tuple[str, ...], label: str) -> None:
     """Raise `ValueError` unless the columns are some, each once, and not the label."""
     if not columns or len(set(columns)) < len(columns):
-        raise ValueError(f"`data.columns`={list(columns)} must name one column of text or more, each once.")
+        raise UserError(f"`data.columns`={list(columns)} must name one column of text or more, each once.")
     if label in columns:
-        raise ValueError(f"`data.columns`={list(columns)} has {label!r}, which `data.label` says is the label.")
+        raise UserError(f"`data.columns`={list(columns)} has {label!r}, which `data.label` says is the label.")
     for column in columns:
         if re.search(r"[{}\[\].:!]", column) or column.isdecimal():  # they mean something in a text's template
-            raise ValueError(f"`data.columns`: {column!r} must be a name without {{}}[].:! in it: rename the column.")
+            raise UserError(f"`data.columns`: {column!r} must be a name without {{}}[].:! in it: rename the column.")
 
 
 def check_span(span: tuple[float, float], labels: tuple[str, ...] | None) -> None:
     """Raise `ValueError` unless numbers can lie in the span."""
     if labels is not None:
-        raise ValueError("`data.span` is for numbers and `data.labels` for classes: give one of them.")
+        raise UserError("`data.span` is for numbers and `data.labels` for classes: give one of them.")
     if not span[0] < span[1]:
-        raise ValueError(f"`data.span`={list(span)} must be the least and the greatest label.")
+        raise UserError(f"`data.span`={list(span)} must be the least and the greatest label.")
     if span[0] <= -1 <= span[1]:
-        raise ValueError(f"`data.span`={list(span)} has -1 in it, which stands for a hidden label: shift the labels.")
+        raise UserError(f"`data.span`={list(span)} has -1 in it, which stands for a hidden label: shift the labels.")
 
 
 def check_classes(labels: tuple[str, ...], span: tuple[float, float] | None) -> None:
     """Raise `ValueError` unless there are classes to tell apart."""
     if span is None and (len(labels) < 2 or len(set(labels)) < len(labels)):
-        raise ValueError(f"`data.labels`={list(labels)} must be two or more classes, each once.")
+        raise UserError(f"`data.labels`={list(labels)} must be two or more classes, each once.")
 
 
 def check_metrics(task: Task) -> None:
@@ -239,4 +240,4 @@ def check_metrics(task: Task) -> None:
     for metric in task.metrics:
         if (metric in OF_NUMBERS) != task.is_regression or (metric == "f1" and len(task.labels) != 2):
             kind = "numbers" if task.is_regression else f"{len(task.labels)} classes"
-            raise ValueError(f"`data.metrics`={list(task.metrics)}: {metric} is not for {kind}.")
+            raise UserError(f"`data.metrics`={list(task.metrics)}: {metric} is not for {kind}.")

@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any
 
 from datasets import Dataset
 
+from kronlit.config.user_error import UserError
 from kronlit.data.form import Form
 
 if TYPE_CHECKING:
@@ -53,7 +54,7 @@ def check_resumed(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     if not said and ours["digest"] != theirs["digest"]:
         said = f"`data` has {ours['count']} rows to train on that are not the {theirs['count']} of the checkpoint"
     if said:
-        raise ValueError(
+        raise UserError(
             f"{said}: rows that were trained on could be validated on. A training goes on with the rows "
             f"that it had: give them again, or {CURE}."
         )
@@ -65,7 +66,7 @@ def check_held_out(data: "TaskData", theirs: dict[str, Any]) -> None:
     seeds = [{"split_seed": one.get("split_seed")} for one in (ours, theirs["draws"])]
     if differences(*seeds) or other_rows(data, theirs):
         said = differences(ours, theirs["draws"]) or "`data` has other training rows than the checkpoint"
-        raise ValueError(
+        raise UserError(
             f"{said}: rows that were trained on would be among those that are scored. Give what the run had, as its "
             "config.yaml has it, or a file or split of its own to score."
         )

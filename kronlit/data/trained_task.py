@@ -4,6 +4,7 @@ from collections.abc import MutableMapping
 from dataclasses import asdict, fields
 from typing import Any
 
+from kronlit.config.user_error import UserError
 from kronlit.data.form import Form, check_form
 from kronlit.data.tasks import Task
 
@@ -78,12 +79,12 @@ def check_task(ours: Task, theirs: Task) -> None:
     """Raise `ValueError` unless classes and columns of the data are those that were trained on."""
     if output(ours) != output(theirs):
         order = ", in this order" if set(ours.labels) == set(theirs.labels) else ""
-        raise ValueError(
+        raise UserError(
             f"the checkpoint is of {theirs.name}, {output(theirs)}{order}; `data` has {output(ours)}: give data of "
             "what was trained on."
         )
     if len(ours.columns) != len(theirs.columns):
-        raise ValueError(
+        raise UserError(
             f"the checkpoint was trained on the columns {', '.join(theirs.columns)}; `data` has "
             f"{', '.join(ours.columns)}: give as many, in that order, as `data.columns`."
         )

@@ -14,6 +14,7 @@ from transformers import PreTrainedModel
 from kronlit import __version__
 from kronlit.adapters.state import adapter_state, fingerprint
 from kronlit.config.instances import instance
+from kronlit.config.user_error import UserError, user_errors
 from kronlit.exchange.own_method import LOADING, Cure, check_arguments, method_class
 from kronlit.methods import Method
 from kronlit.methods.written import written
@@ -54,7 +55,9 @@ def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -
     """Write what was added to `model` and trained, and `config`."""
     state = {name: tensor.detach().contiguous().clone() for name, tensor in adapter_state(model).items()}
     save_file(state, folder / TENSORS)
-    content = {"format": "kronlit"} | vars(config) | {"method": written(config.method)}
+    with user_errors():
+        method = written(config.method)
+    content = {"format": "kronlit"} | vars(config) | {"method": method}
     (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
 
@@ -67,7 +70,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (OSError, SafetensorError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read: {error}.") from error
+        raise UserError(f"{str(path)!r} cannot be read: {error}.") from error
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -79,9 +82,9 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError, RecursionError) as error:
-        raise ValueError(f"{str(path)!r} cannot be read as JSON: {error}.") from error
+        raise UserError(f"{str(path)!r} cannot be read as JSON: {error}.") from error
     if not isinstance(content, dict):
-        raise ValueError(f"{str(path)!r} must hold keys and values.")
+        raise UserError(f"{str(path)!r} must hold keys and values.")
     return content
 
 
@@ -100,11 +103,11 @@ def adapter_config(content: dict[str, Any], where: str, imports: bool = True, cu
     """
     values = {key: value for key, value in content.items() if key != "format"}
     if nested := next((key for key in values if "." in key), None):  # which would reach into another
-        raise ValueError(f"{where} has {nested!r}, which is no key of an adapter: leave it out.")
+        raise UserError(f"{where} has {nested!r}, which is no key of an adapter: leave it out.")
     method = values.get("method")
     name = method.get("class_path") if isinstance(method, dict) else method
     if not (isinstance(name, str) and all(part.isidentifier() for part in name.split("."))):
-        raise ValueError(f"{where}: `method`={name!r} must be the name of a method, such as 'KronA' or 'mine.Method'.")
+        raise UserError(f"{where}: `method`={name!r} must be the name of a method, such as 'KronA' or 'mine.Method'.")
     if kind := method_class(name, where, imports, cure):
         given = method if isinstance(method, dict) else {}
         if not imports:
@@ -114,7 +117,7 @@ def adapter_config(content: dict[str, Any], where: str, imports: bool = True, cu
     try:
         made: AdapterConfig = instance(AdapterConfig, values, "adapter", {"method": Method})
     except (ValueError, TypeError) as error:
-        raise ValueError(f"{where}: {' '.join(str(error).split())}") from error
+        raise UserError(f"{where}: {' '.join(str(error).split())}") from error
     return made
 
 
@@ -126,7 +129,7 @@ def model_class(name: str, where: str) -> type[PreTrainedModel]:
     """
     found = getattr(transformers, name, None)
     if not (isinstance(found, type) and issubclass(found, PreTrainedModel)):
-        raise ValueError(f"{where}: `model_class`={name!r} is no model of transformers {transformers.__version__}.")
+        raise UserError(f"{where}: `model_class`={name!r} is no model of transformers {transformers.__version__}.")
     return found
 
 

@@ -9,6 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
+from kronlit.config.user_error import UserError
 from kronlit.exchange.peft.write import CLASSES
 from kronlit.methods.base import body
 from kronlit.modules.plm import load_config
@@ -82,7 +83,7 @@ def rows_by_name(
     """
     layer = output_layer(model, len(ours))
     if layer is None or f"{layer}.weight" not in state:
-        raise ValueError(
+        raise UserError(
             f"{where} has the classes {', '.join(theirs)} in this order, the model {', '.join(ours)}, and no output "
             "layer of its own that could be put in order: give the classes in that order."
         )
@@ -105,7 +106,7 @@ def matched(model: PreTrainedModel, state: dict[str, Tensor], theirs: Sequence[s
             setattr(model.config, name, value)
         return state
     if set(ours) != set(theirs):
-        raise ValueError(
+        raise UserError(
             f"{where} is of the classes {', '.join(theirs)}, and `model` has {', '.join(ours) or 'others'}: leave out "
             "`model`, or load it with these as its id2label."
         )

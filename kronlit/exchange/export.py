@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Literal
 
 from kronlit.adapters import collapse, parameter_counts
+from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import config_of, single, write_adapter
 from kronlit.exchange.merge import auto_class, described
 from kronlit.exchange.model_card import model_card
@@ -35,7 +36,7 @@ def export_run(ckpt_path: str, output: str, format: Format = "auto") -> None:
             adapter = peft.to_peft(module.model, module.plm)
         except ValueError as error:
             if format == "peft":
-                raise ValueError(f"{error} `--format kronlit` takes every method.") from error
+                raise UserError(f"{error} `--format kronlit` takes every method.") from error
             why = f"kronlit's own format: {error}"
     with new_folder(output) as folder:
         if adapter is None:

@@ -6,6 +6,7 @@ from huggingface_hub import HfApi
 from huggingface_hub.errors import HFValidationError, LocalTokenNotFoundError
 
 from kronlit import __version__
+from kronlit.config.user_error import UserError
 
 
 def check_hub(repo_id: str) -> None:
@@ -14,13 +15,13 @@ def check_hub(repo_id: str) -> None:
         HfApi().repo_exists(repo_id)
         HfApi().whoami()
     except HFValidationError as error:
-        raise ValueError(
+        raise UserError(
             f"`push_to_hub`={repo_id!r} is no name of a repository, such as me/rte-krona: {error}"
         ) from error
     except LocalTokenNotFoundError as error:
-        raise ValueError("`push_to_hub` needs a login: `hf auth login`, or a token as HF_TOKEN.") from error
+        raise UserError("`push_to_hub` needs a login: `hf auth login`, or a token as HF_TOKEN.") from error
     except Exception as error:  # of the HTTP library, which is another one in other versions
-        raise ValueError(unreachable(repo_id, error)) from error
+        raise UserError(unreachable(repo_id, error)) from error
 
 
 def push(folder: Path, repo_id: str, private: bool) -> str:
@@ -39,7 +40,7 @@ def push(folder: Path, repo_id: str, private: bool) -> str:
         url = api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message=f"Upload by kronlit {__version__}")
     except Exception as error:  # as above: refused, cut off or out of time, in the HTTP library's own classes
-        raise ValueError(f"{unreachable(repo_id, error)} The folder {str(folder)!r} is whole.") from error
+        raise UserError(f"{unreachable(repo_id, error)} The folder {str(folder)!r} is whole.") from error
     return str(url)
 
 

@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, placements
 from kronlit.adapters.state import adapter_state, in_names_of
+from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
 from kronlit.exchange.class_names import class_names, named, output_layer, peft_class_names, rows_by_name
 from kronlit.exchange.load import is_here, local
@@ -72,11 +73,9 @@ def init_adapter(
     try:
         folder = local(source)
     except ValueError as error:
-        raise ValueError(str(error).replace("`source`", "`init_adapter`")) from error
+        raise UserError(str(error).replace("`source`", "`init_adapter`")) from error
     if not (folder / CONFIG).is_file():
-        raise ValueError(
-            f"`init_adapter`={source!r} is no adapter's folder: it has no {CONFIG}, as `export` writes it."
-        )
+        raise UserError(f"`init_adapter`={source!r} is no adapter's folder: it has no {CONFIG}, as `export` writes it.")
     content = read_json(folder / CONFIG)
     if "peft_type" in content:
         state = of_peft(model, folder, content)
@@ -87,7 +86,7 @@ def init_adapter(
         if is_dataclass(theirs) and type(theirs) is type(method):
             theirs = replace(theirs, trains=method.trains)
         if described(theirs) != described(method):
-            raise ValueError(
+            raise UserError(
                 f"`init_adapter`={source!r} is of {described(theirs)}, and `model.method` is {described(method)}."
             )
         state = in_names_of(model, read_tensors(folder / TENSORS))
@@ -99,7 +98,7 @@ def init_adapter(
     for name in {*own, *state}:
         if name.startswith(added) and (name not in own or name not in state or own[name].shape != state[name].shape):
             shapes = [tuple(one[name].shape) if name in one else "none" for one in (state, own)]
-            raise ValueError(f"`init_adapter`={source!r} has {name} {shapes[0]}, and `model.method` has {shapes[1]}.")
+            raise UserError(f"`init_adapter`={source!r} has {name} {shapes[0]}, and `model.method` has {shapes[1]}.")
     taken = {name: tensor for name, tensor in state.items() if name in own and own[name].shape == tensor.shape}
     model.load_state_dict(taken, strict=False)
     return len(taken), sorted(others | (state.keys() - taken.keys()))
@@ -134,12 +133,12 @@ def check_answers(
     """Raise `ValueError` where answers that an adapter learned to write, words or numbers, stand for other classes."""
     common = sorted(set(words.values()) & set(their_words.values()))
     if [word for word in common if class_of(word, words) != class_of(word, their_words)]:
-        raise ValueError(
+        raise UserError(
             f"`init_adapter`={source!r} has learned the words {their_words} of the classes, and `model.label_words` "
             f"has {words}: give it those words, or leave out `init_adapter`."
         )
     if not words and set(labels) == set(theirs) and labels != theirs:
-        raise ValueError(
+        raise UserError(
             f"`init_adapter`={source!r} answers with the numbers of {', '.join(theirs)}, in this order, and `data` "
             f"has {', '.join(labels)}: give them in that order as `data.labels`, or leave out `init_adapter`."
         )
@@ -158,7 +157,7 @@ def of_peft(model: PreTrainedModel, folder: Path, content: dict[str, object]) ->
         place = places.get(name)
         if not isinstance(place, Delta) or not isinstance(place.matrix, change.kind) or isinstance(place.scale, Tensor):
             has = f"a {type(place.matrix).__name__}" if isinstance(place, Delta) else "no such matrix"
-            raise ValueError(
+            raise UserError(
                 f"`init_adapter`={str(folder)!r} has a {change.kind.__name__} at {name}, and `model.method` {has}."
             )
         *_, last = change.parts

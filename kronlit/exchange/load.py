@@ -10,6 +10,7 @@ from transformers import PreTrainedModel
 
 from kronlit.adapters.state import fingerprint, in_names_of, misfit
 from kronlit.adapters.transaction import whole_or_not
+from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import (
     CONFIG,
     TENSORS,
@@ -62,7 +63,7 @@ def with_adapter(
     config = adapter_config(content, where, imports)
     if model is None:
         if not config.plm:
-            raise ValueError(f"{where} does not say what it goes on (`plm`): give a `model`.")
+            raise UserError(f"{where} does not say what it goes on (`plm`): give a `model`.")
         kind = model_class(config.model_class, where)
         labels = as_config(config.labels) if config.labels and "Classification" in config.model_class else {}
         model, _ = load_model(kind, config.plm, **labels)
@@ -81,11 +82,11 @@ def put(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in state)
     if fault := misfit(model, state):
-        raise ValueError(
+        raise UserError(
             f"{str(folder / TENSORS)!r} does not fit a {type(model).__name__} with {described(config.method)}: {fault}."
         )
     if (found := fingerprint(model)) != config.fingerprint:
-        raise ValueError(
+        raise UserError(
             f"{str(folder)!r} was trained on {config.plm!r} with fingerprint {config.fingerprint}; the frozen weights "
             f"of this model have {found}: they are others, or not in float32. Give the `model`, loaded as it was then."
         )
@@ -106,7 +107,7 @@ def local(source: str | Path) -> Path:
         return Path(snapshot_download(str(source), allow_patterns=["adapter_config.json", "*.safetensors"]))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(
+        raise UserError(
             f"`source`={str(source)!r} is no folder, and the hub does not give it: {reason[:200]}"
         ) from error
 

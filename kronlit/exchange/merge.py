@@ -3,6 +3,7 @@
 from transformers import PreTrainedModel
 
 from kronlit.adapters import collapse, merge
+from kronlit.config.user_error import UserError
 from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.probe import compared, logits
@@ -18,9 +19,8 @@ def merge_run(ckpt_path: str, output: str) -> None:
     Where a model takes no made-up rows, the folder is written, and it is said that nothing was compared.
 
     Raises:
-        TypeError: if what was added cannot be merged, with the reason.
-        ValueError: if there is no such checkpoint, `output` exists, or merging makes another model; then nothing is
-            written.
+        UserError: if there is no such checkpoint, `output` exists, what was added cannot be merged, or merging makes
+            another model; then nothing is written.
     """
     check_new(output)
     run = saved_run(ckpt_path)
@@ -32,7 +32,7 @@ def merge_run(ckpt_path: str, output: str) -> None:
     try:
         merge(model)
     except (TypeError, ValueError) as error:
-        raise type(error)(f"{error} `kronlit export` writes it as an adapter.") from error
+        raise UserError(f"{error} `kronlit export` writes it as an adapter.") from error
     if module.task.is_regression:
         model.config.problem_type = "regression"  # a pipeline then gives the number, not its sigmoid
     with new_folder(output) as folder:

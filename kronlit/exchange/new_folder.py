@@ -8,6 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kronlit.config.user_error import UserError
+
 RUST = re.compile(r"([A-Z][\w ]+) \(os error (\d+)\)")
 """How libraries in Rust tell what the system said, and its number."""
 
@@ -25,7 +27,7 @@ def check_new(output: str | Path) -> Path:
     path = Path(output)
     with refusals(output):
         if path.exists() or path.is_symlink():
-            raise ValueError(f"`output`={str(output)!r} exists already, and nothing is overwritten: give another name.")
+            raise UserError(f"`output`={str(output)!r} exists already, and nothing is overwritten: give another name.")
         parent = next(parent for parent in path.absolute().parents if parent.exists())
         if not parent.is_dir():
             raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR))
@@ -92,7 +94,7 @@ def refusals(output: str | Path, partial: Path | None = None) -> Iterator[None]:
         raise
     except Exception as error:
         if (reason := refusal(error)) and (partial is None or is_of_writing(error, partial)):
-            raise ValueError(f"`output`={str(output)!r} cannot be written: {reason}.") from error
+            raise UserError(f"`output`={str(output)!r} cannot be written: {reason}.") from error
         raise
 
 

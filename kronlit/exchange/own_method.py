@@ -8,6 +8,7 @@ from itertools import pairwise
 from typing import Any
 
 from kronlit.config.explain import subclasses
+from kronlit.config.user_error import UserError
 from kronlit.methods import Method
 
 
@@ -43,7 +44,7 @@ def method_class(path: str, where: str, imports: bool, cure: Cure = LOADING) -> 
     if (found := known(path)) or not module:
         return found
     if not imports:
-        raise ValueError(
+        raise UserError(
             f"{where}: `method`={path!r} is not kronlit's own, and an adapter of the hub is not to say what is "
             f"imported: {cure.method.format(module=module)}, or, {cure.argument}."
         )
@@ -54,7 +55,7 @@ def method_class(path: str, where: str, imports: bool, cure: Cure = LOADING) -> 
             return found
     found = getattr(imported, name, None)
     if not (isinstance(found, type) and issubclass(found, Method)):
-        raise ValueError(f"{where}: `method`={path!r}: the module {module} has no method {name}.")
+        raise UserError(f"{where}: `method`={path!r}: the module {module} has no method {name}.")
     return found
 
 
@@ -73,12 +74,12 @@ def import_module(name: str, path: str, where: str) -> Any:
     try:
         return importlib.import_module(name)
     except ModuleNotFoundError as error:
-        raise ValueError(
+        raise UserError(
             f"{where}: `method`={path!r} needs the module {error.name}, which is not found: work in its folder, or "
             "add that to PYTHONPATH."
         ) from error
     except Exception as error:  # whatever is wrong in that file
-        raise ValueError(
+        raise UserError(
             f"{where}: `method`={path!r}: the module {name} cannot be imported: {type(error).__name__}: {error}"
         ) from error
 
@@ -94,11 +95,11 @@ def check_arguments(method: dict[str, Any], own: bool, where: str, cure: Cure = 
     """
     name = method.get("class_path")
     if others := sorted(method.keys() - {"class_path", "init_args"}):
-        raise ValueError(
+        raise UserError(
             f"{where}: `method`={name!r} has `{others[0]}`; it may have `class_path` and `init_args`: leave it out."
         )
     if not own and (other := next(imported_names(method.get("init_args")), None)):
-        raise ValueError(
+        raise UserError(
             f"{where}: `method`={name!r} has the argument {other!r}, which might be imported: {cure.argument}."
         )
 

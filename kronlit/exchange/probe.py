@@ -4,6 +4,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedModel
 
+from kronlit.config.user_error import UserError
 from kronlit.modules import FrozenPLM, ImageClassification
 from kronlit.modules.text import TextModule
 
@@ -60,10 +61,10 @@ def compared(before: Logits, after: Logits) -> str:
     if isinstance(before, str):
         return f"not checked: no logits could be compared, as the model failed on made-up rows ({before})."
     if isinstance(after, str):
-        raise ValueError(f"the merged model fails where the one before merging does not: {after}.")
+        raise UserError(f"the merged model fails where the one before merging does not: {after}.")
     difference, reach = (after - before).abs().max().item(), before.abs().max().item()
     if difference > TOLERANCE * reach + 1e-6:  # the latter for logits that are all near zero
-        raise ValueError(
+        raise UserError(
             f"the merged model is another one: a logit on a probe batch differs by {difference:.2e} (logits reach "
             f"{reach:.2e})."
         )

@@ -9,6 +9,7 @@ from transformers import PreTrainedModel
 
 from kronlit.adapters import parameter_counts
 from kronlit.adapters.transaction import INJECTED
+from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import config_of, single, write_adapter
 from kronlit.exchange.class_names import class_names
 from kronlit.exchange.new_folder import new_folder
@@ -36,7 +37,7 @@ def save(model: PreTrainedModel, output: str | Path) -> None:
         >>> model = load("adapter")  # doctest: +SKIP
     """
     if not isinstance(model, PreTrainedModel):
-        raise ValueError(f"`model` must be a model of Transformers, not a {type(model).__name__}.")
+        raise UserError(f"`model` must be a model of Transformers, not a {type(model).__name__}.")
     method = vars(model).get(INJECTED)
     if isinstance(method, Method):
         with head_trained(model), new_folder(output) as folder:
@@ -48,7 +49,7 @@ def save(model: PreTrainedModel, output: str | Path) -> None:
         with new_folder(output) as folder:
             adapter.write(folder, class_names(model))
     else:
-        raise ValueError(
+        raise UserError(
             "`model` holds nothing that `kronlit.inject` added. A merged model is written by its own `save_pretrained`."
         )
 

@@ -11,6 +11,7 @@ from jsonargparse import set_parsing_settings
 
 from kronlit.config.files import read_yaml
 from kronlit.config.instances import instance
+from kronlit.config.user_error import UserError
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import task_of
@@ -61,7 +62,7 @@ def saved_run(ckpt_path: str) -> SavedRun:
     checkpoint = checkpoint_in(Path(ckpt_path))
     folder = checkpoint.absolute().parent.parent
     if not (folder / "config.yaml").is_file():
-        raise ValueError(f"`ckpt_path`={ckpt_path!r} is not in a run's folder: {str(folder)!r} has no config.yaml.")
+        raise UserError(f"`ckpt_path`={ckpt_path!r} is not in a run's folder: {str(folder)!r} has no config.yaml.")
     config = read_yaml(folder / "config.yaml")
     if (start := started_in(folder, config)) is not None:
         config |= {key: in_place(config[key], start) for key in ("model", "data") if key in config}
@@ -157,5 +158,5 @@ def section(config: dict[str, Any], key: str) -> dict[str, Any]:
     """
     found = config.get(key)
     if not (isinstance(found, dict) and "class_path" in found):
-        raise ValueError(f"the config has no `{key}`: it must be that of a run, as the files in configs/ are.")
+        raise UserError(f"the config has no `{key}`: it must be that of a run, as the files in configs/ are.")
     return found

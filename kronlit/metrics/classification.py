@@ -9,6 +9,7 @@ import torchmetrics
 from torch import Tensor
 from torchmetrics.functional.text import squad
 
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 from kronlit.metrics.rows import ROW_METRICS, Array, Metric, macro_f1, mark
 
@@ -38,7 +39,7 @@ class TaskMetrics(torchmetrics.Metric):
     def __init__(self, task: Task, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not set(task.metrics) <= METRICS.keys():
-            raise ValueError(f"{task.name!r} is scored on generated texts: use `CausalLM`.")
+            raise UserError(f"{task.name!r} is scored on generated texts: use `CausalLM`.")
         self.task = task
         for state in ("row", "prediction", "target", "loss", "group"):
             self.add_state(state, default=[], dist_reduce_fx="cat")

@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 
 Texts = list[str]
@@ -43,10 +44,10 @@ class GenerationMetrics(Metric):
         super().__init__(**kwargs)
         if not task.free_text or not set(task.metrics) <= METRICS.keys():
             job = "ImageClassification" if task.columns == ("image",) else "TextToText"
-            raise ValueError(f"{task.name!r} is no task of generated texts: use `{job}`, not `CausalLM`.")
+            raise UserError(f"{task.name!r} is no task of generated texts: use `{job}`, not `CausalLM`.")
         missing = [name for name in ("sacrebleu", "pycocoevalcap") if importlib.util.find_spec(name) is None]
         if missing:
-            raise ValueError(
+            raise UserError(
                 f"{task.name!r} is scored with {' and '.join(missing)}, which is missing: pip install 'kronlit[nlg]'."
             )
         self.task = task

@@ -13,8 +13,9 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from kronlit.adapters import trainable_report
-from kronlit.adapters.state import adapter_state, check_adapter_state, fingerprint, in_names_of
+from kronlit.adapters.state import adapter_state, fingerprint, in_names_of
 from kronlit.adapters.transaction import INJECTED
+from kronlit.config.user_error import UserError, user_errors
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics.classification import TaskMetrics
@@ -23,7 +24,7 @@ from kronlit.modules.batch import Batch, TrainingPass
 from kronlit.modules.consistency import symmetric_divergence, two_passes
 from kronlit.modules.decay import decay_groups
 from kronlit.modules.finite import check_loss, check_weights
-from kronlit.modules.origin import check_meaning, check_origin, origin
+from kronlit.modules.origin import check_adapter_state, check_meaning, check_origin, origin
 from kronlit.modules.plm import load_config
 from kronlit.modules.precision import check_precision
 from kronlit.modules.random_state import random_states, restore_random_state
@@ -71,7 +72,7 @@ class FrozenPLM(LightningModule, ABC):
         numbers = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "consistency": consistency}
         for name, value in numbers.items():
             if not 0 <= value < float("inf"):
-                raise ValueError(f"`model.{name}`={value} must be a number from 0 up.")
+                raise UserError(f"`model.{name}`={value} must be a number from 0 up.")
         self.plm = plm
         self.method = method
         self.task = task
@@ -140,7 +141,8 @@ class FrozenPLM(LightningModule, ABC):
         if self.model is not None:
             return
         self.model, fresh = self.load()
-        self.method.apply(self.model)
+        with user_errors():
+            self.method.apply(self.model)
         for parameter in fresh:  # a random layer that stays frozen would be another one after each loading
             parameter.requires_grad_(True)
         vars(self.model)[INJECTED], self._plm = self.method, fingerprint(self.model)
@@ -153,10 +155,10 @@ class FrozenPLM(LightningModule, ABC):
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         steps = self.trainer.estimated_stepping_batches
         if steps == float("inf"):
-            raise ValueError("linear decay needs an end: set `trainer.max_epochs` or `trainer.max_steps`.")
+            raise UserError("linear decay needs an end: set `trainer.max_epochs` or `trainer.max_steps`.")
         warmup = round(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
         if not any(p.requires_grad for p in self.parameters()):
-            raise ValueError(
+            raise UserError(
                 f"`model.method`={type(self.method).__name__} trains nothing on {self.plm!r}: "
                 "`model.method.trains` takes what it has, layer_norm, bias or all."
             )
@@ -168,8 +170,7 @@ class FrozenPLM(LightningModule, ABC):
 
     def on_fit_start(self) -> None:
         assert self.model is not None
-        report = trainable_report(self.model)
-        rank_zero_only(print)(report)
+        rank_zero_only(print)(trainable_report(self.model))
 
     def on_train_start(self) -> None:
         self._epoch_start = self._last_step = time.perf_counter()

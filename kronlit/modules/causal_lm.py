@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from torchmetrics import Metric
 from transformers import AutoModelForCausalLM, LogitsProcessorList, PreTrainedModel
 
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics.generation import GenerationMetrics
@@ -76,12 +77,12 @@ class CausalLM(TextModule):
         )
         for name, share in (("label_smoothing", label_smoothing), ("dropout", dropout)):
             if share is not None and not 0 <= share < 1:
-                raise ValueError(f"`model.{name}`={share} must be a share, from 0 to below 1.")
+                raise UserError(f"`model.{name}`={share} must be a share, from 0 to below 1.")
         for name, number, least in (("num_beams", num_beams, 1), ("no_repeat_ngram_size", no_repeat_ngram_size, 0)):
             if number < least:
-                raise ValueError(f"`model.{name}`={number} must be at least {least}.")
+                raise UserError(f"`model.{name}`={number} must be at least {least}.")
         if not 1 <= max_new_tokens < max_length:
-            raise ValueError(
+            raise UserError(
                 f"`model.max_new_tokens`={max_new_tokens} must lie between 1 and `model.max_length`={max_length}, "
                 "which has room for the prompt too."
             )
@@ -100,7 +101,7 @@ class CausalLM(TextModule):
         model, fresh = load_model(AutoModelForCausalLM, self.plm)
         positions = getattr(model.config, "max_position_embeddings", None)
         if positions is not None and self.max_length > positions:
-            raise ValueError(f"`model.max_length`={self.max_length} exceeds the {positions} positions of {self.plm!r}.")
+            raise UserError(f"`model.max_length`={self.max_length} exceeds the {positions} positions of {self.plm!r}.")
         for module in model.modules():
             if self.dropout is not None and isinstance(module, nn.Dropout):
                 module.p = self.dropout
@@ -113,7 +114,7 @@ class CausalLM(TextModule):
         """The end-of-text token."""
         token: int | None = self.tokenizer.eos_token_id
         if token is None:
-            raise ValueError(f"the tokenizer of `model.plm`={self.plm!r} has no end-of-text token.")
+            raise UserError(f"the tokenizer of `model.plm`={self.plm!r} has no end-of-text token.")
         return token
 
     @cached_property

@@ -7,6 +7,8 @@ import torch
 from lightning.pytorch import Trainer
 from torch import Tensor
 
+from kronlit.config.user_error import UserError
+
 CURE = (
     "Try a lower `model.lr`, `trainer.gradient_clip_val` 1, more `model.warmup` or `trainer.precision` 32-true, and "
     "look at those rows. The last checkpoint is from before: `ckpt_path` last goes on from it."
@@ -23,11 +25,11 @@ def check_loss(loss: Tensor, rows: Tensor, trainer: Trainer) -> None:
         torch.distributed.all_gather_object(everyone, faults[0])
         faults = everyone
     found = " and ".join(f"{value} for the training rows {rows}" for value, rows in faults if not math.isfinite(value))
-    raise ValueError(f"the loss is {found} at step {trainer.global_step}. {CURE}")
+    raise UserError(f"the loss is {found} at step {trainer.global_step}. {CURE}")
 
 
 def check_weights(state: Mapping[str, Tensor], step: int) -> None:
     """Raise `ValueError` if something in `state` is no number: a step can do that whose loss was one."""
     for name, tensor in state.items():
         if not tensor.isfinite().all():
-            raise ValueError(f"{name} is no longer finite after step {step}: nothing of it is saved. {CURE}")
+            raise UserError(f"{name} is no longer finite after step {step}: nothing of it is saved. {CURE}")

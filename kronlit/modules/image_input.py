@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers.models.auto.image_processing_auto import AutoImageProcessor  # from the top, 5.17 asks for torchvision
 
+from kronlit.config.user_error import UserError
 from kronlit.modules.plm import from_pretrained, load_config
 
 if TYPE_CHECKING:
@@ -32,12 +33,12 @@ class ImageInput:
         self.processor = from_pretrained(AutoImageProcessor, plm, backend="pil")
         size = self.processor.crop_size if self.flag("do_center_crop") else self.processor.size
         if not self.mode or not (size and size["height"] and size["width"]):
-            raise ValueError(
+            raise UserError(
                 f"`model.plm`={plm!r} reads images of {channels} channels and of size {dict(size or {})}; "
                 "`ImageClassification` gives 1 or 3 channels, and one height and width."
             )
         if self.flag("do_normalize") and len(self.processor.image_mean) != channels:
-            raise ValueError(
+            raise UserError(
                 f"`model.plm`={plm!r} is damaged: config.json has {channels} channels, and `image_mean` in its "
                 f"preprocessor_config.json is {self.processor.image_mean}."
             )

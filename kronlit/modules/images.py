@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForImageClassification, PreTrainedModel
 
 from kronlit.adapters import placements
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.methods.base import group
@@ -53,7 +54,7 @@ class ImageClassification(FrozenPLM):
             plm, method, task, lr, weight_decay, warmup, gradient_checkpointing, consistency, backbone_dtype
         )
         if task.columns != ("image",):
-            raise ValueError(f"`ImageClassification` goes with `--data Images`: {task.name} has no images.")
+            raise UserError(f"`ImageClassification` goes with `--data Images`: {task.name} has no images.")
 
     @cached_property
     def reader(self) -> ImageInput:
@@ -65,7 +66,7 @@ class ImageClassification(FrozenPLM):
         numbers = {name: number for number, name in names.items()}
         model, fresh = load_model(AutoModelForImageClassification, self.plm, id2label=names, label2id=numbers)
         if not any(len(parameter) == len(names) for parameter in group(model, "head")):
-            raise ValueError(
+            raise UserError(
                 f"`model.plm`={self.plm!r} is a {type(model).__name__}, which has no head of {len(names)} classes: "
                 "use a model that classifies images by a head, such as a ViT."
             )

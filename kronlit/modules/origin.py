@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING, Any
 
+from torch import Tensor, nn
+
+from kronlit.adapters.state import misfit
+from kronlit.config.user_error import UserError
 from kronlit.data.trained_task import by_number, check_task, recorded, task_of
 from kronlit.methods.written import described
 
@@ -26,7 +30,7 @@ def check_meaning(module: "FrozenPLM", checkpoint: dict[str, Any]) -> None:
         check_task(module.task, task)
     ours = reads(module)
     if (theirs := checkpoint.get("kronlit", {}).get("reads", ours)) != ours:
-        raise ValueError(
+        raise UserError(
             f"the checkpoint was trained on rows as {theirs}, and `data` has them as {ours}: give the columns names "
             "that they had."
         )
@@ -37,4 +41,16 @@ def check_origin(ours: dict[str, Any], checkpoint: dict[str, Any]) -> None:
     for name in ("method", "plm"):
         theirs = checkpoint.get("kronlit", {}).get(name, ours[name])
         if theirs != ours[name]:
-            raise ValueError(f"the checkpoint was trained with `model.{name}`={theirs}, not {ours[name]}.")
+            raise UserError(f"the checkpoint was trained with `model.{name}`={theirs}, not {ours[name]}.")
+
+
+def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:
+    """Raise `UserError` unless `state` holds exactly what `model` trains, in the same shapes.
+
+    Lightning's `strict_loading=False`, which a checkpoint without the frozen model needs, would pass over all of this.
+    """
+    if fault := misfit(model, state):
+        raise UserError(
+            f"the checkpoint does not fit `model.method` or `model.plm`: it {fault}. "
+            "Use the config.yaml of its run's folder."
+        )

@@ -8,6 +8,8 @@ import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
+from kronlit.config.user_error import UserError
+
 TABLES = ("position_embeddings", "embed_positions", "positions_embed", "wpe")
 """Ends of the names of modules that hold an embedding for each position."""
 
@@ -26,7 +28,7 @@ def choose_pad_token(tokenizer: PreTrainedTokenizerBase) -> bool:
     ends = tokenizer("")["input_ids"][-1:]
     special = [token for token in (tokenizer.eos_token, tokenizer.unk_token, tokenizer.bos_token) if token is not None]
     if not special:
-        raise ValueError(
+        raise UserError(
             f"the tokenizer of `model.plm`={tokenizer.name_or_path!r} has neither a pad token nor an end token: name "
             'one of its tokens as "pad_token" in its tokenizer_config.json.'
         )

@@ -14,6 +14,7 @@ from safetensors import SafetensorError
 from torch import nn
 from transformers import AutoConfig, AutoTokenizer, PreTrainedModel, PreTrainedTokenizerBase
 
+from kronlit.config.user_error import UserError
 from kronlit.methods.base import body
 from kronlit.modules.tokenizer import check_tokenizer
 
@@ -37,7 +38,7 @@ def located(plm: str) -> str:
         while block := file.read(1 << 20):
             found.update(block)
     if found.hexdigest() != EMBEDDED_SHA256:
-        raise ValueError(
+        raise UserError(
             f"{folder}/model.safetensors is damaged: its sha256 is {found.hexdigest()}; reinstall the package."
         )
     return str(folder)
@@ -65,7 +66,7 @@ def load_tokenizer(plm: str) -> PreTrainedTokenizerBase:
     except ValueError:
         raise
     except Exception as error:  # the library `tokenizers` raises no class of its own on a damaged file
-        raise ValueError(
+        raise UserError(
             f"`model.plm`={plm!r}: its tokenizer cannot be read: {' '.join(str(error).split())[:200]}. Save the "
             "model's own tokenizer beside it again (tokenizer.save_pretrained)."
         ) from error
@@ -98,7 +99,7 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
     inside = body(model) | {id(buffer) for buffer in model.buffers()}
     for name in fresh:
         if id(model.get_parameter_or_buffer(name)) in inside and ".pooler." not in name:
-            raise ValueError(
+            raise UserError(
                 f"`model.plm`={plm!r} is damaged: its files have no {name} of the shape that its config.json says."
             )
     return model, [model.get_parameter(name) for name in fresh]
@@ -122,7 +123,7 @@ def one_reason(auto_class: Any, plm: str) -> Iterator[None]:
         yield
     except (OSError, ConnectionError, ValueError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
-        raise ValueError(
+        raise UserError(
             f"`model.plm`={plm!r} cannot be loaded as {auto_class.__name__}: {reason[:300]} "
             "Give a hub id that this machine reaches, or a local folder of its layout."
         ) from error

@@ -1,5 +1,7 @@
 """Which precisions of Lightning's train what is added in float32, and on which models."""
 
+from kronlit.config.user_error import UserError
+
 PRECISIONS = ("32-true", "bf16-mixed", "16-mixed")
 
 
@@ -14,9 +16,9 @@ def check_precision(precision: str, model_type: str) -> None:
         ValueError: if it would not train in float32, or overflows on that kind of model.
     """
     if precision not in PRECISIONS:
-        raise ValueError(f"`trainer.precision`={precision!r} would not train in float32; use {', '.join(PRECISIONS)}.")
+        raise UserError(f"`trainer.precision`={precision!r} would not train in float32; use {', '.join(PRECISIONS)}.")
     if precision == "16-mixed" and model_type in ("t5", "mt5", "umt5"):
-        raise ValueError(
+        raise UserError(
             "`trainer.precision`='16-mixed' overflows on T5 (its feed-forward outputs exceed float16's 65,504) and "
             "gives NaN; use 'bf16-mixed' or '32-true'."
         )

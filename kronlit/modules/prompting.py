@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForMaskedLM, AutoModelForSeq2SeqLM, PreTrainedModel
 
+from kronlit.config.user_error import UserError
 from kronlit.data.prompts import prompt_of
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
@@ -99,7 +100,7 @@ class PromptClassification(TextModule):
             plm, method, task, lr, weight_decay, warmup, length, gradient_checkpointing, consistency, backbone_dtype
         )
         if not 0 < demonstration_filter_rate <= 1:
-            raise ValueError(
+            raise UserError(
                 f"`model.demonstration_filter_rate`={demonstration_filter_rate} must lie above 0 and up to 1."
             )
         self.prompt = prompt
@@ -190,12 +191,12 @@ class PromptClassification(TextModule):
         spans = load_config(self.plm).is_encoder_decoder
         model, fresh = load_model(AutoModelForSeq2SeqLM if spans else AutoModelForMaskedLM, self.plm)
         if fresh:
-            raise ValueError(
+            raise UserError(
                 f"`model.plm`={self.plm!r} has no language-modelling head in its files, by which a prompt is "
                 "answered: use one that has, or `SequenceClassification`."
             )
         if not spans and not any(hasattr(model, name) for name in HEADS):
-            raise ValueError(
+            raise UserError(
                 f"`model.plm`={self.plm!r} is a {model.config.model_type}, whose head `PromptClassification` does not "
                 "know: use a model of BERT's or RoBERTa's family, or a T5."
             )

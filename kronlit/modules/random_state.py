@@ -6,6 +6,8 @@ from typing import Any
 
 import torch
 
+from kronlit.config.user_error import UserError
+
 
 def random_state() -> dict[str, Any]:
     """State of torch's generators on this process."""
@@ -33,7 +35,7 @@ def restore_random_state(states: list[dict[str, Any]], rank: int) -> None:
         if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
     except Exception as error:  # whatever stands in their place
-        raise ValueError(f"`ckpt_path`: the checkpoint's `random_states` are none ({error!r}).") from error
+        raise UserError(f"`ckpt_path`: the checkpoint's `random_states` are none ({error!r}).") from error
 
 
 def redrawn(

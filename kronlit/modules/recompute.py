@@ -3,6 +3,7 @@
 import torch
 from transformers import PreTrainedModel
 
+from kronlit.config.user_error import UserError
 from kronlit.modules.random_state import redrawn
 
 
@@ -17,7 +18,7 @@ def recompute_activations(model: PreTrainedModel, router: torch.Generator) -> No
         ValueError: if Transformers can't do so with models of this class.
     """
     if not model.supports_gradient_checkpointing:
-        raise ValueError(
+        raise UserError(
             f"`model.gradient_checkpointing`=True: Transformers cannot recompute the activations of a "
             f"{type(model).__name__}; leave it out, and make `data.batch_size` smaller to save memory."
         )

@@ -8,6 +8,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch.optim.lr_scheduler import LambdaLR
 
 from kronlit.adapters.state import adapter_state
+from kronlit.config.user_error import UserError
 
 FIXED = ("lr", "weight_decay", "warmup")
 """Settings that the optimizer's state, which the checkpoint has, would pass over or bend."""
@@ -26,7 +27,7 @@ def check_settings(module: LightningModule, checkpoint: dict[str, Any]) -> None:
     for name in FIXED:
         ours = getattr(module, name)
         if (theirs := begun.get(name, ours)) != ours:
-            raise ValueError(
+            raise UserError(
                 f"`model.{name}`={ours}: the training in the checkpoint was begun with {theirs}, and goes on with "
                 "that; give it again, or `kronlit export` the run and give that folder as `init_adapter`, for a run "
                 "of its own."
@@ -36,7 +37,7 @@ def check_settings(module: LightningModule, checkpoint: dict[str, Any]) -> None:
 def check_order(module: LightningModule, checkpoint: dict[str, Any]) -> None:
     """Raise `ValueError` where the optimizer's state, which goes by order, would go to other parameters."""
     if list(checkpoint["state_dict"]) != list(adapter_state(module)):
-        raise ValueError(
+        raise UserError(
             "the checkpoint was written with a version of transformers whose modules stand in another order: it "
             "can be evaluated, not trained on; install that version again."
         )

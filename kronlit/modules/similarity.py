@@ -4,6 +4,7 @@ from functools import cached_property
 from typing import Any
 
 from kronlit.adapters.state import fingerprint
+from kronlit.config.user_error import UserError
 from kronlit.modules.plm import located
 
 
@@ -27,14 +28,14 @@ class SentenceEncoder:
         try:
             from sentence_transformers import SentenceTransformer
         except ImportError as error:
-            raise ValueError(
+            raise UserError(
                 "`model.demonstration_filter` needs the package sentence-transformers: "
                 "pip install 'kronlit[similarity]'."
             ) from error
         try:
             return SentenceTransformer(located(self.name)).requires_grad_(False)
         except (OSError, ConnectionError, ValueError) as error:
-            raise ValueError(
+            raise UserError(
                 f"`model.demonstration_filter`={self.name!r} cannot be loaded: {' '.join(str(error).split())[:300]} "
                 "Give a hub id that this machine reaches, or a local folder of its layout."
             ) from error

@@ -15,6 +15,8 @@ from dataclasses import dataclass
 
 from transformers import PreTrainedTokenizerBase
 
+from kronlit.config.user_error import UserError
+
 SPECIAL = ("cls", "mask", "sep", "sep+")
 SENTENCE = re.compile(r"(\+?)sent([lu]?)(-?)_(\d+)")
 SPAN_TOKEN = "<extra_id_0>"
@@ -56,7 +58,7 @@ def pieces(template: str, num_sentences: int) -> tuple[Piece, ...]:
     parts = template.split("*")
     rule = f"`model.template`={template!r}"
     if len(parts) % 2 == 0 or any(text in SPECIAL or SENTENCE.fullmatch(text) for text in parts[::2]):
-        raise ValueError(f"{rule} must have its variables between pairs of `*`, as in '*cls**sent_0*_It_was*mask*.'.")
+        raise UserError(f"{rule} must have its variables between pairs of `*`, as in '*cls**sent_0*_It_was*mask*.'.")
     found = []
     for number, part in enumerate(parts):
         match = SENTENCE.fullmatch(part)
@@ -68,9 +70,9 @@ def pieces(template: str, num_sentences: int) -> tuple[Piece, ...]:
             found.append(Piece("", "", int(match[4]), match[2], bool(match[3]), bool(match[1])))
         else:
             names = ", ".join((*SPECIAL, *(f"sent_{i}" for i in range(num_sentences))))
-            raise ValueError(f"{rule} has the variable {part!r}; there are {names}, and forms of the latter.")
+            raise UserError(f"{rule} has the variable {part!r}; there are {names}, and forms of the latter.")
     if sum(piece.special == "mask" for piece in found) != 1:
-        raise ValueError(f"{rule} must have one mask, which stands for the answer.")
+        raise UserError(f"{rule} must have one mask, which stands for the answer.")
     return tuple(found)
 
 
@@ -169,7 +171,7 @@ def mask_id(tokenizer: PreTrainedTokenizerBase) -> int:
         return tokenizer.mask_token_id
     if SPAN_TOKEN in tokenizer.get_vocab():
         return tokenizer.convert_tokens_to_ids(SPAN_TOKEN)
-    raise ValueError(
+    raise UserError(
         f"`model.plm`={tokenizer.name_or_path!r} has neither a mask token nor {SPAN_TOKEN}: a prompt needs a masked "
         "language model or a T5."
     )
@@ -191,12 +193,12 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, words: dict[str, str], first: b
         tokens = tokenizer.encode(f" {word}", add_special_tokens=False)
         if not tokens or (len(tokens) > 1 and not first) or tokens[0] == tokenizer.unk_token_id:
             pieces = tokenizer.convert_ids_to_tokens(tokens)
-            raise ValueError(
+            raise UserError(
                 f"`model.label_words`: {word!r}, for {label}, must be one token of {tokenizer.name_or_path!r}, "
                 f"which has for it {pieces}; take another word."
             )
         if tokens[0] in found:
-            raise ValueError(
+            raise UserError(
                 f"`model.label_words`: {word!r}, for {label}, is the same token as {found[tokens[0]]!r}; take another."
             )
         found[tokens[0]] = word

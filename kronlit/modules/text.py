@@ -8,6 +8,7 @@ import torch
 from torch import Tensor
 from transformers import PreTrainedTokenizerBase
 
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.modules.base import FrozenPLM
@@ -68,7 +69,7 @@ class TextModule(FrozenPLM):
             plm, method, task, lr, weight_decay, warmup, gradient_checkpointing, consistency, backbone_dtype
         )
         if max_length < 8:
-            raise ValueError(f"`model.max_length`={max_length} must be at least 8 tokens.")
+            raise UserError(f"`model.max_length`={max_length} must be at least 8 tokens.")
         self.max_length = max_length
 
     @abstractmethod
@@ -100,7 +101,7 @@ class TextModule(FrozenPLM):
         if hasattr(data, "splits") and hasattr(data, "encoded") and (positions := room(self.model)) is not None:
             longest = max((self.longest(data, split) for split in data.splits()), default=0)
             if longest > positions:
-                raise ValueError(
+                raise UserError(
                     f"`model.max_length`={self.max_length} lets rows be {longest} tokens long, and `model.plm`="
                     f"{self.plm!r} has {positions} positions: set `model.max_length` to {positions}, or less."
                 )

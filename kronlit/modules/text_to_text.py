@@ -9,6 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSeq2SeqLM, PreTrainedModel
 from transformers.utils import ModelOutput
 
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics.classification import marks
@@ -119,7 +120,7 @@ class TextToText(TextModule):
         }
         if lost:
             some = ", ".join(list(lost)[:10]) + (f" and {len(lost) - 10} more" if len(lost) > 10 else "")
-            raise ValueError(
+            raise UserError(
                 f"`model.plm`={self.plm!r} has no tokens for the answers {some}, which it reads as unknown: "
                 "use a T5 whose vocabulary has them, or `SequenceClassification`."
             )

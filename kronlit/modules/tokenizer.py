@@ -6,6 +6,8 @@ from typing import Any
 
 from transformers import PreTrainedTokenizerBase
 
+from kronlit.config.user_error import UserError
+
 IN_ROWS = ("bos_token_id", "eos_token_id", "unk_token_id", "sep_token_id", "pad_token_id", "cls_token_id")
 
 
@@ -17,7 +19,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any, plm: str) -
     vocabulary = tokenizer.get_vocab()
     markup = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
     if not any(letter.isalnum() for token, number in vocabulary.items() if number not in markup for letter in token):
-        raise ValueError(
+        raise UserError(
             f"`model.plm`={plm!r} has no tokenizer that knows a word: all texts would read alike. Save the model's own "
             "tokenizer beside it (tokenizer.save_pretrained)."
         )
@@ -25,7 +27,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any, plm: str) -
     tokens = 1 + max(number for number in vocabulary.values() if number not in unused)
     embeddings = getattr(config.get_text_config(), "vocab_size", None)
     if embeddings is not None and tokens > embeddings:
-        raise ValueError(
+        raise UserError(
             f"`model.plm`={plm!r}: its tokenizer has {tokens} tokens, and by its config.json the model embeds "
             f"{embeddings}: take both from one model, or give the model embeddings for the others "
             "(model.resize_token_embeddings) and save it again."

@@ -2,6 +2,8 @@
 
 from dataclasses import dataclass, field
 
+from kronlit.config.user_error import UserError
+
 
 @dataclass(frozen=True)
 class Job:
@@ -36,18 +38,18 @@ class Job:
         for name, number in (least | {"at_once": 1}).items():
             value = getattr(self, name)
             if value is not None and value < number:
-                raise ValueError(f"`{name}`={value} must be at least {number}.")
+                raise UserError(f"`{name}`={value} must be at least {number}.")
         if self.gpus_per_node and self.tasks != self.gpus_per_node:
-            raise ValueError(
+            raise UserError(
                 f"`tasks_per_node`={self.tasks} must be `gpus_per_node`={self.gpus_per_node}, or be left out: "
                 "each process has one GPU."
             )
         for name, word in (("time", self.time), ("partition", self.partition)):
             if word is not None and len(word.split()) != 1:
-                raise ValueError(f"`{name}`={word!r} must be one word.")
+                raise UserError(f"`{name}`={word!r} must be one word.")
         for option in self.sbatch:
             if not option.startswith("--"):
-                raise ValueError(f"`sbatch`={option!r} must be an option of sbatch, such as '--account=me'.")
+                raise UserError(f"`sbatch`={option!r} must be an option of sbatch, such as '--account=me'.")
 
     @property
     def tasks(self) -> int:

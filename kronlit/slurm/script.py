@@ -7,6 +7,7 @@ submitting such a pickle anew, where a job needs nothing but the words that a pe
 import shlex
 import sys
 
+from kronlit.config.user_error import UserError
 from kronlit.slurm.job import Job
 from kronlit.training.signals import STOPPED
 
@@ -45,7 +46,7 @@ def script(job: Job, name: str, log: str, words: list[str], array: str | None = 
         *job.sbatch,
     ]
     if several := [option for option in options if len(option.splitlines()) > 1]:
-        raise ValueError(f"{several[0]!r} must be one line.")
+        raise UserError(f"{several[0]!r} must be one line.")
     lines = [
         "#!/usr/bin/env bash",
         *(f"#SBATCH {shlex.quote(option)}" for option in options),

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import yaml
 
+from kronlit.config.user_error import UserError
 from kronlit.studies.lock import locked
 from kronlit.studies.plan import Run, chosen, grouped, plan
 from kronlit.studies.process import Started, environment, revision
@@ -45,7 +46,7 @@ def execute(
     """
     runs = plan(study)
     if number is not None and not 0 <= number < len(runs):
-        raise ValueError(f"`run`={number} must be from 0 to {len(runs) - 1}: the study has {len(runs)} runs.")
+        raise UserError(f"`run`={number} must be from 0 to {len(runs) - 1}: the study has {len(runs)} runs.")
     with ExitStack() as held, stopped_by_sigterm():
         locks = [held.enter_context(locked(root, shared=number is not None))]
         if number is None:

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kronlit.config.user_error import UserError
+
 
 @contextmanager
 def locked(folder: Path, shared: bool = False) -> Iterator[int]:
@@ -24,13 +26,13 @@ def locked(folder: Path, shared: bool = False) -> Iterator[int]:
         folder.mkdir(parents=True, exist_ok=True)
         file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     except OSError as error:
-        raise ValueError(f"`dir`={str(folder)!r} cannot be written: {error.strerror}.") from error
+        raise UserError(f"`dir`={str(folder)!r} cannot be written: {error.strerror}.") from error
     try:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
         except OSError as error:
             holder = os.read(file, 200).decode(errors="replace").strip()
-            raise ValueError(
+            raise UserError(
                 f"`dir`={str(folder)!r} is in use by the study of {holder or 'another process'}, or by runs that it "
                 "left: wait for them, end them, or give another `dir`."
             ) from error

@@ -13,6 +13,7 @@ from typing import Any
 from kronlit.config.aliases import check_aliases
 from kronlit.config.explain import nearest
 from kronlit.config.files import yaml_content
+from kronlit.config.user_error import UserError
 from kronlit.studies.retired import current_words
 from kronlit.studies.study import Options, Setting, Study
 
@@ -77,7 +78,7 @@ def plan(study: Study) -> list[Run]:
     seen: dict[Path, Run] = {}
     for one in runs:
         if one.folder in seen:
-            raise ValueError(
+            raise UserError(
                 f"{one.name!r} and {seen[one.folder].name!r} would both write to {str(one.folder)!r}: name them apart "
                 "by more than punctuation."
             )
@@ -113,7 +114,7 @@ def chosen(runs: list[Run], only: list[str] | None) -> list[Run]:
     cells = sorted({f"{one.method}/{one.task}" for one in runs})
     for pattern in only:
         if not fnmatch.filter(cells, pattern):
-            raise ValueError(f"`only`={pattern!r} names no METHOD/TASK of the study{nearest(pattern, cells, True)}")
+            raise UserError(f"`only`={pattern!r} names no METHOD/TASK of the study{nearest(pattern, cells, True)}")
     return [one for one in runs if any(fnmatch.fnmatchcase(f"{one.method}/{one.task}", pattern) for pattern in only)]
 
 

@@ -27,6 +27,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
+from kronlit.config.user_error import UserError
 from kronlit.studies.study import Options
 
 SCHEMA = 1
@@ -88,8 +89,8 @@ def read_result(folder: Path) -> Result | None:
         if content.get("schema") == SCHEMA:
             return Result(**content)
     except (ValueError, TypeError, AttributeError) as error:
-        raise ValueError(f"{str(path)!r} is not a result of a run: {error}. Delete it to run that anew.") from error
-    raise ValueError(f"{str(path)!r} has schema {content.get('schema')!r}, not {SCHEMA}: another version wrote it.")
+        raise UserError(f"{str(path)!r} is not a result of a run: {error}. Delete it to run that anew.") from error
+    raise UserError(f"{str(path)!r} has schema {content.get('schema')!r}, not {SCHEMA}: another version wrote it.")
 
 
 def newest_fit(folder: Path) -> tuple[str, dict[str, Any]] | None:

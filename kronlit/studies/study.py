@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from kronlit.config.explain import nearest
+from kronlit.config.user_error import UserError
 
 Options = dict[str, Any]
 Setting = str | Options | list[str | Options]
@@ -71,13 +72,13 @@ class Study:
         for name in ("methods", "tasks", "seeds"):
             values = list(getattr(self, name))
             if not values or len(set(values)) < len(values):
-                raise ValueError(f"`{name}`={values} must hold one or more, each once.")
+                raise UserError(f"`{name}`={values} must hold one or more, each once.")
         for grid in (self.grid, *self.method_grid.values()):
             for option, values in grid.items():
                 if not values:
-                    raise ValueError(f"`grid`: {option!r} has no values; give one or more, or leave it out.")
+                    raise UserError(f"`grid`: {option!r} has no values; give one or more, or leave it out.")
         if self.select != "none" and not self.select_by.startswith("val"):
-            raise ValueError(f"`select_by`={self.select_by!r} must be a score of validation, such as val/score.")
+            raise UserError(f"`select_by`={self.select_by!r} must be a score of validation, such as val/score.")
         known("method_grid", self.method_grid, self.methods)
         if isinstance(self.metric, dict):
             known("metric", self.metric, self.tasks)
@@ -103,4 +104,4 @@ def known(argument: str, names: Iterable[str], there: Iterable[str]) -> None:
     """Raise `ValueError` unless all `names` are `there`."""
     for name in names:
         if name not in there:
-            raise ValueError(f"`{argument}`: {name!r} is not in the study{nearest(name, there, everything=True)}")
+            raise UserError(f"`{argument}`: {name!r} is not in the study{nearest(name, there, everything=True)}")

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from lightning.pytorch.plugins.io import TorchCheckpointIO
 
+from kronlit.config.user_error import UserError
 from kronlit.data.form import Form, check_form
 
 FORM: Form = {
@@ -45,7 +46,7 @@ class AtomicCheckpoint(TorchCheckpointIO):
             if (reason := write_error(error)) is None:
                 raise
             before = " The checkpoint of before is whole: `ckpt_path` last goes on from it." if path.is_file() else ""
-            raise ValueError(f"{str(path)!r} cannot be written: {reason}.{before}") from error
+            raise UserError(f"{str(path)!r} cannot be written: {reason}.{before}") from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
         """The checkpoint in `path`, of tensors and plain values alone: no code in it is run.
@@ -57,7 +58,7 @@ class AtomicCheckpoint(TorchCheckpointIO):
             with Path(path).open("rb"):
                 pass
         except OSError as error:  # the system's word, not the file's fault
-            raise ValueError(f"the checkpoint {str(path)!r} cannot be read: {error.strerror}.") from error
+            raise UserError(f"the checkpoint {str(path)!r} cannot be read: {error.strerror}.") from error
         try:
             with zipfile.ZipFile(path) as archive:
                 if archive.testzip() is not None:  # torch writes checksums, but does not read them
@@ -65,8 +66,8 @@ class AtomicCheckpoint(TorchCheckpointIO):
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
         except Exception:  # whatever damage makes of the archive, the pickle in it, or the values in that
             reason = "it is damaged, no checkpoint, or holds more than tensors and plain values, which might run code"
-            raise ValueError(f"the checkpoint {str(path)!r} cannot be read: {reason}.") from None
+            raise UserError(f"the checkpoint {str(path)!r} cannot be read: {reason}.") from None
         if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
-            raise ValueError(f"the checkpoint {str(path)!r} cannot be read: it holds no `state_dict`.")
+            raise UserError(f"the checkpoint {str(path)!r} cannot be read: it holds no `state_dict`.")
         check_form(checkpoint, FORM, f"the checkpoint {str(path)!r}")
         return checkpoint

@@ -8,6 +8,7 @@ from typing import Any
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.config.files import read_yaml
+from kronlit.config.user_error import UserError
 from kronlit.training.checkpoint import AtomicCheckpoint
 from kronlit.training.metrics_logger import metrics_so_far
 
@@ -47,7 +48,7 @@ def checkpoint_in(path: Path) -> Path:
     for name in KEYWORDS[::-1]:
         if files := checkpoints([path, *runs(path)], name):
             return best_of(files)
-    raise ValueError(f"`ckpt_path`={str(path)!r} is neither a checkpoint nor the folder of a run that has one.")
+    raise UserError(f"`ckpt_path`={str(path)!r} is neither a checkpoint nor the folder of a run that has one.")
 
 
 def found_checkpoint(path: str | None, run_dir: Path, command: str, run: Path | None = None) -> str | None:
@@ -66,7 +67,7 @@ def found_checkpoint(path: str | None, run_dir: Path, command: str, run: Path | 
         return None
     if path not in KEYWORDS:
         if not Path(path).is_file():
-            raise ValueError(f"`ckpt_path`={path!r} is no file; give one, or `last` or `best` of {str(run_dir)!r}.")
+            raise UserError(f"`ckpt_path`={path!r} is no file; give one, or `last` or `best` of {str(run_dir)!r}.")
         return path
     if files := checkpoints([run] if run else [], path) or checkpoints(runs(run_dir), path):
         if path == "best":
@@ -74,7 +75,7 @@ def found_checkpoint(path: str | None, run_dir: Path, command: str, run: Path | 
         return str(last_whole(files[-1]) if command == "fit" else files[-1])
     if path == "last" and command == "fit":
         return instead_of_last(run_dir)
-    raise ValueError(f"`ckpt_path`={path!r}: no run below {str(run_dir)!r} has one; name a file, or another `run_dir`.")
+    raise UserError(f"`ckpt_path`={path!r}: no run below {str(run_dir)!r} has one; name a file, or another `run_dir`.")
 
 
 def instead_of_last(run_dir: Path) -> str | None:
@@ -90,7 +91,7 @@ def instead_of_last(run_dir: Path) -> str | None:
         newest = max(lost, key=lambda folder: folder.stat().st_mtime)
         there = sorted(str(file) for file in newest.glob("**/*.ckpt"))
         cure = f"name {there[-1]!r}" if there else "leave `ckpt_path` out for a run from the beginning"
-        raise ValueError(
+        raise UserError(
             f"`ckpt_path`='last': the run in {str(newest)!r} was validated and trained on, and has no last.ckpt; put "
             f"its checkpoints back there, {cure}, or give another `run_dir`."
         )
@@ -141,7 +142,7 @@ def last_whole(last: Path) -> Path:
         if faults:
             rank_zero_only(print)(f"{' '.join(faults)} Going on from {file}.", file=sys.stderr)
         return file
-    raise ValueError(
+    raise UserError(
         f"{' '.join(faults)} Its run has no other: delete {str(last.parent.parent)!r}, or give another `run_dir`."
     )
 

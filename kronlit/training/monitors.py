@@ -3,6 +3,7 @@
 from lightning.pytorch import Callback
 
 from kronlit.config.explain import nearest
+from kronlit.config.user_error import UserError
 from kronlit.modules import FrozenPLM
 from kronlit.modules.causal_lm import CausalLM
 
@@ -29,7 +30,7 @@ def check_monitors(module: FrozenPLM, callbacks: dict[str, list[Callback]]) -> N
             monitor = getattr(callback, "monitor", None)
             if isinstance(monitor, str) and getattr(callback, "strict", True) and monitor not in names:
                 there = nearest(monitor, names, everything=True)
-                raise ValueError(f"`{option}.monitor`={monitor!r} is not logged in training{there}")
+                raise UserError(f"`{option}.monitor`={monitor!r} is not logged in training{there}")
 
 
 def logged(module: FrozenPLM) -> set[str] | None:

@@ -13,6 +13,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 
 OWN_COLUMNS = ("split", "label", "scores", "answer")
@@ -37,16 +38,14 @@ class PredictionWriter(Callback):
 
     def _check(self) -> None:
         if self.path.suffix not in (".csv", ".jsonl"):
-            raise ValueError(f"`predictions`={str(self.path)!r} must end in .jsonl or .csv.")
+            raise UserError(f"`predictions`={str(self.path)!r} must end in .jsonl or .csv.")
         if self.path.exists():
-            raise ValueError(
-                f"`predictions`={str(self.path)!r} exists already and is not overwritten: name a new file."
-            )
+            raise UserError(f"`predictions`={str(self.path)!r} exists already and is not overwritten: name a new file.")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             partial_of(self.path).touch()  # before the work, not after it
         except OSError as error:
-            raise ValueError(f"`predictions`={str(self.path)!r} cannot be written: {error.strerror}.") from error
+            raise UserError(f"`predictions`={str(self.path)!r} cannot be written: {error.strerror}.") from error
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = cast(Any, trainer).datamodule
@@ -101,10 +100,10 @@ class PredictionWriter(Callback):
                 faults.append(f"{str(path)!r} cannot be written: {error.strerror}")
                 continue
             if faults:
-                raise ValueError(f"`predictions`: {'; '.join(faults)}. All {len(lines)} of them are in {str(path)!r}.")
+                raise UserError(f"`predictions`: {'; '.join(faults)}. All {len(lines)} of them are in {str(path)!r}.")
             print(f"{len(lines)} predictions in {path}")
             return
-        raise ValueError(f"`predictions`: {'; '.join(faults)}. They are lost: make room, and predict again.")
+        raise UserError(f"`predictions`: {'; '.join(faults)}. They are lost: make room, and predict again.")
 
 
 def partial_of(path: Path) -> Path:

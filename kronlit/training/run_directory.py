@@ -9,6 +9,7 @@ from pathlib import Path
 from lightning.pytorch.loggers import Logger, TensorBoardLogger
 from lightning.pytorch.utilities import rank_zero_only
 
+from kronlit.config.user_error import UserError
 from kronlit.training.metrics_logger import MetricsFile
 
 
@@ -36,7 +37,7 @@ def held(folder: Path | None) -> Iterator[None]:
             # Not `flock`, whose lock the processes that make batches would inherit, and outlive the run with it
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
-            raise ValueError(
+            raise UserError(
                 f"`ckpt_path`='last': the run in {str(folder)!r} is going on in another process; wait for it, end it, "
                 "or leave `ckpt_path` out for a run of its own."
             ) from error
@@ -65,5 +66,5 @@ def new_folder(parent: Path, names: Iterable[str], argument: str) -> Path:
             continue
         except OSError as error:
             cure = "; name another folder to write to with `run_dir`" if argument == "ckpt_path" else ""
-            raise ValueError(f"`{argument}`={str(parent)!r} cannot be written: {error.strerror}{cure}.") from error
+            raise UserError(f"`{argument}`={str(parent)!r} cannot be written: {error.strerror}{cure}.") from error
     return folder

@@ -6,6 +6,7 @@ from typing import Any, cast
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
+from kronlit.config.user_error import UserError
 from kronlit.metrics.classification import TaskMetrics
 
 
@@ -26,7 +27,7 @@ class ScoredRows(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         module = cast(Any, pl_module)
         if not isinstance(module.test_metrics, TaskMetrics):
-            raise ValueError(
+            raise UserError(
                 f"`scored_rows`=true: {module.task.name!r} is scored on all its texts together, not row by row; leave "
                 "it out."
             )

@@ -6,6 +6,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from transformers import PreTrainedModel
 
+from kronlit.config.user_error import UserError
 from kronlit.modules import FrozenPLM
 from kronlit.training.layers import layers
 
@@ -38,7 +39,7 @@ def shard_frozen(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     """
     trained = {parameter for parameter in model.parameters() if parameter.requires_grad}
     if len(trained) == len(list(model.parameters())):
-        raise ValueError(
+        raise UserError(
             "`trainer.strategy`='ddp_sharded' shares out frozen weights, and here all are trained: use ddp."
         )
     for module in [*layers(model), model]:

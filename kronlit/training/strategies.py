@@ -13,6 +13,7 @@ from lightning.pytorch.strategies import (
 from lightning.pytorch.strategies.single_xla import SingleDeviceXLAStrategy
 from lightning.pytorch.strategies.xla import XLAStrategy
 
+from kronlit.config.user_error import UserError
 from kronlit.modules.precision import PRECISIONS
 
 WORK = ("auto", "ddp", "ddp_sharded")
@@ -29,7 +30,7 @@ def check_strategy(strategy: str | Strategy, plugins: list[Any]) -> None:
         ValueError: if it is none of DDP's and none for one device, or its processes are not started by a command line.
     """
     if any(isinstance(plugin, DeepSpeedPrecision) for plugin in plugins):
-        raise ValueError(
+        raise UserError(
             "`trainer.plugins`: DeepSpeedPrecision is for DeepSpeed alone: set `trainer.precision` instead."
         )
     kind, start, name = type(strategy), getattr(strategy, "_start_method", "popen"), type(strategy).__name__
@@ -39,7 +40,7 @@ def check_strategy(strategy: str | Strategy, plugins: list[Any]) -> None:
         known = dict(StrategyRegistry).get(strategy, {"strategy": object, "init_params": {}})
         kind, start, name = known["strategy"], known["init_params"].get("start_method", "popen"), strategy
     if not issubclass(kind, (DDPStrategy, SingleDeviceStrategy)) or issubclass(kind, OTHERS) or start != "popen":
-        raise ValueError(
+        raise UserError(
             f"`trainer.strategy`={name!r} cannot train what is added and save it: use one of {', '.join(WORK)}."
         )
 
@@ -47,4 +48,4 @@ def check_strategy(strategy: str | Strategy, plugins: list[Any]) -> None:
 def check_precision_name(precision: str | int | None) -> None:
     """Refuse a precision that `check_precision` would refuse, before Lightning asks for packages that it needs."""
     if precision is not None and str(precision) not in (*PRECISIONS, *SHORT):
-        raise ValueError(f"`trainer.precision`='{precision}' would not train in float32; use {', '.join(PRECISIONS)}.")
+        raise UserError(f"`trainer.precision`='{precision}' would not train in float32; use {', '.join(PRECISIONS)}.")

@@ -3,6 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Literal
 
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks.task import Task
 
 
@@ -55,5 +56,5 @@ class BenchmarkTask:
         """
         labels = self.task.labels
         if label not in labels:
-            raise ValueError(f"{label!r} is no label of {self.task.name}, which has {', '.join(labels) or 'numbers'}.")
+            raise UserError(f"{label!r} is no label of {self.task.name}, which has {', '.join(labels) or 'numbers'}.")
         return (self.submitted or labels)[labels.index(str(label))]

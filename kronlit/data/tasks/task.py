@@ -3,6 +3,8 @@
 import re
 from dataclasses import dataclass
 
+from kronlit.config.user_error import UserError
+
 
 @dataclass(frozen=True)
 class Task:
@@ -57,7 +59,7 @@ class Task:
             ValueError: if the task has no such form.
         """
         if self.free_text or not (self.segments or len(self.columns) <= 2):
-            raise ValueError(f"{self.name!r} has no form for `SequenceClassification`: use `TextToText`.")
+            raise UserError(f"{self.name!r} has no form for `SequenceClassification`: use `TextToText`.")
         return self.segments or tuple(f"{{{column}}}" for column in self.columns)
 
     def target_text(self, label: float) -> str:

@@ -7,6 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from kronlit.config.user_error import UserError
 from kronlit.structured import Circulant, Kronecker, LowRank, Mixture, Stacked, StructuredLinear
 
 NAMES = {"lokr": "LoKr", "lora": "LoRA", "c3a": "C3A"}
@@ -45,7 +46,7 @@ def form_of(changes: dict[str, Change]) -> Form:
             return form(changes)
         except ValueError as error:
             reasons.append(f"no {NAMES[form.__name__]}: {error}")
-    raise ValueError(f"PEFT has no form that is the same map; {'; '.join(reasons)}.")
+    raise UserError(f"PEFT has no form that is the same map; {'; '.join(reasons)}.")
 
 
 def lokr(changes: dict[str, Change]) -> Form:
@@ -53,7 +54,7 @@ def lokr(changes: dict[str, Change]) -> Form:
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
     for name, change in changes.items():
         if change.transposed:
-            raise ValueError(f"{name} is a Conv1D, for which PEFT has none")
+            raise UserError(f"{name} is a Conv1D, for which PEFT has none")
         assert isinstance(change.matrix, Kronecker)
         pairs[name] = (change.matrix.a, change.matrix.b)
 
@@ -87,9 +88,9 @@ def decompose_factor(shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
             return factor
     for (a, b), name in first.items():
         if not any(cuts(factor, (a, b)) for factor in numbers):
-            raise ValueError(f"it has no factors of shapes {a} and {b} for {name}")
+            raise UserError(f"it has no factors of shapes {a} and {b} for {name}")
     each = " and ".join(f"{a} and {b} for {name}" for (a, b), name in first.items())
-    raise ValueError(f"it has one decompose_factor, by which no factors have the shapes {each}")
+    raise UserError(f"it has one decompose_factor, by which no factors have the shapes {each}")
 
 
 def lora(changes: dict[str, Change]) -> Form:
@@ -99,7 +100,7 @@ def lora(changes: dict[str, Change]) -> Form:
         pairs[name] = a, b = low_rank(change.matrix)
         rank = len(a)
         if a.numel() + b.numel() >= change.matrix.in_features * change.matrix.out_features:
-            raise ValueError(f"{name} would have rank {rank}, and more numbers than its weight {change.shape}")
+            raise UserError(f"{name} would have rank {rank}, and more numbers than its weight {change.shape}")
     scale = common_scale(changes)
     ranks = {name: len(a) for name, (a, _) in pairs.items()}
     most = max(ranks.values())
@@ -130,7 +131,7 @@ def c3a(changes: dict[str, Change]) -> Form:
     for name, change in changes.items():
         rows, columns = change.shape
         if rows != columns or change.transposed:
-            raise ValueError(f"{name} is {rows} x {columns}, and PEFT's circulant blocks are square")
+            raise UserError(f"{name} is {rows} x {columns}, and PEFT's circulant blocks are square")
         assert isinstance(change.matrix, Circulant)
         column = change.matrix.column
         kernel = column.flip(0).roll(1) * (change.scale * columns)
@@ -163,7 +164,7 @@ def low_rank(matrix: StructuredLinear) -> tuple[Tensor, Tensor]:
             b[part, start : start + one.shape[1]] = one
             start += one.shape[1]
         return a, b
-    raise ValueError(f"a {type(matrix).__name__} is no product of two thin matrices")
+    raise UserError(f"a {type(matrix).__name__} is no product of two thin matrices")
 
 
 def halves(matrix: Tensor) -> tuple[Tensor, Tensor]:

@@ -16,6 +16,7 @@ from transformers import PreTrainedModel
 from kronlit.adapters import Delta, Insertion, inject, placements
 from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
 from kronlit.adapters.transaction import INJECTED, whole_or_not
+from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import read_tensors
 from kronlit.exchange.class_names import as_config, matched, peft_base, peft_class_names
 from kronlit.exchange.peft.write import PREFIX, TENSORS
@@ -77,13 +78,13 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
     """
     kind, start = content.get("peft_type"), content.get("init_lora_weights", True)
     if kind not in NAMES:
-        raise ValueError(f"{str(folder)!r}: `peft_type`={kind!r} cannot be read; {', '.join(NAMES)} can.")
+        raise UserError(f"{str(folder)!r}: `peft_type`={kind!r} cannot be read; {', '.join(NAMES)} can.")
     if isinstance(start, str) and start not in ("gaussian", "eva", "orthogonal"):
-        raise ValueError(
+        raise UserError(
             f"{str(folder)!r}: `init_lora_weights`={start!r} changes the frozen weights, which is not here."
         )
     if not (folder / TENSORS).is_file() and (folder / "adapter_model.bin").is_file():
-        raise ValueError(f"{str(folder)!r} has an adapter_model.bin, which might run code: save it as {TENSORS}.")
+        raise UserError(f"{str(folder)!r} has an adapter_model.bin, which might run code: save it as {TENSORS}.")
     parts: dict[str, dict[str, Tensor]] = {}
     own = {}
     for key, tensor in read_tensors(folder / TENSORS).items():
@@ -91,15 +92,15 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
         if found := NAMES[kind].fullmatch(name):
             parts.setdefault(found[1], {})[found[2]] = tensor.float()
         elif re.search(r"\.(lora|lokr|c3a)_", name):
-            raise ValueError(f"{str(folder)!r} has {key}, of a variant of {kind} that is not here.")
+            raise UserError(f"{str(folder)!r} has {key}, of a variant of {kind} that is not here.")
         else:
             own[name] = tensor.float()
     try:
         changes = {name: change(name, tensors, content) for name, tensors in parts.items()}
     except (KeyError, RuntimeError, TypeError) as error:
-        raise ValueError(f"{str(folder)!r} is damaged: {error} is missing or of a wrong kind.") from error
+        raise UserError(f"{str(folder)!r} is damaged: {error} is missing or of a wrong kind.") from error
     if not changes:
-        raise ValueError(f"{str(folder)!r} holds no {kind}.")
+        raise UserError(f"{str(folder)!r} holds no {kind}.")
     return changes, own
 
 
@@ -107,7 +108,7 @@ def change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> Pe
     """What the tensors of one module and the config come to."""
     if "kernel" in tensors:
         if tensors["kernel"].shape[:2] != (1, 1):
-            raise ValueError(f"{name} has circulant blocks, {tuple(tensors['kernel'].shape)}; one block can be read.")
+            raise UserError(f"{name} has circulant blocks, {tuple(tensors['kernel'].shape)}; one block can be read.")
         kernel = tensors["kernel"].flatten()
         return PeftChange(Circulant, {"a": kernel.flip(0).roll(1) / len(kernel)}, 1.0)
     alpha_name = "lora_alpha" if "A" in tensors else "alpha"
@@ -141,9 +142,9 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
     names = peft_class_names(folder / TENSORS, content)
     model = base_model(folder, content, own, names) if model is None else model
     if list(placements(model)):
-        raise ValueError("the model already holds adapters: merge them first, or load it afresh.")
+        raise UserError("the model already holds adapters: merge them first, or load it afresh.")
     if others := own.keys() - model.state_dict().keys():
-        raise ValueError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
+        raise UserError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
     dropout = content.get("lora_dropout", 0.0)
     state = {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
     with whole_or_not(model):
@@ -179,7 +180,7 @@ def part(model: nn.Module, own: dict[str, Tensor], folder: Path) -> None:
     changed = {name for name in changed if not torch.equal(there[name], own[name].to(there[name]))}
     apart = [name for name in changed if is_shared(model, [there[name]])]
     if apart and (blocker := untie_blocker(model)):
-        raise ValueError(f"{str(folder)!r} has a {min(apart)} of its own: {blocker}.")
+        raise UserError(f"{str(folder)!r} has a {min(apart)} of its own: {blocker}.")
     if apart:
         untie(model)
 
@@ -190,7 +191,7 @@ def check_shapes(model: nn.Module, state: dict[str, Tensor], folder: Path) -> No
     for name, tensor in state.items():
         if name not in there or there[name].shape != tensor.shape:
             shape = tuple(there[name].shape) if name in there else "nothing"
-            raise ValueError(f"{str(folder)!r} has {name} of shape {tuple(tensor.shape)}, where the model has {shape}.")
+            raise UserError(f"{str(folder)!r} has {name} of shape {tuple(tensor.shape)}, where the model has {shape}.")
 
 
 def head_rows(own: dict[str, Tensor]) -> int | None:
@@ -205,7 +206,7 @@ def base_model(
     """The model that a folder of PEFT's names, in float32, with as many classes as the head that was trained."""
     auto, plm = AUTO_CLASSES.get(str(content.get("task_type"))), peft_base(content)
     if auto is None or plm is None:
-        raise ValueError(
+        raise UserError(
             f"{str(folder)!r} does not say what it goes on (`task_type`={content.get('task_type')!r}, "
             f"`base_model_name_or_path`={content.get('base_model_name_or_path')!r}): give a `model`."
         )

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, placements
+from kronlit.config.user_error import UserError
 from kronlit.exchange.peft.forms import Change, form_of
 from kronlit.modules.plm import at_revision
 from kronlit.structured import Mixture
@@ -89,14 +90,14 @@ def changes_of(model: nn.Module) -> dict[str, Change]:
     changes = {}
     for name, placement in placements(model):
         if not isinstance(placement, Delta):
-            raise ValueError(f"PEFT has no adapter like the {type(placement).__name__} at {name}.")
+            raise UserError(f"PEFT has no adapter like the {type(placement).__name__} at {name}.")
         if any(parameter.requires_grad for parameter in placement.host.parameters()):
-            raise ValueError(f"{name} has trained parameters of its own beside what was added, which PEFT has not.")
+            raise UserError(f"{name} has trained parameters of its own beside what was added, which PEFT has not.")
         matrix = placement.matrix.mean_expert() if isinstance(placement.matrix, Mixture) else placement.matrix
         transposed = not isinstance(placement.host, nn.Linear)
         changes[name] = Change(matrix, float(placement.scale), placement.dropout, transposed)
     if not changes:
-        raise ValueError("nothing was added beside a module that PEFT could add: `kronlit merge` it instead.")
+        raise UserError("nothing was added beside a module that PEFT could add: `kronlit merge` it instead.")
     return changes
 
 
@@ -141,7 +142,7 @@ def trained_modules(name: str, module: nn.Module, trained: set[int]) -> Iterator
     if name and (all(within) or not children):
         yield name
     elif any(id(parameter) in trained for parameter in module.parameters(recurse=False)):
-        raise ValueError(f"of {name} a part alone was trained, and PEFT would keep a copy of the whole")
+        raise UserError(f"of {name} a part alone was trained, and PEFT would keep a copy of the whole")
     else:
         for child, submodule in children:
             yield from trained_modules(f"{name}.{child}" if name else child, submodule, trained)

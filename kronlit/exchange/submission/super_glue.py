@@ -4,6 +4,7 @@ import json
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from kronlit.config.user_error import UserError
 from kronlit.data.tasks.super_glue import SuperGlueTask
 
 Rows = list[dict[str, Any]]
@@ -26,7 +27,7 @@ def table(known: SuperGlueTask, rows: Rows) -> str:
     """
     seen = {json.dumps(row["idx"], sort_keys=True) for row in rows}
     if len(seen) < len(rows):
-        raise ValueError(f"{known.task.name}: {len(rows) - len(seen)} rows have the `idx` of another.")
+        raise UserError(f"{known.task.name}: {len(rows) - len(seen)} rows have the `idx` of another.")
     return "".join(json.dumps(one) + "\n" for one in objects(known, rows))
 
 

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Literal
 
+from kronlit.config.user_error import UserError
 from kronlit.data import tasks
 from kronlit.data.tasks.benchmark import BenchmarkTask
 from kronlit.exchange.new_folder import check_new, new_file
@@ -31,13 +32,13 @@ def write_submission(predictions: Path, output: Path, benchmark: Benchmark = "gl
         ValueError: if a file is missing, or is not of a whole test set of its task.
     """
     if output.exists():
-        raise ValueError(f"`output`={str(output)!r} is there already; give another name.")
+        raise UserError(f"`output`={str(output)!r} is there already; give another name.")
     check_new(output)
     form, known = FORMS[benchmark], {task: known for task, known in TASKS[benchmark].items() if known.tables}
     missing = sorted(task for task in known if not (predictions / f"{task}.jsonl").is_file())
     if missing:
         names = ", ".join(f"{task}.jsonl" for task in missing)
-        raise ValueError(
+        raise UserError(
             f"`predictions`={str(predictions)!r} lacks {names}; {SITES[benchmark]} scores all test sets at once: write "
             f"each with `kronlit predict --predictions`, {diagnostics(benchmark)}."
         )
@@ -70,9 +71,9 @@ def predicted(file: Path, split: str, rows: int, keys: tuple[str, ...]) -> list[
                 if row["split"] == split:
                     written.append({key: row[key] for key in keys})
             except (ValueError, TypeError, KeyError) as error:
-                raise ValueError(f"{str(file)!r}, line {number}, is no line that `kronlit predict` writes.") from error
+                raise UserError(f"{str(file)!r}, line {number}, is no line that `kronlit predict` writes.") from error
     if len(written) != rows:
-        raise ValueError(
+        raise UserError(
             f"{str(file)!r} has {len(written)} rows of the split {split!r}, and the official test set has {rows}: "
             "predict that (`--data.splits official`), without a limit on its batches."
         )

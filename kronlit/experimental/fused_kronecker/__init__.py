@@ -10,6 +10,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 
+from kronlit.config.user_error import UserError
 from kronlit.structured import Kronecker
 from kronlit.structured.base import compute_dtype
 from kronlit.structured.kronecker import applies_b_first
@@ -40,7 +41,7 @@ def fuse(model: nn.Module) -> None:
         ValueError: without Triton.
     """
     if not TRITON:
-        raise ValueError("`FuseKronecker` needs Triton, which is not installed: `pip install triton`, or leave it out.")
+        raise UserError("`FuseKronecker` needs Triton, which is not installed: `pip install triton`, or leave it out.")
     for module in model.modules():
         if type(module) is Kronecker:
             module.__class__ = FusedKronecker

@@ -12,6 +12,7 @@ from lightning.pytorch import Trainer
 from kronlit.cli.fit import CLI, command_line, prepare
 from kronlit.config.aliases import check_configs
 from kronlit.config.mistakes import one_line
+from kronlit.config.user_error import UserError
 from kronlit.experimental.side_by_side.passes import Group, SideBySide
 from kronlit.experimental.side_by_side.turns import Turns
 
@@ -55,7 +56,7 @@ def fit(words: list[str], group: Group) -> int:
             trainer.callbacks = [*(trainer.callbacks or []), SideBySide(group, settings(self.config[self.subcommand]))]
             made = super().instantiate_trainer(**kwargs)
             if made.world_size > 1:
-                raise ValueError(
+                raise UserError(
                     f"`trainer.devices`: runs side by side train on one device, not on {made.world_size}; set "
                     "`trainer.devices` to 1, or leave out `side_by_side`."
                 )

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from kronlit.config.explain import nearest
+from kronlit.config.user_error import UserError
 from kronlit.studies.plan import plan
 from kronlit.studies.report.differences import Difference, differences
 from kronlit.studies.report.plots import draw_curves, draw_pareto
@@ -41,12 +42,12 @@ def report(
     """
     formats = format.split(",")
     if unknown := [name for name in formats if name not in FORMATS]:
-        raise ValueError(f"`format`={unknown[0]!r} is none{nearest(unknown[0], FORMATS, everything=True)}")
+        raise UserError(f"`format`={unknown[0]!r} is none{nearest(unknown[0], FORMATS, everything=True)}")
     if metric is not None and metric.count("/") != 1:
-        raise ValueError(f"`metric`={metric!r} must be a split and a score, such as test/accuracy or val/f1.")
+        raise UserError(f"`metric`={metric!r} must be a split and a score, such as test/accuracy or val/f1.")
     rows = table(study, root, metric)
     if baseline is not None and baseline not in (names := [row.name for row in rows]):
-        raise ValueError(f"`baseline`={baseline!r} is no row{nearest(baseline, names, everything=True)}")
+        raise UserError(f"`baseline`={baseline!r} is no row{nearest(baseline, names, everything=True)}")
     needs("scipy", "`baseline`: tests of significance need", baseline is not None)
     needs("matplotlib", "plots (`--plots false` leaves them out) need", plots)
 
@@ -71,7 +72,7 @@ def report(
 def needs(package: str, sentence: str, wanted: bool) -> None:
     """Raise `ValueError` if a package is wanted that is not there."""
     if wanted and importlib.util.find_spec(package) is None:
-        raise ValueError(f"{sentence} {package}, which is missing: pip install 'kronlit[study]'.")
+        raise UserError(f"{sentence} {package}, which is missing: pip install 'kronlit[study]'.")
 
 
 def pictures(study: Study, root: Path, rows: list[Row], std: Std, folder: Path) -> list[tuple[str, Path]]:

@@ -1,0 +1,43 @@
+"""What Lightning says of the trainer's arguments, and of checkpoints, while it runs."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from traceback import walk_tb
+
+from lightning.fabric.utilities.exceptions import MisconfigurationException
+
+from kronlit.config.user_error import UserError
+
+ON_ARGUMENTS = (MisconfigurationException, ValueError, ImportError)
+"""What it raises on arguments; an ImportError where an optional package is missing."""
+CONNECTOR = "lightning.pytorch.trainer.connectors.checkpoint_connector"
+EARLY_STOPPING = "lightning.pytorch.callbacks.early_stopping"
+
+
+@contextmanager
+def trainer_errors() -> Iterator[None]:
+    """Turn what Lightning says of the user's input in a run into a `UserError`; a fault of the code stays as it is.
+
+    Our code, torch's and the user's runs within the same call, and raises errors of the same classes. So it counts
+    where one was raised.
+    """
+    try:
+        yield
+    except UserError:
+        raise
+    except Exception as error:
+        if line := said_by_lightning(error):
+            raise UserError(line) from error
+        raise
+
+
+def said_by_lightning(error: Exception) -> str | None:
+    """The line on an error that Lightning raised on the user's input."""
+    frames = [(str(frame.f_globals.get("__name__")), frame.f_code.co_name) for frame, _ in walk_tb(error.__traceback__)]
+    module = frames[-1][0]
+    # Early stopping raises a RuntimeError where what it watches is not logged after all.
+    if module == EARLY_STOPPING or (module.startswith("lightning.") and isinstance(error, ON_ARGUMENTS)):
+        return f"`trainer`: {error}"
+    if any(name == CONNECTOR and function != "dump_checkpoint" for name, function in frames):
+        return f"`ckpt_path`: the checkpoint is not as kronlit writes them, and cannot be restored: {error!r}"
+    return None
