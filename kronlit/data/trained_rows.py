@@ -48,9 +48,9 @@ def draws(data: Any) -> dict[str, Any]:
     """The arguments of a data module that say which rows are held out of which."""
     kept = {"splits": vars(data).get("protocol")} | vars(data)
     shares = {split: share for split, share in vars(data).get("files", {}).items() if isinstance(share, float)}
-    return {
-        name: kept[name] for name in DRAWS if name in kept and name in inspect.signature(type(data)).parameters
-    } | shares
+    constructors = [vars(kind)["__init__"] for kind in type(data).__mro__ if "__init__" in vars(kind)]
+    arguments = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
+    return {name: kept[name] for name in DRAWS if name in kept and name in arguments} | shares
 
 
 def check_resumed(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
