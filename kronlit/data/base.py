@@ -37,7 +37,6 @@ class TaskData(LightningDataModule, ABC):
     def __init__(
         self,
         task: Task,
-        *,
         batch_size: int = 32,
         eval_batch_size: int = 64,
         max_train_samples: int | None = None,

@@ -60,7 +60,6 @@ class FrozenPLM(LightningModule, ABC):
         plm: str,
         method: Method,
         task: Task,
-        *,
         lr: float = 1e-3,
         weight_decay: float = 0.0,
         warmup: float = 0.0,
