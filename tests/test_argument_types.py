@@ -5,6 +5,7 @@ import inspect
 import pytest
 import yaml
 from jsonargparse import Namespace
+from jsonargparse._parameter_resolvers import get_signature_parameters
 
 from kronlit.config.argument_types import annotations, check_arguments
 from kronlit.config.explain import subclasses
@@ -24,7 +25,8 @@ KINDS = [
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.__name__)
 def test_null_is_taken_exactly_where_a_class_says_so(kind):
-    for name, argument in inspect.signature(kind).parameters.items():
+    for argument in get_signature_parameters(kind):
+        name = argument.name
         if argument.default is inspect.Parameter.empty:
             continue
         if any(word in str(argument.annotation) for word in ("None", "Optional")):

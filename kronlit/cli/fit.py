@@ -1,7 +1,6 @@
 """The command line: a LightningCLI whose YAMLs name a model, a method and data."""
 
 import importlib
-import inspect
 import sys
 import threading
 import time
@@ -27,6 +26,7 @@ from kronlit.cli.trainer_errors import ON_ARGUMENTS, trainer_errors
 from kronlit.config.aliases import check_configs
 from kronlit.config.argument_types import check_arguments, check_class
 from kronlit.config.mistakes import full_disk, one_line
+from kronlit.config.signatures import parameters
 from kronlit.config.user_error import UserError, user_errors
 from kronlit.config.words import values_of
 from kronlit.data import TaskData
@@ -117,9 +117,9 @@ class CLI(LightningCLI):
         self.checkpoint = {k: v for k, v in checkpoint.items() if k not in ("state_dict", "optimizer_states")}
         if (task := task_of(self.checkpoint)) is not None:
             module, name = data.class_path.rsplit(".", 1)
-            parameters = inspect.signature(getattr(importlib.import_module(module), name)).parameters
+            known = parameters(getattr(importlib.import_module(module), name))
             given = bool(values_of(sys.argv[1:], "--data.columns", "--data.init_args.columns"))
-            follow(data.init_args, {name: one.default for name, one in parameters.items()}, task, given)
+            follow(data.init_args, {name: one.default for name, one in known.items()}, task, given)
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()

@@ -8,6 +8,7 @@ from typing import Any, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
+from kronlit.config.signatures import constructors, parameters
 from kronlit.config.user_error import UserError
 
 GREATEST_INTEGER = 2**63 - 1
@@ -46,12 +47,9 @@ def check_class(spec: Any, key: str, float32: bool = True) -> None:
 def annotations(kind: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
     """By argument of a class's constructor, or of one that it hands the rest on to, its type and its default."""
     hints: dict[str, Any] = {}
-    defaults: dict[str, Any] = {}
-    for cls in reversed(kind.__mro__[:-1]):
-        if "__init__" in vars(cls):
-            hints |= hints_of(vars(cls)["__init__"])
-            defaults |= {name: one.default for name, one in inspect.signature(vars(cls)["__init__"]).parameters.items()}
-    return hints, defaults
+    for constructor in reversed(constructors(kind)):
+        hints |= hints_of(constructor)
+    return hints, {name: one.default for name, one in parameters(kind).items()}
 
 
 def hints_of(function: Any) -> dict[str, Any]:

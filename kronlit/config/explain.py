@@ -13,6 +13,7 @@ from typing import Any
 from jsonargparse import ArgumentParser
 
 from kronlit.config.files import config_files
+from kronlit.config.signatures import parameters
 from kronlit.config.written_lists import QUOTE, as_list
 
 
@@ -97,9 +98,7 @@ def mistyped(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_lis
 def argument_of(key: str, bases: dict[str, type[Any]]) -> str:
     """`key` after the option whose classes take it as an argument; data comes first, as it gives the model its task."""
     options = [
-        option
-        for option, base in bases.items()
-        if any(key in inspect.signature(s).parameters for s in subclasses(base))
+        option for option, base in bases.items() if any(key in parameters(subclass) for subclass in subclasses(base))
     ]
     return f"{min(options)}.{key}" if options else key
 
@@ -135,7 +134,7 @@ def known_options(parser: ArgumentParser, bases: Iterable[type[Any]]) -> Iterato
         yield from (action.dest.split(".")[-1] for action in one._actions)
     for base in bases:
         for subclass in subclasses(base):
-            yield from inspect.signature(subclass).parameters
+            yield from parameters(subclass)
 
 
 def subparsers(parser: ArgumentParser) -> list[ArgumentParser]:

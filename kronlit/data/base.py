@@ -175,7 +175,8 @@ class TaskData(LightningDataModule, ABC):
 
     def draws(self) -> dict[str, Any]:
         """The arguments that say which rows are held out of which, by name."""
-        arguments = inspect.signature(type(self)).parameters
+        constructors = [vars(kind)["__init__"] for kind in type(self).__mro__ if "__init__" in vars(kind)]
+        arguments = {name for constructor in constructors for name in inspect.signature(constructor).parameters}
         return {name: vars(self)[name] for name in DRAWS if name in arguments and name in vars(self)}
 
     @cached_property

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from datasets import Dataset
 
@@ -31,11 +32,8 @@ class E2E(TextData):
             words, so its scores are not those of the papers.
         batch_size: rows a step, per device.
         eval_batch_size: rows a step in validation, test and prediction, per device.
-        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
-        sample_seed: of that draw.
         predict_file: a .csv or .jsonl file with the column context to predict, in place of the test set.
-        num_workers: processes that make batches.
-        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
+        **kwargs: what `TextData` takes.
     """
 
     def __init__(
@@ -44,11 +42,9 @@ class E2E(TextData):
         path: str | None = None,
         batch_size: int = 8,
         eval_batch_size: int = 16,
-        max_train_samples: int | None = None,
-        sample_seed: int = 42,
+        *,
         predict_file: str | None = None,
-        num_workers: int = 0,
-        max_tokens: int | None = None,
+        **kwargs: Any,
     ) -> None:
         if task not in TASKS:
             raise UserError(f"`data.task`={task!r} is no such task; there are {', '.join(TASKS)}.")
@@ -59,13 +55,10 @@ class E2E(TextData):
             )
         super().__init__(
             TASKS[task].task,
-            batch_size,
-            eval_batch_size,
-            max_train_samples,
-            sample_seed,
-            predict_file,
-            num_workers,
-            max_tokens,
+            batch_size=batch_size,
+            eval_batch_size=eval_batch_size,
+            predict_file=predict_file,
+            **kwargs,
         )
         self.path = path
 

@@ -39,9 +39,7 @@ class FewShot(TextData):
             rows, so that the last weights count, as for LiST and AdaMix.
         dev: how many rows LM-BFF selects on, `k_shot` or `k_shot_10x`, ten times as many.
         batch_size: rows a step, per device.
-        eval_batch_size: rows a step in validation, test and prediction, per device.
-        predict_file: a .csv or .jsonl file with the task's columns to predict, in place of the test set.
-        num_workers: processes that make batches.
+        **kwargs: what `TextData` takes.
     """
 
     def __init__(
@@ -54,9 +52,7 @@ class FewShot(TextData):
         protocol: Literal["lm_bff", "true_few_shot"] = "lm_bff",
         dev: Literal["k_shot", "k_shot_10x"] = "k_shot",
         batch_size: int = 8,
-        eval_batch_size: int = 64,
-        predict_file: str | None = None,
-        num_workers: int = 0,
+        **kwargs: Any,
     ) -> None:
         if task not in TASKS:
             raise UserError(f"`data.task`={task!r} is no few-shot task; there are {', '.join(TASKS)}.")
@@ -72,11 +68,11 @@ class FewShot(TextData):
             )
         super().__init__(
             TASKS[task].task,
-            batch_size,
-            eval_batch_size,
+            batch_size=batch_size,
+            max_train_samples=None,
             sample_seed=split_seed,
-            predict_file=predict_file,
-            num_workers=num_workers,
+            max_tokens=None,
+            **kwargs,
         )
         self.path = path
         self.k = k

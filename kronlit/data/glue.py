@@ -23,13 +23,7 @@ class GLUE(TextData):
             halved into validation and test (cola, rte, mrpc, stsb, wnli); 1,000 training rows as validation and the
             development set as test (sst2, qqp, qnli); mnli mismatched as validation and matched as test.
         split_seed: of the mahabadi splits; their code has 42.
-        batch_size: rows a step, per device.
-        eval_batch_size: rows a step in validation, test and prediction, per device.
-        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
-        sample_seed: of that draw.
-        predict_file: a .csv or .jsonl file with the task's columns to predict, in place of the test set.
-        num_workers: processes that make batches.
-        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
+        **kwargs: what `TextData` takes.
     """
 
     def __init__(
@@ -38,28 +32,13 @@ class GLUE(TextData):
         path: str | None = None,
         splits: Literal["official", "mahabadi"] = "official",
         split_seed: int = 42,
-        batch_size: int = 32,
-        eval_batch_size: int = 64,
-        max_train_samples: int | None = None,
-        sample_seed: int = 42,
-        predict_file: str | None = None,
-        num_workers: int = 0,
-        max_tokens: int | None = None,
+        **kwargs: Any,
     ) -> None:
         if task not in TASKS:
             raise UserError(f"`data.task`={task!r} is no GLUE task; there are {', '.join(TASKS)}.")
         if splits == "mahabadi" and TASKS[task].mahabadi is None:
             raise UserError(f"`data.splits`='mahabadi' has no {task}: it is a test set alone; use `official`.")
-        super().__init__(
-            TASKS[task].task,
-            batch_size,
-            eval_batch_size,
-            max_train_samples,
-            sample_seed,
-            predict_file,
-            num_workers,
-            max_tokens,
-        )
+        super().__init__(TASKS[task].task, **kwargs)
         self.path = path
         self.protocol = splits
         self.split_seed = split_seed

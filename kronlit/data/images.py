@@ -35,12 +35,8 @@ class Images(TaskData):
         split_seed: of that part.
         augment: none, crop (pad by an eighth and crop), resized_crop (any 8 to 100 % of the image), either with _flip
             (mirror every other image, where that is of the same class).
-        batch_size: rows a step, per device.
-        eval_batch_size: rows a step in validation, test and prediction, per device.
-        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
-        sample_seed: of that draw.
         predict_path: a folder of images to predict, in place of the test set.
-        num_workers: processes that make batches.
+        **kwargs: what `TaskData` takes, but `max_tokens`.
     """
 
     def __init__(
@@ -52,12 +48,9 @@ class Images(TaskData):
         validation_share: float = 0.1,
         split_seed: int = 42,
         augment: Augment = "none",
-        batch_size: int = 32,
-        eval_batch_size: int = 64,
-        max_train_samples: int | None = None,
-        sample_seed: int = 42,
+        *,
         predict_path: str | None = None,
-        num_workers: int = 0,
+        **kwargs: Any,
     ) -> None:
         if importlib.util.find_spec("PIL") is None:
             raise UserError("`Images` decodes with Pillow, which is missing: pip install 'kronlit[images]'.")
@@ -84,7 +77,7 @@ class Images(TaskData):
         self.predict_path = predict_path
         self._read: dict[str, Dataset | None] = {}
         task = Task(dataset, ("image",), self._class_names())
-        super().__init__(task, batch_size, eval_batch_size, max_train_samples, sample_seed, num_workers)
+        super().__init__(task, max_tokens=None, **kwargs)
 
     def _official(self, split: str) -> Dataset | None:
         """The rows of a split as they are published, read once; `None` if there is no such split."""

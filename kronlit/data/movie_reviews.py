@@ -5,6 +5,7 @@ import hashlib
 import importlib.util
 import io
 from pathlib import Path
+from typing import Any
 
 import torch
 from datasets import Dataset
@@ -25,36 +26,12 @@ class MovieReviews(TextData):
 
     Args:
         split_seed: of what is held out.
-        batch_size: rows a step, per device.
-        eval_batch_size: rows a step in validation, test and prediction, per device.
-        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
-        sample_seed: of that draw.
         predict_file: a .csv or .jsonl file with the column text to predict, in place of the test set.
-        num_workers: processes that make batches.
-        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
+        **kwargs: what `TextData` takes.
     """
 
-    def __init__(
-        self,
-        split_seed: int = 42,
-        batch_size: int = 32,
-        eval_batch_size: int = 64,
-        max_train_samples: int | None = None,
-        sample_seed: int = 42,
-        predict_file: str | None = None,
-        num_workers: int = 0,
-        max_tokens: int | None = None,
-    ) -> None:
-        super().__init__(
-            MOVIE_REVIEWS,
-            batch_size,
-            eval_batch_size,
-            max_train_samples,
-            sample_seed,
-            predict_file,
-            num_workers,
-            max_tokens,
-        )
+    def __init__(self, split_seed: int = 42, *, predict_file: str | None = None, **kwargs: Any) -> None:
+        super().__init__(MOVIE_REVIEWS, predict_file=predict_file, **kwargs)
         self.split_seed = split_seed
 
     def held_out(self, split: str) -> bool:

@@ -31,13 +31,7 @@ class SuperGLUE(TextData):
         split_seed: of the mahabadi splits; their code has 42.
         copa_question: let COPA's input say whether the cause or the effect is asked for. The code of Mahabadi et al.
             leaves that out, and with it what the task is.
-        batch_size: rows a step, per device.
-        eval_batch_size: rows a step in validation, test and prediction, per device.
-        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
-        sample_seed: of that draw.
-        predict_file: a .csv or .jsonl file with the task's columns to predict, in place of the test set.
-        num_workers: processes that make batches.
-        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
+        **kwargs: what `TextData` takes.
     """
 
     def __init__(
@@ -47,13 +41,7 @@ class SuperGLUE(TextData):
         splits: Literal["official", "mahabadi"] = "official",
         split_seed: int = 42,
         copa_question: bool = True,
-        batch_size: int = 32,
-        eval_batch_size: int = 64,
-        max_train_samples: int | None = None,
-        sample_seed: int = 42,
-        predict_file: str | None = None,
-        num_workers: int = 0,
-        max_tokens: int | None = None,
+        **kwargs: Any,
     ) -> None:
         if task not in TASKS:
             raise UserError(f"`data.task`={task!r} is no SuperGLUE task; there are {', '.join(TASKS)}.")
@@ -63,16 +51,7 @@ class SuperGLUE(TextData):
         if task == "copa" and not copa_question:
             columns = described.columns[:-1]
             described = replace(described, columns=columns, source=named(*columns))
-        super().__init__(
-            described,
-            batch_size,
-            eval_batch_size,
-            max_train_samples,
-            sample_seed,
-            predict_file,
-            num_workers,
-            max_tokens,
-        )
+        super().__init__(described, **kwargs)
         self.path = path
         self.protocol = splits
         self.split_seed = split_seed

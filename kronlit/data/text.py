@@ -25,27 +25,12 @@ class TextData(TaskData):
 
     Args:
         task: what the rows are.
-        batch_size: rows a step, per device.
-        eval_batch_size: rows a step in validation, test and prediction, per device.
-        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
-        sample_seed: of that draw.
         predict_file: a .csv or .jsonl file with the task's columns to predict, in place of the test set.
-        num_workers: processes that make batches.
-        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
+        **kwargs: what `TaskData` takes.
     """
 
-    def __init__(
-        self,
-        task: Task,
-        batch_size: int = 32,
-        eval_batch_size: int = 64,
-        max_train_samples: int | None = None,
-        sample_seed: int = 42,
-        predict_file: str | None = None,
-        num_workers: int = 0,
-        max_tokens: int | None = None,
-    ) -> None:
-        super().__init__(task, batch_size, eval_batch_size, max_train_samples, sample_seed, num_workers, max_tokens)
+    def __init__(self, task: Task, *, predict_file: str | None = None, **kwargs: Any) -> None:
+        super().__init__(task, **kwargs)
         self.predict_file = predict_file
 
     def check(self, rows: Dataset, where: str) -> None:

@@ -39,14 +39,8 @@ class TextFiles(TextData):
         metrics: what is scored; their mean selects the checkpoint. By default accuracy, or of numbers pearson and
             spearman; for classes there are also f1 (of the second of two classes), macro_f1 and matthews.
         split_seed: of what is held out.
-        batch_size: rows a step, per device.
-        eval_batch_size: rows a step in validation, test and prediction, per device.
-        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
-        sample_seed: of that draw.
-        predict_file: a file with the text columns to predict, in place of the test rows.
-        num_workers: processes that make batches.
-        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
         empty_rows: refuse rows with no label, or with no text in any of the columns, or skip them.
+        **kwargs: what `TextData` takes.
     """
 
     def __init__(
@@ -60,14 +54,9 @@ class TextFiles(TextData):
         span: tuple[float, float] | None = None,
         metrics: tuple[Metric, ...] | None = None,
         split_seed: int = 42,
-        batch_size: int = 32,
-        eval_batch_size: int = 64,
-        max_train_samples: int | None = None,
-        sample_seed: int = 42,
-        predict_file: str | None = None,
-        num_workers: int = 0,
-        max_tokens: int | None = None,
+        *,
         empty_rows: EmptyRows = "refuse",
+        **kwargs: Any,
     ) -> None:
         self.files: dict[str, float | str | None] = {"train": train, "validation": validation, "test": test}
         self.label = label
@@ -98,9 +87,7 @@ class TextFiles(TextData):
             span=span or (0.0, 0.0),
         )
         check_metrics(task)
-        super().__init__(
-            task, batch_size, eval_batch_size, max_train_samples, sample_seed, predict_file, num_workers, max_tokens
-        )
+        super().__init__(task, **kwargs)
 
     def _shares(self) -> dict[str, float]:
         return {split: value for split, value in self.files.items() if isinstance(value, float)}

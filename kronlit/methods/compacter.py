@@ -16,9 +16,7 @@ class Compacter(Houlsby):
 
     Args:
         phm_dim: the number n of Kronecker products in a matrix; it must divide the model's width and the bottleneck.
-        reduction_factor: the bottleneck is the model's width divided by this.
         rank: of the right factor of each Kronecker product.
-        activation: relu, gelu, gelu_new, silu, mish or tanh.
         sites: where.
         trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
     """
@@ -32,16 +30,7 @@ class Compacter(Houlsby):
 
 @dataclass(frozen=True)
 class CompacterPP(Compacter):
-    """Compacter++: Compacter after the feed-forward network alone.
-
-    Args:
-        phm_dim: the number n of Kronecker products in a matrix; it must divide the model's width and the bottleneck.
-        reduction_factor: the bottleneck is the model's width divided by this.
-        rank: of the right factor of each Kronecker product.
-        activation: relu, gelu, gelu_new, silu, mish or tanh.
-        sites: where.
-        trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
-    """
+    """Compacter++: Compacter after the feed-forward network alone."""
 
     sites: tuple[str, ...] = ("ffn_output",)
 
@@ -52,9 +41,6 @@ class PHMAdapter(Houlsby):
 
     Args:
         phm_dim: the number n of Kronecker products in a matrix; it must divide the model's width and the bottleneck.
-        reduction_factor: the bottleneck is the model's width divided by this.
-        activation: relu, gelu, gelu_new, silu, mish or tanh.
-        sites: where; on T5, self_attention_output leaves cross-attention alone.
         trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
     """
 
@@ -73,9 +59,6 @@ class LowRankAdapter(Houlsby):
 
     Args:
         rank: of each matrix.
-        reduction_factor: the bottleneck is the model's width divided by this.
-        activation: relu, gelu, gelu_new, silu, mish or tanh.
-        sites: where; on T5, self_attention_output leaves cross-attention alone.
         trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
     """
 

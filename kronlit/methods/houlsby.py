@@ -53,11 +53,7 @@ class Pfeiffer(Houlsby):
     is after the feed-forward network, `sites: [ffn_output]`.
 
     Args:
-        reduction_factor: the bottleneck is the model's width divided by this.
-        activation: relu, gelu, gelu_new, silu, mish or tanh.
         sites: where.
-        trains: what is trained beside the adapters: head, layer_norm, bias. On T5, Mahabadi et al. train the layer
-            norms.
     """
 
     sites: tuple[str, ...] = ("self_attention_output",)
@@ -68,11 +64,6 @@ class AdapterDrop(Houlsby):
     """Bottleneck adapters in the upper layers alone (Rücklé et al., 2021, arXiv:2010.11918).
 
     Args:
-        reduction_factor: the bottleneck is the model's width divided by this.
-        activation: relu, gelu, gelu_new, silu, mish or tanh.
-        sites: where; on T5, self_attention_output leaves cross-attention alone.
-        trains: what is trained beside the adapters: head, layer_norm, bias. On T5, Mahabadi et al. train the layer
-            norms.
         first_layer: the first layer that has adapters, counted from 0; on T5 in the encoder and in the decoder.
     """
 

@@ -104,14 +104,8 @@ class KronABRes(KronAB):
     With the paper's start of 1 the model is another one before any training: each block's input is added once more.
 
     Args:
-        a_shape: shape (a1, a2) of the left factor in the paper's order; by default the balanced one, (32, 24) for 768.
         scale: the fixed factor s; the paper has 16, on QNLI 4.
         modules_per_block: Kronecker products on each block, summed; 1 is equation 6 to the letter.
-        num_biases: how many biases, see `bias_per`; by default one on the output of each product.
-        bias_per: block, where `num_biases` counts those of a block, or module, where it counts those of a product.
-        sites: ffn, whose input is that of the feed-forward network, on T5 after the layer norm; or, on T5,
-            ffn_before_norm, whose input is the residual stream.
-        trains: what is trained beside them: head, layer_norm, bias. The paper, on T5, trains the layer norms.
         residual_scale: start of the learnable scalar s_res, one a block.
     """
 

@@ -28,19 +28,10 @@ class CausalLM(TextModule):
     Transformers, which ends when no beam can win any more, where that code goes on to the last token.
 
     Args:
-        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model.
-        method: what is added and trained.
-        task: what the rows are; the command line takes it from `data`.
-        lr: peak learning rate.
-        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
-        warmup: steps of linear warm-up; below 1, a share of all steps.
         max_length: tokens of prompt and target together; of a prompt that leaves no room for `max_new_tokens`, the last
             ones are kept, of a target the first.
-        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
         consistency: weight of the divergence per target token between two passes of each batch, with dropout and
             experts of their own; 100 in AdaMix, and for other methods R-Drop.
-        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
-            the same numbers in half the memory; or float32.
         label_smoothing: share of the target that is spread over the vocabulary in training; 0.1 in LoRA and AdaMix on
             E2E and WebNLG.
         dropout: of the pre-trained model; 0 in LoRA's and AdaMix's code. By default what its config says.
@@ -50,6 +41,7 @@ class CausalLM(TextModule):
         length_penalty: the search divides a beam's log-probability by its length to this power.
         no_repeat_ngram_size: no run of so many tokens comes twice in a text; 0 allows all.
         max_new_tokens: greatest length of a text.
+        **kwargs: what `TextModule` takes.
     """
 
     def __init__(
@@ -57,13 +49,9 @@ class CausalLM(TextModule):
         plm: str,
         method: Method,
         task: Task,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        warmup: float = 0.0,
+        *,
         max_length: int = 512,
-        gradient_checkpointing: bool = False,
         consistency: float = 0.0,
-        backbone_dtype: Literal["auto", "float32"] = "auto",
         label_smoothing: float = 0.0,
         dropout: float | None = None,
         validate_by: Literal["loss", "generation"] = "loss",
@@ -71,10 +59,9 @@ class CausalLM(TextModule):
         length_penalty: float = 0.8,
         no_repeat_ngram_size: int = 4,
         max_new_tokens: int = 64,
+        **kwargs: Any,
     ) -> None:
-        super().__init__(
-            plm, method, task, lr, weight_decay, warmup, max_length, gradient_checkpointing, consistency, backbone_dtype
-        )
+        super().__init__(plm, method, task, max_length=max_length, consistency=consistency, **kwargs)
         for name, share in (("label_smoothing", label_smoothing), ("dropout", dropout)):
             if share is not None and not 0 <= share < 1:
                 raise UserError(f"`model.{name}`={share} must be a share, from 0 to below 1.")

@@ -17,22 +17,7 @@ NOT_INPUTS = ("row", "label", "group")
 
 
 class SequenceClassification(TextModule):
-    """A frozen encoder with a classification head, or a regression head where the label is a number.
-
-    Args:
-        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model.
-        method: what is added and trained.
-        task: what the rows are; the command line takes it from `data`.
-        lr: peak learning rate.
-        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
-        warmup: steps of linear warm-up; below 1, a share of all steps.
-        max_length: tokens of input that are kept.
-        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
-        consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
-            1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
-        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
-            the same numbers in half the memory; or float32.
-    """
+    """A frozen encoder with a classification head, or a regression head where the label is a number."""
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
         names = dict(enumerate(self.task.labels))

@@ -1,7 +1,7 @@
 """Image classification on a vision Transformer."""
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -26,33 +26,11 @@ class ImageClassification(FrozenPLM):
 
     Args:
         plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained vision model.
-        method: what is added and trained.
-        task: what the rows are; the command line takes it from `data`.
-        lr: peak learning rate.
-        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
-        warmup: steps of linear warm-up; below 1, a share of all steps.
-        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
-        consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
-            1 in AdaMix, and for other methods R-Drop.
-        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
-            the same numbers in half the memory; or float32.
+        **kwargs: what `FrozenPLM` takes.
     """
 
-    def __init__(
-        self,
-        plm: str,
-        method: Method,
-        task: Task,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        warmup: float = 0.0,
-        gradient_checkpointing: bool = False,
-        consistency: float = 0.0,
-        backbone_dtype: Literal["auto", "float32"] = "auto",
-    ) -> None:
-        super().__init__(
-            plm, method, task, lr, weight_decay, warmup, gradient_checkpointing, consistency, backbone_dtype
-        )
+    def __init__(self, plm: str, method: Method, task: Task, **kwargs: Any) -> None:
+        super().__init__(plm, method, task, **kwargs)
         if task.columns != ("image",):
             raise UserError(f"`ImageClassification` goes with `--data Images`: {task.name} has no images.")
 

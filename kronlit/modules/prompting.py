@@ -2,7 +2,7 @@
 
 import math
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -38,17 +38,8 @@ class PromptClassification(TextModule):
             or RoBERTa's family, or a T5.
         method: what is added and trained; its `head` is that of the masked language model without the vocabulary's
             embeddings.
-        task: what the rows are; the command line takes it from `data`.
-        lr: peak learning rate.
-        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
-        warmup: steps of linear warm-up; below 1, a share of all steps.
         max_length: tokens of input that are kept; by default LM-BFF's for the task, with demonstrations twice as many
             where its code doubles them.
-        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
-        consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
-            1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
-        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
-            the same numbers in half the memory; or float32.
         template: LM-BFF's syntax, such as '*cls**sent_0*_It_was*mask*.*sep+*'; by default its manual one of the task.
         label_words: the word for each label, each one token; for a number two, of `low` and `high`. Demonstrations
             come in this order. A YAML wants 'Yes' and 'No' in quotes. By default LM-BFF's of the task.
@@ -62,6 +53,7 @@ class PromptClassification(TextModule):
             (hub id or local folder; needs `pip install 'kronlit[similarity]'`); LM-BFF has
             sentence-transformers/roberta-large-nli-stsb-mean-tokens.
         demonstration_filter_rate: share of a label's training rows that are kept.
+        **kwargs: what `TextModule` takes.
     """
 
     def __init__(
@@ -69,13 +61,8 @@ class PromptClassification(TextModule):
         plm: str,
         method: Method,
         task: Task,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        warmup: float = 0.0,
+        *,
         max_length: int | None = None,
-        gradient_checkpointing: bool = False,
-        consistency: float = 0.0,
-        backbone_dtype: Literal["auto", "float32"] = "auto",
         template: str | None = None,
         label_words: dict[str, str] | None = None,
         first_sent_limit: int | None = None,
@@ -84,6 +71,7 @@ class PromptClassification(TextModule):
         num_demonstrations: int | None = None,
         demonstration_filter: str | None = None,
         demonstration_filter_rate: float = 0.5,
+        **kwargs: Any,
     ) -> None:
         given = {
             "template": template,
@@ -96,9 +84,7 @@ class PromptClassification(TextModule):
         pieces(prompt.template, len(task.columns))  # told here rather than at the first row
         doubled = 2 if demonstrations and prompt.double_demo else 1
         length = prompt.max_length * doubled if max_length is None else max_length
-        super().__init__(
-            plm, method, task, lr, weight_decay, warmup, length, gradient_checkpointing, consistency, backbone_dtype
-        )
+        super().__init__(plm, method, task, max_length=length, **kwargs)
         if not 0 < demonstration_filter_rate <= 1:
             raise UserError(
                 f"`model.demonstration_filter_rate`={demonstration_filter_rate} must lie above 0 and up to 1."

@@ -2,7 +2,7 @@
 
 from abc import abstractmethod
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -33,17 +33,8 @@ class TextModule(FrozenPLM):
 
     Args:
         plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model.
-        method: what is added and trained.
-        task: what the rows are; the command line takes it from `data`.
-        lr: peak learning rate.
-        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
-        warmup: steps of linear warm-up; below 1, a share of all steps.
         max_length: tokens of input that are kept.
-        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
-        consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
-            1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
-        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
-            the same numbers in half the memory; or float32.
+        **kwargs: what `FrozenPLM` takes.
     """
 
     pads_by_choice: bool = False
@@ -52,22 +43,8 @@ class TextModule(FrozenPLM):
     demonstrations: bool = False
     """Whether each row is given with demonstrations, training rows and their answers (`PromptClassification`)."""
 
-    def __init__(
-        self,
-        plm: str,
-        method: Method,
-        task: Task,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        warmup: float = 0.0,
-        max_length: int = 128,
-        gradient_checkpointing: bool = False,
-        consistency: float = 0.0,
-        backbone_dtype: Literal["auto", "float32"] = "auto",
-    ) -> None:
-        super().__init__(
-            plm, method, task, lr, weight_decay, warmup, gradient_checkpointing, consistency, backbone_dtype
-        )
+    def __init__(self, plm: str, method: Method, task: Task, *, max_length: int = 128, **kwargs: Any) -> None:
+        super().__init__(plm, method, task, **kwargs)
         if max_length < 8:
             raise UserError(f"`model.max_length`={max_length} must be at least 8 tokens.")
         self.max_length = max_length

@@ -1,7 +1,7 @@
 """Text to text on a sequence-to-sequence model: Raffel et al., T5, 2020, arXiv:1910.10683, in Compacter's format."""
 
 from functools import cached_property
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -25,38 +25,12 @@ class TextToText(TextModule):
     `predict` scores the text of every class instead, so its label is always one.
 
     Args:
-        plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model.
-        method: what is added and trained.
-        task: what the rows are; the command line takes it from `data`.
-        lr: peak learning rate.
-        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
-        warmup: steps of linear warm-up; below 1, a share of all steps.
-        max_length: tokens of input that are kept.
-        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
-        consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
-            1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
-        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
-            the same numbers in half the memory; or float32.
         task_prefix: begin the input with the task's name; the papers do so only where no adapter is trained.
+        **kwargs: what `TextModule` takes.
     """
 
-    def __init__(
-        self,
-        plm: str,
-        method: Method,
-        task: Task,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        warmup: float = 0.0,
-        max_length: int = 128,
-        gradient_checkpointing: bool = False,
-        consistency: float = 0.0,
-        backbone_dtype: Literal["auto", "float32"] = "auto",
-        task_prefix: bool = False,
-    ) -> None:
-        super().__init__(
-            plm, method, task, lr, weight_decay, warmup, max_length, gradient_checkpointing, consistency, backbone_dtype
-        )
+    def __init__(self, plm: str, method: Method, task: Task, *, task_prefix: bool = False, **kwargs: Any) -> None:
+        super().__init__(plm, method, task, **kwargs)
         self.task_prefix = task_prefix
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
