@@ -31,6 +31,7 @@ if TYPE_CHECKING:
         Pfeiffer,
         PHMAdapter,
         PromptTuning,
+        Structured,
         SURMAdapter,
         inject,
     )
@@ -61,6 +62,7 @@ __all__ = [
     "Pfeiffer",
     "PromptTuning",
     "SURMAdapter",
+    "Structured",
     "collapse",
     "inject",
     "load",

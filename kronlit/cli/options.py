@@ -16,6 +16,7 @@ from kronlit.data import TaskData
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.slurm.job import Job
+from kronlit.structured import StructuredLinear
 from kronlit.training.best_checkpoint import BestCheckpoint
 from kronlit.training.strategies import check_precision_name
 
@@ -47,7 +48,7 @@ CKPT_PATH = {
 class OneLineParser(Parser, LightningArgumentParser):
     """Lightning's parser, whose errors are one line, too."""
 
-    bases = {"model": FrozenPLM, "data": TaskData, "method": Method}
+    bases = {"model": FrozenPLM, "data": TaskData, "method": Method, "matrix": StructuredLinear}
 
     def parse_args(self, args: Any = None, *rest: Any, **kwargs: Any) -> Any:
         words = None if args is None else [as_yaml(word) for word in args]  # None: the command line itself

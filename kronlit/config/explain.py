@@ -16,6 +16,8 @@ from kronlit.config.files import config_files
 from kronlit.config.signatures import parameters
 from kronlit.config.written_lists import QUOTE, as_list
 
+WHERE = "work in the folder of its file, or add that to PYTHONPATH"
+
 
 def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
     """A parser's error in one line, with the nearest name where one is not known.
@@ -64,10 +66,14 @@ def no_class(message: str, bases: dict[str, type[Any]]) -> str | None:
     if found := re.search(r"^\s*- (`class_path`=.*)$", message, re.MULTILINE):  # said by a parser within this one
         return found[1]
     if found := re.search(r"given class_path '([\w.]+)':\s+No module named '([\w.]+)'", message):
-        cure = "work in the folder of its file, or add that to PYTHONPATH"
-        return f"`class_path`={found[1]!r} needs the module {found[2]}, which is not found: {cure}."
+        return f"`class_path`={found[1]!r} needs the module {found[2]}, which is not found: {WHERE}."
+    if found := re.search(r"No module named '([\w.]+)'\. Got value: Namespace\(class_path='([\w.]+)'", message):
+        return f"`class_path`={found[2]!r} needs the module {found[1]}, which is not found: {WHERE}."
     if found := re.search(r"given class_path '([\w.]+)':\s+module '([\w.]+)' has no attribute '(\w+)'", message):
         return f"`class_path`={found[1]!r}: the module {found[2]} has no {found[3]}."
+    if found := re.search(r"key \"([\w.]+)\".*Expected '([\w.]+)' to be a subclass of (\w+)", message, re.DOTALL):
+        names = [subclass.__name__ for subclass in subclasses(bases.get(found[1].split(".")[-1], object))]
+        return f"{found[1]}={found[2]!r} is no {found[3]}{nearest(found[2], names, everything=True)}"
     if found := re.search(r'key "([\w.]+)".*Expected a dot import path string: (\S+)', message, re.DOTALL):
         key, name = found[1].split(".")[-1], found[2]
         names = [subclass.__name__ for subclass in subclasses(bases[key])] if key in bases else []

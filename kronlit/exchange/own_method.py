@@ -89,7 +89,7 @@ def check_arguments(method: dict[str, Any], own: bool, where: str, cure: Cure = 
 
     Args:
         method: what it says.
-        own: whether it is kronlit's own method, of which no argument is a class.
+        own: whether it is kronlit's own method, of which `matrix` alone is a class.
         where: the file that says so.
         cure: what the user can do.
     """
@@ -98,7 +98,10 @@ def check_arguments(method: dict[str, Any], own: bool, where: str, cure: Cure = 
         raise UserError(
             f"{where}: `method`={name!r} has `{others[0]}`; it may have `class_path` and `init_args`: leave it out."
         )
-    if not own and (other := next(imported_names(method.get("init_args")), None)):
+    arguments = method.get("init_args")
+    if own:  # of which others are no classes, though a site's pattern may look like the name of one
+        arguments = arguments.get("matrix") if isinstance(arguments, dict) else None
+    if other := next(imported_names(arguments), None):
         raise UserError(
             f"{where}: `method`={name!r} has the argument {other!r}, which might be imported: {cure.argument}."
         )

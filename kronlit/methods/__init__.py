@@ -10,6 +10,7 @@ from kronlit.methods.krona import KronA, KronAB, KronABRes
 from kronlit.methods.list import LiST
 from kronlit.methods.lora import LoRA
 from kronlit.methods.prompt_tuning import PromptTuning
+from kronlit.methods.structured import Structured
 from kronlit.methods.surm import SURM, SURMAdapter
 
 __all__ = [
@@ -37,5 +38,6 @@ __all__ = [
     "Pfeiffer",
     "PromptTuning",
     "SURMAdapter",
+    "Structured",
     "inject",
 ]

@@ -105,6 +105,37 @@ def test_a_whole_path_is_written_and_loaded(kronlit_, run_of, tiny_bert, mine):
     assert f"method   MonarchA(matrix={{'class_path': '{mine}.Monarch', 'init_args': {{'rank': 3}}}}" in out
 
 
+def test_an_adapter_of_the_hub_may_name_structures_of_kronlit_alone(
+    kronlit_, run_of, tiny_bert, tmp_path, monkeypatch
+):
+    run, _ = run_of(tiny_bert, "Structured", matrix={"class_path": "LDR", "init_args": {"rank": 3}})
+    assert kronlit_("export", "--ckpt_path", run, "--output", "own", "--format", "kronlit")[0] == 0
+    monkeypatch.setattr("kronlit.exchange.load.is_here", lambda source: False)
+    monkeypatch.setattr("kronlit.exchange.load.snapshot_download", lambda *_, **__: "own")
+    torch.testing.assert_close(logits(kronlit.load("me/adapter")), logits(saved_run(str(run)).module().model))
+    Path("hidden.py").write_text(MINE)
+    sys.path.append("")
+    for value in HIDDEN:
+        renamed(Path("own"), "Structured", matrix=value)
+        with pytest.raises(ValueError, match="which might be imported"):
+            kronlit.load("me/adapter")
+        assert "hidden" not in sys.modules
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["Nope"], "'Nope' names no class that is known; there are Circulant, "),
+        (["torch.nn.Linear"], "'torch.nn.Linear' is no StructuredLinear; there are Circulant, "),
+        (["LDR", "--model.method.matrix.rnk", "3"], "there is no option 'rnk'; did you mean 'rank'?"),
+    ],
+)
+def test_a_matrix_that_is_none_is_told_with_those_that_there_are(kronlit_, config, words, message):
+    code, _, err = kronlit_("fit", "--config", config, "--model.method", "Structured", "--model.method.matrix", *words)
+    assert (code, err.count("\n")) == (2, 1)
+    assert message in err
+
+
 def renamed(folder, name, **arguments):
     """Let the folder's config name another class, and other arguments."""
     path = folder / "adapter_config.json"
@@ -268,13 +299,21 @@ def test_what_a_checkpoint_says_of_a_method_is_the_same_in_every_process():
 SCRIPT = "import sys\nfrom kronlit.__main__ import main\nsys.exit(main())\n"
 
 
+OWN = {
+    "mine.MonarchA": {"scale": 2.0},
+    "Structured": {"matrix": {"class_path": "mine.Monarch", "init_args": {"rank": 3}}, "scale": 2.0},
+}
+"""A method of one's own, and a structure of one's own in the method that takes any."""
+
+
 @pytest.mark.slow
-def test_a_file_in_the_current_folder_is_fitted_merged_exported_and_loaded(config, tmp_path):
+@pytest.mark.parametrize("method", OWN)
+def test_a_file_in_the_current_folder_is_fitted_merged_exported_and_loaded(config, tmp_path, method):
     (tmp_path / "bin").mkdir()
     (tmp_path / "bin/kronlit").write_text(SCRIPT)
     (tmp_path / "mine.py").write_text(MINE)
     content = yaml.safe_load(config.read_text())
-    content["model"]["init_args"]["method"] = {"class_path": "mine.MonarchA", "init_args": {"scale": 2.0}}
+    content["model"]["init_args"]["method"] = {"class_path": method, "init_args": OWN[method]}
     content["trainer"]["max_epochs"] = 1
     config.write_text(yaml.safe_dump(content))
 
@@ -292,6 +331,14 @@ def test_a_file_in_the_current_folder_is_fitted_merged_exported_and_loaded(confi
     ):
         done = run(command, *words)
         assert done.returncode == 0, done.stderr
+    done = run(command, "info", "adapter")
+    assert "Monarch" in done.stdout, done.stderr
+    study = {"configs": [str(config)], "methods": {"Own": {}}, "tasks": ["rte"], "seeds": [1, 2]}
+    (tmp_path / "study.yaml").write_text(yaml.safe_dump(study))
+    done = run(command, "study", "--config", "study.yaml", "--dir", "study", "--side_by_side", "2")
+    assert done.returncode == 0, done.stdout + done.stderr
+    results = [json.loads(file.read_text()) for file in (tmp_path / "study").rglob("run.json")]
+    assert [(result["status"], result["side_by_side"]) for result in results] == [("done", 2)] * 2
     loads = "import kronlit; print(type(kronlit.load('../adapter')).__name__)"
     (tmp_path / "elsewhere").mkdir()
     assert run("-c", loads.replace("../", "")).stdout == "BertForSequenceClassification\n"
