@@ -21,7 +21,7 @@ from kronlit.data.tasks import GLUE_TASKS
 from kronlit.experimental.side_by_side.passes import Group, Pass, backward
 from kronlit.experimental.side_by_side.turns import Surroundings
 from kronlit.modules import SequenceClassification
-from kronlit.modules.plm import EMBEDDED, located
+from kronlit.modules.plm import EMBEDDED, resolve_path
 
 
 def main() -> None:
@@ -36,7 +36,7 @@ def main() -> None:
     print(f"KronA, {device}, {torch.get_num_threads()} threads")
     print("| runs | rows | tokens | apart, ms | together, ms | apart / together |\n|---|---|---|---|---|---|")
     for count in options.runs:
-        modules = made(options.plm or located(EMBEDDED), count, device)
+        modules = made(options.plm or resolve_path(EMBEDDED), count, device)
         for rows in options.batch_sizes:
             for length in options.lengths:
                 taken = compare(modules, rows, length, options.rounds)

@@ -28,7 +28,7 @@ from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequence
 import kronlit
 from kronlit.methods.base import is_norm
 from kronlit.modules.consistency import symmetric_divergence
-from kronlit.modules.plm import located
+from kronlit.modules.plm import resolve_path
 
 FLOOR = "frozen floor"
 NORMS = ("layer_norm",)
@@ -82,7 +82,7 @@ def main() -> None:
     options = parser.parse_args()
 
     device = "cuda" if torch.cuda.is_available() else "cpu"
-    plm = located(options.plm)
+    plm = resolve_path(options.plm)
     config = AutoConfig.from_pretrained(plm)
     auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForSequenceClassification
     plain = auto.from_pretrained(plm, dtype=torch.float32).to(device)

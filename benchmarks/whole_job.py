@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 from kronlit.data.tasks import GLUE_TASKS
-from kronlit.modules.plm import EMBEDDED, located
+from kronlit.modules.plm import EMBEDDED, resolve_path
 
 
 def main() -> None:
@@ -104,7 +104,7 @@ def train_rival(data: str, task: str, padding: str) -> None:
     folder = Path(data, task)
     files = {split: str(folder / f"{split}.parquet") for split in ("train", "validation")}
     rows = load_dataset("parquet", data_files=files)
-    plm = located(EMBEDDED)
+    plm = resolve_path(EMBEDDED)
     words = AutoTokenizer.from_pretrained(plm)
     columns = GLUE_TASKS[task].columns
     pad = "max_length" if padding == "pad128" else False

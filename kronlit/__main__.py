@@ -4,7 +4,7 @@ import difflib
 import sys
 
 from kronlit import __version__
-from kronlit.cli.endings import end, ended_from_outside
+from kronlit.cli.endings import exit_process, outside_ending
 from kronlit.training.signals import listen
 
 COMMANDS = {
@@ -43,16 +43,16 @@ def main() -> None:
     find_files_here()
     try:
         try:
-            run(sys.argv[1:])
+            run_command(sys.argv[1:])
         finally:
             sys.stdout.flush()  # here, where a closed pipe is no traceback
     except BaseException as error:
-        if (ending := ended_from_outside(error)) is None:
+        if (ending := outside_ending(error)) is None:
             raise
-        end(*ending)
+        exit_process(*ending)
 
 
-def run(arguments: list[str]) -> None:
+def run_command(arguments: list[str]) -> None:
     """Run the words after `kronlit`."""
     if not arguments or arguments[0] in ("-h", "--help"):
         print(HELP)
@@ -64,37 +64,37 @@ def run(arguments: list[str]) -> None:
         print(f"kronlit: {arguments[0]!r} is no command; there are {', '.join(COMMANDS)}{hint}", file=sys.stderr)
         sys.exit(2)
     elif arguments[0] == "submit":
-        from kronlit.cli.submit import main as submit
+        from kronlit.cli.submit import submit_command
         from kronlit.studies.retired import current_words, with_run_dir
 
         of_study = arguments[1:2] == ["study"]
-        submit(current_words(arguments[1:], "studies") if of_study else with_run_dir(arguments[1:]))
+        submit_command(current_words(arguments[1:], "studies") if of_study else with_run_dir(arguments[1:]))
     elif arguments[0] == "study":
         listen()
-        from kronlit.cli.study import main as study
+        from kronlit.cli.study import study_command
         from kronlit.studies.retired import current_words
 
-        study(current_words(arguments[1:], "studies"))
+        study_command(current_words(arguments[1:], "studies"))
     elif arguments[0] in ("merge", "export", "submission"):
-        from kronlit.cli.exchange import main as exchange
+        from kronlit.cli.exchange import exchange_command
 
-        exchange(arguments[0], arguments[1:])
+        exchange_command(arguments[0], arguments[1:])
     elif arguments[0] == "info":
-        from kronlit.cli.info import main as info
+        from kronlit.cli.info import info_command
 
-        info(arguments[1:])
+        info_command(arguments[1:])
     elif arguments[0] == "configs":
-        from kronlit.cli.configs import main as configs
+        from kronlit.cli.configs import configs_command
 
-        configs(arguments[1:])
+        configs_command(arguments[1:])
     else:
         if arguments[0] == "fit":
             listen()
-        from kronlit.cli.fit import run as run_cli
+        from kronlit.cli.fit import trainer_command
         from kronlit.studies.retired import with_run_dir
 
         sys.argv[2:] = with_run_dir(arguments[1:])  # in place: processes of DDP are started with these words again
-        run_cli()
+        trainer_command()
 
 
 def find_files_here() -> None:

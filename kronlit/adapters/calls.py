@@ -49,7 +49,7 @@ def output_for_made_up_row(model: nn.Module) -> Any:
     """What `model` gives for `made_up_row`; `None` where it can't be called so."""
     if (row := made_up_row(model)) is None:
         return None
-    with evaluating(model):
+    with evaluation_mode(model):
         try:
             return model(**row)
         except Exception:  # any model's own code runs here, on a row that it may not be made for
@@ -57,7 +57,7 @@ def output_for_made_up_row(model: nn.Module) -> Any:
 
 
 @contextmanager
-def evaluating(model: nn.Module) -> Iterator[None]:
+def evaluation_mode(model: nn.Module) -> Iterator[None]:
     """`model` is in evaluation, and draws no random numbers of others."""
     training = [module for module in model.modules() if module.training]
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
@@ -92,7 +92,7 @@ def made_up_row(model: nn.Module) -> dict[str, Tensor] | None:
     return {"input_ids": ids} | ({"decoder_input_ids": ids} if "decoder_input_ids" in reads else {})
 
 
-def passed_over(name: str, model: nn.Module, calls: dict[str, Call]) -> bool:
+def is_passed_over(name: str, model: nn.Module, calls: dict[str, Call]) -> bool:
     """Whether the module of this name was not called although the one that it is in was.
 
     A part of the model that was not reached, such as an expert that was not chosen, is not passed over.

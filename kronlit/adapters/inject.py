@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from kronlit.adapters.agreement import disagreement
-from kronlit.adapters.calls import Call, first_calls, passed_over
+from kronlit.adapters.calls import Call, first_calls, is_passed_over
 from kronlit.adapters.linear import features, is_linear
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.reparametrisation import bake_in
@@ -45,14 +45,14 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
     calls: dict[str, Call] | None = None
     added: dict[str, Placement] = {}
     for insertion in insertions:
-        for name, sites in hosts(model, insertion).items():
+        for name, sites in find_hosts(model, insertion).items():
             if calls is None and not known_sites(model, sites):
                 calls = first_calls(model)
             host = model.get_submodule(name)
             try:
                 if name in added:
                     raise ValueError("`sites` of two insertions name this module, and one can stand on it.")
-                placement = placed(insertion, model, host, sites)
+                placement = make_placement(insertion, model, host, sites)
                 if calls and not known_sites(model, sites):
                     check_call(name, model, calls, placement)
             except ValueError as error:
@@ -63,7 +63,7 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
     tie(model)
 
 
-def hosts(model: nn.Module, insertion: Insertion) -> dict[str, list[str]]:
+def find_hosts(model: nn.Module, insertion: Insertion) -> dict[str, list[str]]:
     """The names of the modules that `insertion` wraps, each with those of its sites that are there."""
     if not insertion.sites:
         raise ValueError(
@@ -83,7 +83,7 @@ def hosts(model: nn.Module, insertion: Insertion) -> dict[str, list[str]]:
 
 def check_call(name: str, model: nn.Module, calls: dict[str, Call], placement: Placement) -> None:
     """Raise `ValueError` if the host of `placement`, of this name, is not called, or in a way that does not suit it."""
-    if passed_over(name, model, calls):
+    if is_passed_over(name, model, calls):
         raise ValueError(
             f"a {type(model).__name__} does not call this {type(placement.host).__name__}, so what is added to it "
             "would train nothing (its weight may be read elsewhere): leave it out of `sites`."
@@ -92,7 +92,7 @@ def check_call(name: str, model: nn.Module, calls: dict[str, Call], placement: P
         raise ValueError(misfit)
 
 
-def placed(insertion: Insertion, model: nn.Module, host: nn.Module, sites: list[str]) -> Placement:
+def make_placement(insertion: Insertion, model: nn.Module, host: nn.Module, sites: list[str]) -> Placement:
     """What `insertion` makes of `host`, which is at `sites` or has them as parts of its output."""
     in_features, out_features = widths(model, host)
     slices = {site: part for site in sites if (part := slice_of(model, site, out_features)) is not None}
@@ -156,7 +156,7 @@ def merge(model: nn.Module) -> None:
     """
     tied = [name for name, placement in placements(model) if is_shared(model, placement.host.parameters())]
     for name, placement in placements(model):
-        if obstacle := placement.obstacle or (untie_blocker(model) if name in tied else None):
+        if obstacle := placement.merge_blocker or (untie_blocker(model) if name in tied else None):
             raise TypeError(f"{name} cannot be merged: {obstacle}. Keep the adapter checkpoint.")
     for name, placement in placements(model):
         if fault := disagreement(placement):

@@ -58,8 +58,8 @@ class OwnModules(nn.Module):
         self.rows = rows
 
     def forward(self, *args: Any, **kwargs: Any) -> Tensor:
-        positional = [self.rows.split(args[0]), *map(self._shared_out, args[1:])]
-        named = {name: self._shared_out(value) for name, value in kwargs.items()}
+        positional = [self.rows.split(args[0]), *map(self._share_out, args[1:])]
+        named = {name: self._share_out(value) for name, value in kwargs.items()}
         outputs = []
         for index, module in enumerate(self.each):
             self.rows.current = index
@@ -68,7 +68,7 @@ class OwnModules(nn.Module):
         self.rows.current = None
         return torch.cat(outputs)
 
-    def _shared_out(self, value: Any) -> Sequence[Any]:
+    def _share_out(self, value: Any) -> Sequence[Any]:
         if isinstance(value, Tensor) and value.ndim and len(value) == sum(self.rows.counts):
             return self.rows.split(value)
         return [value] * len(self.each)
@@ -98,14 +98,14 @@ def share_frozen(models: Sequence[nn.Module]) -> None:
         own: dict[int, nn.Parameter] = {}  # so that what is tied stays tied
         for (path, name), parameter in named_parameters(model):
             other = first.get((path, name))
-            if other is None or other.requires_grad or parameter.requires_grad or alike(other, parameter):
+            if other is None or other.requires_grad or parameter.requires_grad or is_same_frozen(other, parameter):
                 continue
             if other.dtype == parameter.dtype and other.device == parameter.device and torch.equal(other, parameter):
                 shared = own.setdefault(id(parameter), nn.Parameter(other.detach(), requires_grad=False))
                 model.get_submodule(path)._parameters[name] = shared
 
 
-def alike(one: nn.Parameter, other: nn.Parameter) -> bool:
+def is_same_frozen(one: nn.Parameter, other: nn.Parameter) -> bool:
     """Whether two parameters are one, or hold the same memory and are frozen."""
     if one is other:
         return True
@@ -120,29 +120,29 @@ def named_parameters(model: nn.Module) -> Iterable[tuple[tuple[str, str], nn.Par
             yield (path, name), parameter
 
 
-def joint(modules: Sequence[nn.Module], rows: Rows) -> nn.Module:
+def join_modules(modules: Sequence[nn.Module], rows: Rows) -> nn.Module:
     """One module that computes what each of `modules`, of the same structure, does with its own rows.
 
     What all share computes all rows at once. A module with parameters of its own that differ computes each model's rows
     by themselves; of a placement, that is what was added to its host.
     """
     first = modules[0]
-    if same(module.parameters() for module in modules):
+    if have_same_parameters(module.parameters() for module in modules):
         return first
     whole = isinstance(first, StructuredLinear) or any(isinstance(child, HOLDERS) for child in first.children())
-    if whole or not same(module.parameters(recurse=False) for module in modules):
+    if whole or not have_same_parameters(module.parameters(recurse=False) for module in modules):
         return OwnModules(modules, rows)
     # Not a deep copy: what is shared stays shared, and what each model has of its own is still that model's.
     copied = copy.copy(first)
     copied._modules = {
-        name: None if child is None else joint([module.get_submodule(name) for module in modules], rows)
+        name: None if child is None else join_modules([module.get_submodule(name) for module in modules], rows)
         for name, child in first._modules.items()
     }
     return copied
 
 
-def indivisible(model: nn.Module) -> str | None:
-    """Why `model` cannot be made `joint` with others; `None` if it can."""
+def joint_blocker(model: nn.Module) -> str | None:
+    """Why `model` cannot be joined with others; `None` if it can."""
     if all(parameter.requires_grad for parameter in model.parameters()):
         return "it has no frozen weights to share"
     if getattr(model.config, "model_type", None) == "deberta-v2":
@@ -163,7 +163,7 @@ HOLDERS = (nn.ParameterList, nn.ParameterDict)
 """Modules that hold parameters for the one around them, and are not called."""
 
 
-def same(parameters: Iterable[Iterable[nn.Parameter]]) -> bool:
+def have_same_parameters(parameters: Iterable[Iterable[nn.Parameter]]) -> bool:
     """Whether all models have the same parameters here."""
     first, *others = (list(each) for each in parameters)
-    return all(len(own) == len(first) and all(map(alike, first, own)) for own in others)
+    return all(len(own) == len(first) and all(map(is_same_frozen, first, own)) for own in others)

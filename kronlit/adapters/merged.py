@@ -7,7 +7,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from kronlit.structured.base import Summand
+from kronlit.structured.base import FusedUpdate
 
 
 class MergedProduct(torch.autograd.Function):
@@ -20,7 +20,13 @@ class MergedProduct(torch.autograd.Function):
 
     @staticmethod
     def forward(
-        ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None, scale: float, summand: Summand, *generators: Tensor
+        ctx: Any,
+        x: Tensor,
+        weight: Tensor,
+        bias: Tensor | None,
+        scale: float,
+        summand: FusedUpdate,
+        *generators: Tensor,
     ) -> Tensor:
         ctx.save_for_backward(x, weight, *generators)
         ctx.scale, ctx.summand = scale, summand._replace(generators=())

@@ -54,7 +54,7 @@ class Placement(Addition):
         return (parameter for parameter in self.parameters() if id(parameter) not in own)
 
     @property
-    def obstacle(self) -> str | None:
+    def merge_blocker(self) -> str | None:
         """Why mathematics forbids to merge this placement; `None` where it can be merged."""
         return None
 
@@ -140,7 +140,7 @@ class Delta(Placement):
         )
 
     @property
-    def obstacle(self) -> str | None:
+    def merge_blocker(self) -> str | None:
         return merge_blocker(self.host)
 
     @torch.no_grad()
@@ -178,7 +178,7 @@ class SequentialAdapter(Placement):
         return h + self.body(h)
 
     @property
-    def obstacle(self) -> str | None:
+    def merge_blocker(self) -> str | None:
         if isinstance(self.body, StructuredLinear):
             return merge_blocker(self.host)
         return "an adapter behind a module, with an activation inside, is no change of that module's weight"
@@ -246,7 +246,7 @@ class ParallelAdapter(Placement):
         return y if self.residual_scale is None else y + self.residual_scale.to(x.dtype) * x
 
     @property
-    def obstacle(self) -> str | None:
+    def merge_blocker(self) -> str | None:
         return "what is parallel to a feed-forward block, which is not linear, is no change of a weight"
 
     def extra_repr(self) -> str:
@@ -271,5 +271,5 @@ class Bias(Placement):
         return self.added_bias
 
     @property
-    def obstacle(self) -> str | None:
+    def merge_blocker(self) -> str | None:
         return f"a bias was added to a {type(self.host).__name__}, and the model's own class has no place for one"

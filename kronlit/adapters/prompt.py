@@ -39,11 +39,11 @@ class SoftPrompt(Placement):
             attention_mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
         prompt = self.prompt.to(inputs_embeds.dtype).expand(len(inputs_embeds), -1, -1)
         embeds = torch.cat((prompt, inputs_embeds), dim=1)
-        mask, order = prompted(attention_mask, len(self.prompt))
+        mask, order = prompt_mask(attention_mask, len(self.prompt))
         return self.host(inputs_embeds=embeds.take_along_dim(order[..., None], 1), attention_mask=mask, **kwargs)
 
     @property
-    def obstacle(self) -> str | None:
+    def merge_blocker(self) -> str | None:
         return "a soft prompt is a longer input, no change of a weight"
 
 
@@ -65,15 +65,15 @@ class PromptedDecoder(Placement):
 
     def forward(self, *args: Any, encoder_attention_mask: Tensor | None = None, **kwargs: Any) -> Any:
         if encoder_attention_mask is not None:
-            encoder_attention_mask, _ = prompted(encoder_attention_mask, self.num_tokens)
+            encoder_attention_mask, _ = prompt_mask(encoder_attention_mask, self.num_tokens)
         return self.host(*args, encoder_attention_mask=encoder_attention_mask, **kwargs)
 
     @property
-    def obstacle(self) -> str | None:
+    def merge_blocker(self) -> str | None:
         return "its encoder has a soft prompt"
 
 
-def prompted(attention_mask: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
+def prompt_mask(attention_mask: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
     """The mask of rows with a prompt, and which of prompt and row stands in each place, both `(n, num_tokens + L)`.
 
     The prompt stands beside a row's first token: what fills the row up on the left comes before both.

@@ -133,7 +133,7 @@ def matches(model: nn.Module, site: str) -> list[str]:
     architecture = architecture_of(model)
     known = SITES.get(architecture, {})
     pattern = rf"(.*\.)?{known[site]}" if site in known else site
-    found = {name: module for name, module in model.named_modules() if matched(pattern, name)}
+    found = {name: module for name, module in model.named_modules() if matches_whole(pattern, name)}
     linear = [name for name, module in found.items() if is_linear(module)]
     if not found:
         names = sorted({without_layers(name) for name, module in model.named_modules() if is_linear(module)})
@@ -175,7 +175,7 @@ def without_layers(name: str) -> str:
     return ".".join("*" if part.isdecimal() else part for part in name.split("."))
 
 
-def matched(pattern: str, name: str) -> bool:
+def matches_whole(pattern: str, name: str) -> bool:
     """Whether the whole of `name` matches `pattern`."""
     try:
         return re.fullmatch(pattern, name) is not None

@@ -45,7 +45,7 @@ RENAMED = (
 """The names of a ViT's modules that versions of Transformers have renamed, and what they are now."""
 
 
-def in_names_of(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
+def with_current_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
     """`state` under the names that the modules of `model` have in the installed version of Transformers."""
 
     def canonical(name: str) -> str:
@@ -57,7 +57,7 @@ def in_names_of(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]
     return {own.get(canonical(name), name): tensor for name, tensor in state.items()}
 
 
-def misfit(model: nn.Module, state: dict[str, Tensor]) -> str:
+def state_mismatch(model: nn.Module, state: dict[str, Tensor]) -> str:
     """Where `state` does not hold exactly what `model` trains, in the same shapes; nothing where it does."""
     own = adapter_state(model)
     faults = [f"lacks {name}" for name in own if name not in state]

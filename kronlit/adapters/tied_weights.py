@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from kronlit.adapters.calls import output_for_made_up_row
 
 
-def places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
+def parameter_places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
     """The modules that hold each parameter themselves, by its `id`, with its name in them."""
     found: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
@@ -21,7 +21,7 @@ def places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
 
 def is_shared(model: nn.Module, parameters: Iterable[nn.Parameter]) -> bool:
     """Whether some of `parameters` stand elsewhere in `model` too."""
-    found = places(model)
+    found = parameter_places(model)
     return any(len(found.get(id(parameter), ())) > 1 for parameter in parameters)
 
 
@@ -45,7 +45,7 @@ def untie_blocker(model: nn.Module) -> str | None:
 
 def untie(model: nn.Module) -> None:
     """Give each place in `model` a weight of its own, and have its config say so."""
-    for holders in places(model).values():
+    for holders in parameter_places(model).values():
         for module, name in holders[1:]:
             parameter = module.get_parameter(name)
             module._parameters[name] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
@@ -57,16 +57,18 @@ def untie(model: nn.Module) -> None:
 
 def tying_configs(model: nn.Module) -> list[Any]:
     """The configs in `model` that say that weights are tied, each once."""
-    configs = {id(config): config for module in model.modules() for config in nested(getattr(module, "config", None))}
+    configs = {
+        id(config): config for module in model.modules() for config in nested_configs(getattr(module, "config", None))
+    }
     return [config for config in configs.values() if getattr(config, "tie_word_embeddings", False) is True]
 
 
-def nested(config: Any) -> Iterator[Any]:
+def nested_configs(config: Any) -> Iterator[Any]:
     """`config`, and those in it."""
     if hasattr(config, "to_dict"):
         yield config
         for part in vars(config).values():
-            yield from nested(part)
+            yield from nested_configs(part)
 
 
 def set_tying(configs: Iterable[Any], value: bool) -> None:

@@ -6,20 +6,22 @@ from typing import Any
 
 from torch import nn
 
-from kronlit.adapters.tied_weights import nested
+from kronlit.adapters.tied_weights import nested_configs
 
 INJECTED = "_kronlit_method"
 """The attribute in which a model remembers what was added to it."""
 
 
 @contextmanager
-def whole_or_not(model: nn.Module) -> Iterator[None]:
+def all_or_nothing(model: nn.Module) -> Iterator[None]:
     """Put back the modules, parameters and configs of `model`, and which are trained, if what is done within fails.
 
     Values of parameters are not kept: check all before the first is copied.
     """
     modules = [(each, dict(vars(each)), dict(each._modules), dict(each._parameters)) for each in model.modules()]
-    configs = {id(one): (one, dict(vars(one))) for each in model.modules() for one in nested(vars(each).get("config"))}
+    configs = {
+        id(one): (one, dict(vars(one))) for each in model.modules() for one in nested_configs(vars(each).get("config"))
+    }
     trained = [(parameter, parameter.requires_grad) for parameter in model.parameters()]
     try:
         yield

@@ -12,11 +12,11 @@ import yaml
 from kronlit.config.files import read_yaml
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
-from kronlit.config.shipped import config_path, shipped
+from kronlit.config.shipped import config_path, shipped_folder
 from kronlit.config.user_error import UserError
 
 
-def main(words: list[str]) -> None:
+def configs_command(words: list[str]) -> None:
     """Run the words after `kronlit configs`."""
     parser = Parser(prog="kronlit configs", description="The YAMLs that come with kronlit.")
     commands = parser.add_subcommands(dest="command")
@@ -33,30 +33,32 @@ def main(words: list[str]) -> None:
     with one_line():
         config = parser.parse_args(words)
         if config.command == "list":
-            print(listed())
+            print(list_configs())
         elif config.command == "copy":
-            print(f"wrote {copied(config.copy.name, config.copy.output)}")
+            print(f"wrote {copy_config(config.copy.name, config.copy.output)}")
         else:
-            print(checked(config.check.files))
+            print(check_config(config.check.files))
 
 
-def listed() -> str:
+def list_configs() -> str:
     """The names of all, with the first line of each."""
-    paths = sorted(shipped().rglob("*.yaml"), key=lambda path: (len(path.relative_to(shipped()).parts), path))
-    names = [path.relative_to(shipped()).as_posix() for path in paths]
+    paths = sorted(
+        shipped_folder().rglob("*.yaml"), key=lambda path: (len(path.relative_to(shipped_folder()).parts), path)
+    )
+    names = [path.relative_to(shipped_folder()).as_posix() for path in paths]
     width = max(map(len, names))
     heads = [path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ") for path in paths]
     return "\n".join(f"{name:{width}}  {head}" for name, head in zip(names, heads, strict=True))
 
 
-def copied(name: str, output: str | None) -> Path:
+def copy_config(name: str, output: str | None) -> Path:
     """Copy a YAML or a folder of them, and say where it is.
 
     Raises:
         ValueError: if there is none of this name, or something is there already.
     """
-    source = shipped() / name
-    if not source.exists() or not source.resolve().is_relative_to(shipped().resolve()):
+    source = shipped_folder() / name
+    if not source.exists() or not source.resolve().is_relative_to(shipped_folder().resolve()):
         raise UserError(f"`name`={name!r} is none of the YAMLs that `kronlit configs list` prints.")
     target = Path(output or source.resolve().name)
     if target.exists():
@@ -77,32 +79,32 @@ def copied(name: str, output: str | None) -> Path:
     return target
 
 
-def checked(files: list[str]) -> str:
+def check_config(files: list[str]) -> str:
     """A line on the YAMLs that are right; the wrong ones end as they would in `fit` or `study`."""
     files = [config_path(file) for file in files]
     for file in files:
         if not Path(file).is_file():
             raise UserError(f"`files`: {file!r} is no file.")
     if {"methods", "tasks"} <= read_yaml(files[0], f"`files`: {files[0]!r}").keys():
-        from kronlit.cli.study import checked as study
+        from kronlit.cli.study import count_runs
 
-        return f"{files[0]}: right, a study of {study(files[0])} runs"
-    from kronlit.exchange.saved_run import described_by
+        return f"{files[0]}: right, a study of {count_runs(files[0])} runs"
+    from kronlit.exchange.saved_run import module_from_config
 
-    module = described_by(resolved(files))
+    module = module_from_config(merged_config(files))
     method, task = type(module.method).__name__, module.task.name
     return f"{', '.join(files)}: right, {method} on {module.plm} for {task}"
 
 
-def resolved(files: list[str]) -> dict[str, Any]:
+def merged_config(files: list[str]) -> dict[str, Any]:
     """What YAMLs come to, by the command line itself: later ones win, defaults fill up."""
-    from kronlit.cli.fit import run
+    from kronlit.cli.fit import trainer_command
 
     argv, out = sys.argv, io.StringIO()
     sys.argv = ["kronlit", "fit", *(word for file in files for word in ("--config", file)), "--print_config"]
     try:
         with contextlib.redirect_stdout(out):
-            run()
+            trainer_command()
     except SystemExit as stop:
         if stop.code:
             raise

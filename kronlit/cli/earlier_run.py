@@ -11,13 +11,13 @@ from kronlit.config.aliases import check_aliases
 from kronlit.config.files import read_yaml
 from kronlit.config.user_error import UserError
 from kronlit.config.words import values_of
-from kronlit.exchange.saved_run import in_place, started_in
-from kronlit.training.checkpoint_lookup import checkpoint_in
+from kronlit.exchange.saved_run import relocate_paths, start_folder
+from kronlit.training.checkpoint_lookup import best_of_run
 
 EVALUATIONS = ("validate", "test", "predict")
 
 
-def run_alone(words: Sequence[str]) -> Path | None:
+def run_of_checkpoint(words: Sequence[str]) -> Path | None:
     """The folder of the run that `--ckpt_path` alone names, in a command that evaluates without `--config`.
 
     Raises:
@@ -29,7 +29,7 @@ def run_alone(words: Sequence[str]) -> Path | None:
         return None
     if path in ("last", "best"):
         raise UserError(f"`ckpt_path`={path!r} is that of a config's runs: name a `config`, or the folder of a run.")
-    folder = checkpoint_in(Path(path)).parent.parent
+    folder = best_of_run(Path(path)).parent.parent
     if not (folder / "config.yaml").is_file():
         raise UserError(
             f"`ckpt_path`={path!r} is not in a run's folder: {str(folder)!r} has no config.yaml; name a `config`, too."
@@ -52,13 +52,13 @@ def run_of_config(paths: Iterable[Any], run_dir: str | None, words: Sequence[str
     return own[-1].parent
 
 
-def put_in_place(config: Namespace, folder: Path) -> None:
+def relocate_files(config: Namespace, folder: Path) -> None:
     """Turn the files that `model` and `data` name from the folder in which the run was started, if it is another."""
-    start = started_in(folder, read_yaml(folder / "config.yaml"))
+    start = start_folder(folder, read_yaml(folder / "config.yaml"))
     for key in ("model", "data"):
         if start is not None and key in config:
             for name, value in list(config[key].items()):
-                config[key][name] = in_place(value, start, name.split(".")[-1])
+                config[key][name] = relocate_paths(value, start, name.split(".")[-1])
 
 
 class MovedRun(Callback):

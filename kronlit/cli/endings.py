@@ -9,13 +9,13 @@ from typing import TextIO
 from kronlit.training.signals import INTERRUPTED, TERMINATED, Terminated
 
 
-def ended_from_outside(error: BaseException) -> tuple[int, str] | None:
+def outside_ending(error: BaseException) -> tuple[int, str] | None:
     """The exit code for what ended a command from outside, and a line on it; `None` for any other end."""
     if isinstance(error, Terminated):
         return TERMINATED, "ended by SIGTERM."
     if isinstance(error, SystemExit) and error.code != 1:
         return None  # it was said already
-    if nobody_reads(error):
+    if reader_is_gone(error):
         return 128 + signal.SIGPIPE, ""
     chain: BaseException | None = error
     while chain is not None:  # Lightning, and what imports compiled code, make other errors of Ctrl-C
@@ -25,7 +25,7 @@ def ended_from_outside(error: BaseException) -> tuple[int, str] | None:
     return None
 
 
-def nobody_reads(error: BaseException) -> bool:
+def reader_is_gone(error: BaseException) -> bool:
     """Whether `error` is that the pipe is closed to which this process prints; it prints to nowhere from then on."""
     if not isinstance(error, BrokenPipeError):
         return False
@@ -45,7 +45,7 @@ def is_closed_pipe(stream: TextIO) -> bool:
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
-def end(code: int, line: str) -> None:
+def exit_process(code: int, line: str) -> None:
     """End with an exit code; of several processes the first says why."""
     if line and os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"kronlit: {line}", file=sys.stderr)

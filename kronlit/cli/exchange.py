@@ -13,13 +13,13 @@ CKPT_PATH = "A checkpoint of a run, in its folder; or the folder, for its best o
 OUTPUT = "The folder to write; it must not exist."
 
 
-def main(command: str, words: list[str]) -> None:
+def exchange_command(command: str, words: list[str]) -> None:
     """Run the words after `kronlit merge` and the like."""
     with one_line():
         COMMANDS[command](words)
 
 
-def parser_of(command: str, description: str) -> ArgumentParser:
+def exchange_parser(command: str, description: str) -> ArgumentParser:
     """A parser of a command that reads a checkpoint and writes a folder."""
     parser = Parser(prog=f"kronlit {command}", description=description)
     parser.add_argument("--ckpt_path", type=str, required=True, help=CKPT_PATH)
@@ -29,7 +29,7 @@ def parser_of(command: str, description: str) -> ArgumentParser:
     return parser
 
 
-def written(config: Namespace, write: Callable[[], None]) -> None:
+def write_and_push(config: Namespace, write: Callable[[], None]) -> None:
     """Write the folder, and upload it where that is asked for."""
     from kronlit.cli.quiet import quieten
 
@@ -45,16 +45,18 @@ def written(config: Namespace, write: Callable[[], None]) -> None:
 
 def merge(words: list[str]) -> None:
     """`kronlit merge`."""
-    parser = parser_of("merge", "Fold what was trained into the model, and write it as a plain Transformers folder.")
+    parser = exchange_parser(
+        "merge", "Fold what was trained into the model, and write it as a plain Transformers folder."
+    )
     config = parser.parse_args(words)
     from kronlit.exchange.merge import merge_run
 
-    written(config, lambda: merge_run(config.ckpt_path, config.output))
+    write_and_push(config, lambda: merge_run(config.ckpt_path, config.output))
 
 
 def export(words: list[str]) -> None:
     """`kronlit export`."""
-    parser = parser_of("export", "Write what was trained, without the frozen model, as a small folder.")
+    parser = exchange_parser("export", "Write what was trained, without the frozen model, as a small folder.")
     parser.add_argument(
         "--format",
         type=Literal["kronlit", "peft", "auto"],
@@ -65,7 +67,7 @@ def export(words: list[str]) -> None:
     config = parser.parse_args(words)
     from kronlit.exchange.export import export_run
 
-    written(config, lambda: export_run(config.ckpt_path, config.output, config.format))
+    write_and_push(config, lambda: export_run(config.ckpt_path, config.output, config.format))
 
 
 def submission(words: list[str]) -> None:

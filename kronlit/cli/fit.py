@@ -18,7 +18,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from kronlit.cli.class_change import own_defaults_for_methods
-from kronlit.cli.earlier_run import MovedRun, put_in_place, run_alone, run_of_config
+from kronlit.cli.earlier_run import MovedRun, relocate_files, run_of_checkpoint, run_of_config
 from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
 from kronlit.cli.preflight import check_method
 from kronlit.cli.quiet import quieten
@@ -31,13 +31,13 @@ from kronlit.config.user_error import UserError, user_errors
 from kronlit.config.words import values_of
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
-from kronlit.data.trained_task import follow, task_of
+from kronlit.data.trained_task import follow_task, task_of
 from kronlit.exchange.init_adapter import InitAdapter
 from kronlit.modules import FrozenPLM
 from kronlit.modules.origin import check_meaning
 from kronlit.modules.resumption import check_settings
 from kronlit.training.checkpoint import AtomicCheckpoint
-from kronlit.training.checkpoint_lookup import KEYWORDS, checkpoint_in, found_checkpoint, say_what_is_not_found
+from kronlit.training.checkpoint_lookup import KEYWORDS, best_of_run, find_checkpoint, say_what_is_not_found
 from kronlit.training.compiled import CompiledLayers
 from kronlit.training.end_of_fit import EndOfFit
 from kronlit.training.monitors import check_monitors
@@ -45,7 +45,7 @@ from kronlit.training.never_predicted import NeverPredicted
 from kronlit.training.predictions import PredictionWriter
 from kronlit.training.preemption import StopBetweenBatches
 from kronlit.training.processes import EndTogether
-from kronlit.training.run_directory import held, loggers, new_evaluation, new_version
+from kronlit.training.run_directory import loggers, new_evaluation, new_version, run_lock
 from kronlit.training.scored_rows import ScoredRows
 from kronlit.training.sharded import ShardedFrozenDDP
 from kronlit.training.signals import TERMINATED, Terminated
@@ -72,7 +72,7 @@ class CLI(LightningCLI):
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         words = sys.argv[1:]
-        self.run_alone = run_alone(words)
+        self.run_alone = run_of_checkpoint(words)
         own = ["--config", str(self.run_alone / "config.yaml")] if self.run_alone else []
         self.config = parser.parse_args([*words[:1], *own, *words[1:]])
         config = self.config[self.config.subcommand]
@@ -89,7 +89,7 @@ class CLI(LightningCLI):
         names = [Path(str(path)).stem for path in config.config or []]
         run = run_of_config(config.config or [], config.run_dir, sys.argv[1:])
         if used := run or self.run_alone:
-            put_in_place(config, used)
+            relocate_files(config, used)
         self.run_dir = run.parent if run else Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
         config.run_dir = str(self.run_dir)  # so that the saved config, whose name is another, finds its run
         check_class(config.model, "model")
@@ -98,8 +98,8 @@ class CLI(LightningCLI):
             check_arguments(kind, config[key], key, float32=False)
         if config.model.init_args.get("task") is not None:
             raise UserError("`model.task` is taken from `data`: leave it out.")
-        path = str(checkpoint_in(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
-        self.ckpt_path = found_checkpoint(path, self.run_dir, str(self.subcommand), run)
+        path = str(best_of_run(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
+        self.ckpt_path = find_checkpoint(path, self.run_dir, str(self.subcommand), run)
         self._follow_checkpoint(config.data)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
         if self.subcommand == "fit":
@@ -119,7 +119,7 @@ class CLI(LightningCLI):
             module, name = data.class_path.rsplit(".", 1)
             known = parameters(getattr(importlib.import_module(module), name))
             given = bool(values_of(sys.argv[1:], "--data.columns", "--data.init_args.columns"))
-            follow(data.init_args, {name: one.default for name, one in known.items()}, task, given)
+            follow_task(data.init_args, {name: one.default for name, one in known.items()}, task, given)
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
@@ -214,7 +214,7 @@ class CLI(LightningCLI):
             own = {key: [config[key]] for key in ("best_checkpoint", "last_checkpoint")}
             check_monitors(self.model, own | {"trainer.callbacks": config.trainer.callbacks or []})
         check_method(self.model, trains=subcommand == "fit")  # now, not after all rows were tokenised
-        with held(self.log_dir if subcommand == "fit" else None), trainer_errors():
+        with run_lock(self.log_dir if subcommand == "fit" else None), trainer_errors():
             super()._run_subcommand(subcommand)
 
     def before_fit(self) -> None:
@@ -236,7 +236,7 @@ class CLI(LightningCLI):
         rank_zero_only(print)(f"run directory: {self.log_dir}")
 
 
-def run() -> None:
+def trainer_command() -> None:
     """Run the command line in `sys.argv`; the user's mistakes end in one line and exit code 2."""
     prepare()
     hook, threading.excepthook = threading.excepthook, quiet_on_a_full_disk(threading.excepthook)

@@ -9,7 +9,7 @@ from kronlit.config.shipped import config_path
 from kronlit.config.user_error import UserError
 
 
-def main(words: list[str]) -> None:
+def info_command(words: list[str]) -> None:
     """Run the words after `kronlit info`."""
     parser = Parser(prog="kronlit info", description="Say what was, or would be, trained where, and how large it is.")
     parser.add_argument(
@@ -19,48 +19,48 @@ def main(words: list[str]) -> None:
     )
     with one_line():
         path = Path(config_path(parser.parse_args(words).what))
-        print(about(path))
+        print(describe_path(path))
 
 
-def about(path: Path) -> str:
+def describe_path(path: Path) -> str:
     """Lines on `path`, the last ones a table of what is trained."""
     from kronlit.cli.quiet import quieten
 
     quieten()
     if path.suffix in (".yaml", ".yml"):
-        return config(path)
+        return describe_config(path)
     if (path / "adapter_config.json").is_file():
-        return adapter(path)
+        return describe_adapter(path)
     if (path / "config.json").is_file():
-        return plain(path)
-    return run(path)
+        return describe_plain_model(path)
+    return describe_run(path)
 
 
-def config(path: Path) -> str:
+def describe_config(path: Path) -> str:
     """On a YAML: what it would train, for which the pre-trained model is loaded."""
     from kronlit.adapters import trainable_report
-    from kronlit.cli.configs import resolved
-    from kronlit.exchange.saved_run import configured
-    from kronlit.methods.written import described
+    from kronlit.cli.configs import merged_config
+    from kronlit.exchange.saved_run import model_from_config
+    from kronlit.methods.written import describe_method
 
     if not path.is_file():
         raise UserError(f"`what`={str(path)!r} is no file.")
-    module = configured(resolved([str(path)]))
+    module = model_from_config(merged_config([str(path)]))
     assert module.model is not None
     lines = {
         "config": path,
-        "method": described(module.method),
+        "method": describe_method(module.method),
         "model": f"{module.plm}, a {type(module.model).__name__}",
     }
-    return titled(lines | {"task": module.task.name}) + "\n\n" + trainable_report(module.model)
+    return two_columns(lines | {"task": module.task.name}) + "\n\n" + trainable_report(module.model)
 
 
-def adapter(path: Path) -> str:
+def describe_adapter(path: Path) -> str:
     """On a folder that kronlit or PEFT wrote."""
     from kronlit.adapters import shape_table
     from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
     from kronlit.exchange.peft import write as peft
-    from kronlit.methods.written import described
+    from kronlit.methods.written import describe_method
 
     content = read_json(path / CONFIG)
     if "peft_type" in content:
@@ -74,17 +74,17 @@ def adapter(path: Path) -> str:
         model = f"{said.plm}, a {said.model_class} with fingerprint {said.fingerprint}"
         lines = {
             "adapter": path,
-            "method": described(said.method),
+            "method": describe_method(said.method),
             "model": model,
             "task": said.task,
             "classes": ", ".join(said.labels),
             "kronlit": said.kronlit,
         }
     lines |= {"size": f"{sum(tensor.nbytes for tensor in tensors.values()):,} bytes"}
-    return titled(lines) + "\n\n" + shape_table([(name, tensor.shape) for name, tensor in tensors.items()], total)
+    return two_columns(lines) + "\n\n" + shape_table([(name, tensor.shape) for name, tensor in tensors.items()], total)
 
 
-def plain(path: Path) -> str:
+def describe_plain_model(path: Path) -> str:
     """On a model as Transformers writes it, such as a merged one."""
     from kronlit.exchange.adapter_folder import read_json, read_tensors
 
@@ -99,10 +99,10 @@ def plain(path: Path) -> str:
         "parameters": f"{sum(tensor.numel() for tensor in tensors):,}",
         "size": f"{sum(tensor.nbytes for tensor in tensors):,} bytes",
     }
-    return titled(lines)
+    return two_columns(lines)
 
 
-def run(path: Path) -> str:
+def describe_run(path: Path) -> str:
     """On a checkpoint."""
     from kronlit.adapters import shape_table
     from kronlit.data.trained_task import task_of
@@ -132,10 +132,10 @@ def run(path: Path) -> str:
     if (task := task_of(checkpoint)) is not None:
         lines |= {"columns": ", ".join(task.columns), "classes": ", ".join(task.labels)}
     shapes = [(name, tensor.shape) for name, tensor in state.items()]
-    return titled(lines) + "\n\n" + shape_table(shapes, saved.summary.get("parameters"))
+    return two_columns(lines) + "\n\n" + shape_table(shapes, saved.summary.get("parameters"))
 
 
-def titled(lines: dict[str, Any]) -> str:
+def two_columns(lines: dict[str, Any]) -> str:
     """Names and values as two columns, without what there is not."""
     width = max(map(len, lines))
     return "\n".join(f"{name:{width}}  {value}" for name, value in lines.items() if value not in (None, "", [], {}))

@@ -8,7 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 
-from kronlit.config.explain import explained
+from kronlit.config.explain import explain_error
 from kronlit.config.inner_options import as_yaml
 from kronlit.config.mistakes import fail
 from kronlit.config.parser import Parser
@@ -58,7 +58,7 @@ class OneLineParser(Parser, LightningArgumentParser):
         if found := re.search(r'key "trainer\.precision".*Given value: (.*)', message, re.DOTALL):
             check_precision_name(found[1])
         outer = {"trainer.callbacks": Callback, "trainer.logger": Logger}
-        fail(explained(message, self, self.bases | (outer if "arguments are required" in message else {})))
+        fail(explain_error(message, self, self.bases | (outer if "arguments are required" in message else {})))
 
 
 def add_options(parser: LightningArgumentParser) -> None:

@@ -16,24 +16,24 @@ from kronlit.config.parser import Parser
 from kronlit.config.user_error import UserError
 from kronlit.slurm.job import Job
 from kronlit.studies.execute import execute
-from kronlit.studies.plan import chosen, plan
-from kronlit.studies.process import command
+from kronlit.studies.plan import plan, select_runs
+from kronlit.studies.process import run_command
 from kronlit.studies.report.render import markdown
-from kronlit.studies.report.sheets import every
+from kronlit.studies.report.sheets import build_sheets
 from kronlit.studies.report.table import table
 from kronlit.studies.report.write import report
 from kronlit.studies.study import Published, Study
-from kronlit.training.signals import INTERRUPTED, STOPPED, TERMINATED, heard
+from kronlit.training.signals import INTERRUPTED, STOPPED, TERMINATED, stop_requested
 
 
-def main(words: list[str]) -> None:
+def study_command(words: list[str]) -> None:
     """Run the words after `kronlit study`."""
     with one_line():
         check_configs()
         if words[:1] == ["report"]:
-            print(reported(words[1:]), end="")
+            print(report_study(words[1:]), end="")
         else:
-            run(words)
+            run_study(words)
 
 
 class StudyParser(Parser):
@@ -90,20 +90,20 @@ def study_parser() -> ArgumentParser:
     return parser
 
 
-def run(words: list[str]) -> None:
+def run_study(words: list[str]) -> None:
     """Run a study, then print its scores; exit code 1 if a run failed."""
     parser = study_parser()
     config = parser.parse_args(words)
-    study = made(config)
+    study = study_from_config(config)
     root = study_folder(config)
     if config.processes < 1:
         raise UserError(f"`processes`={config.processes} must be at least 1.")
     if config.side_by_side < 1:
         raise UserError(f"`side_by_side`={config.side_by_side} must be at least 1.")
     if config.dry_run:
-        for one in chosen(plan(study), config.only):
+        for one in select_runs(plan(study), config.only):
             one.config_hash()  # reads the files it names
-            print(shlex.join(command(one, root)))
+            print(shlex.join(run_command(one, root)))
         return
     try:
         results = execute(
@@ -119,10 +119,10 @@ def run(words: list[str]) -> None:
     except KeyboardInterrupt as error:
         print("kronlit: stopped; the same command goes on from here.", file=sys.stderr)
         sys.exit(TERMINATED if error.args else INTERRUPTED)
-    if heard() or any(result.status == "running" for result in results):
+    if stop_requested() or any(result.status == "running" for result in results):
         print("kronlit: asked to stop; the same command goes on from here.", file=sys.stderr)
         sys.exit(STOPPED)
-    print(markdown(root.name, every(study, table(study, root), [], None, "sample", None, str(root))))
+    print(markdown(root.name, build_sheets(study, table(study, root), [], None, "sample", None, str(root))))
     print(f"kronlit study report {shlex.quote(str(root))}  # the same with tests of significance and plots")
     if bad := sum(result.status == "failed" for result in results):
         print(f"kronlit: {bad} runs failed; --retry_failed true runs them again.", file=sys.stderr)
@@ -135,7 +135,7 @@ def study_folder(config: Namespace) -> Path:
     return Path(config.dir or Path("runs", "studies", "-".join(names)))
 
 
-def made(config: Namespace) -> Study:
+def study_from_config(config: Namespace) -> Study:
     """The study that a parsed command line describes."""
     values = {field.name: config[field.name] for field in fields(Study)}
     if config.published is not None:
@@ -143,16 +143,16 @@ def made(config: Namespace) -> Study:
     return Study(**values)
 
 
-def checked(path: str) -> int:
+def count_runs(path: str) -> int:
     """The number of runs of the study in a YAML, whose files and options are read and none is run."""
     check_aliases(path)
-    runs = plan(made(study_parser().parse_args(["--config", path])))
+    runs = plan(study_from_config(study_parser().parse_args(["--config", path])))
     for one in runs:
         one.config_hash()
     return len(runs)
 
 
-def reported(words: list[str]) -> str:
+def report_study(words: list[str]) -> str:
     """Write the report of the study in the folder that the words name, and give its Markdown."""
     parser = Parser(prog="kronlit study report", description="Write the report of a study to DIR/report.")
     parser.add_argument("dir", type=str, metavar="DIR", help="The study's folder.")
@@ -162,5 +162,5 @@ def reported(words: list[str]) -> str:
     if not (root / "study.yaml").is_file():
         raise UserError(f"`dir`={config.dir!r} is no folder of a study: it has no study.yaml.")
     reader = study_parser()
-    study = made(reader.parse_args(["--config", os.fspath(root / "study.yaml")]))
+    study = study_from_config(reader.parse_args(["--config", os.fspath(root / "study.yaml")]))
     return report(study, root, config.format, config.baseline, config.metric, config.std, config.plots)

@@ -10,7 +10,7 @@ from typing import Any
 
 from jsonargparse import ArgumentParser
 
-from kronlit.cli.study import made, study_folder, study_parser
+from kronlit.cli.study import study_folder, study_from_config, study_parser
 from kronlit.config.aliases import check_configs
 from kronlit.config.files import read_yaml
 from kronlit.config.mistakes import one_line
@@ -18,21 +18,21 @@ from kronlit.config.parser import Parser
 from kronlit.config.user_error import UserError
 from kronlit.config.words import values_of
 from kronlit.slurm.job import Job
-from kronlit.slurm.script import script
+from kronlit.slurm.script import write_script
 from kronlit.studies.execute import write_study
-from kronlit.studies.plan import chosen, plan
+from kronlit.studies.plan import plan, select_runs
 
 OWN = {"dry_run", *(field.name for field in fields(Job))}
 SET_HERE = ("--trainer.devices", "--trainer.num_nodes", "--ckpt_path", "--processes", "--gpus", "--run")
 
 
-def main(words: list[str]) -> None:
+def submit_command(words: list[str]) -> None:
     """Run the words after `kronlit submit`."""
     with one_line():
         check_configs()
         study = words[:1] == ["study"]
-        own, rest = shared_out(words[1:] if study else words)
-        given = job_parser().parse_args([*sections(values_of(rest, "--config")), *own])
+        own, rest = split_words(words[1:] if study else words)
+        given = job_parser().parse_args([*slurm_sections(values_of(rest, "--config")), *own])
         job = Job(**{field.name: given[field.name] for field in fields(Job)})
         if taken := [word for word in rest if word.split("=")[0] in SET_HERE]:
             raise UserError(f"`{taken[0].removeprefix('--')}` is what `kronlit submit` sets: leave it out.")
@@ -52,7 +52,7 @@ def job_parser() -> ArgumentParser:
     return parser
 
 
-def shared_out(words: list[str]) -> tuple[list[str], list[str]]:
+def split_words(words: list[str]) -> tuple[list[str], list[str]]:
     """The words that say what is asked of Slurm, and the others."""
     own, rest = [], []
     waiting = list(words)
@@ -72,10 +72,10 @@ def shared_out(words: list[str]) -> tuple[list[str], list[str]]:
     return own, rest
 
 
-def sections(paths: Iterable[str]) -> Iterator[str]:
+def slurm_sections(paths: Iterable[str]) -> Iterator[str]:
     """The sections `slurm` of config files, as words."""
     for path in paths:
-        section = content(path).get("slurm") or {}
+        section = read_config(path).get("slurm") or {}
         if not isinstance(section, dict):
             raise UserError(f"`slurm` in {path!r} must hold keys and values, as configs/slurm/cpu.yaml has them.")
         if not isinstance(section.get("time", ""), str):  # YAML reads 1:30:00 as the number 5400
@@ -85,7 +85,7 @@ def sections(paths: Iterable[str]) -> Iterator[str]:
         )
 
 
-def content(path: str) -> dict[str, Any]:
+def read_config(path: str) -> dict[str, Any]:
     """What a config file says."""
     return read_yaml(path, f"`config`={path!r}")
 
@@ -96,11 +96,11 @@ def submit_fit(job: Job, words: list[str], dry_run: bool) -> None:
     if not configs:
         raise UserError("`config` is missing: `kronlit submit --config FILE.yaml`.")
     name = "-".join(Path(path).stem for path in configs)
-    inside = [str(found) for path in configs if (found := content(path).get("run_dir"))]
+    inside = [str(found) for path in configs if (found := read_config(path).get("run_dir"))]
     run_dir = [f"runs/{name}", *inside, *values_of(words, "--run_dir")][-1]
     trainer = ["--trainer.num_nodes", str(job.nodes), "--trainer.devices", str(job.tasks)]
     command = shlex.join(["fit", *words, *trainer, "--ckpt_path", "last", "--run_dir"])
-    text = script(job, name, f"{run_dir}/slurm-%j.log", [command, f'{shlex.quote(run_dir)}/"job-$SLURM_JOB_ID"'])
+    text = write_script(job, name, f"{run_dir}/slurm-%j.log", [command, f'{shlex.quote(run_dir)}/"job-$SLURM_JOB_ID"'])
     submit(text, Path(run_dir), dry_run)
 
 
@@ -109,14 +109,14 @@ def submit_study(job: Job, words: list[str], dry_run: bool) -> None:
     if job.nodes * job.tasks > 1:
         raise UserError("a run of a study is one process: `nodes` and `tasks_per_node` must be 1.")
     config = study_parser().parse_args(words)
-    study, root = made(config), study_folder(config)
+    study, root = study_from_config(config), study_folder(config)
     runs = plan(study)
     for run in runs:
         run.config_hash()  # reads the files it names
     again = ["study", "--config", str(root / "study.yaml"), "--dir", str(root), "--retry_failed", "true", "--run"]
-    numbers = ",".join(str(runs.index(run)) for run in chosen(runs, config.only))
+    numbers = ",".join(str(runs.index(run)) for run in select_runs(runs, config.only))
     array = numbers if config.only else f"0-{len(runs) - 1}"
-    text = script(job, root.name, f"{root}/slurm-%A_%a.log", [shlex.join(again), '"$SLURM_ARRAY_TASK_ID"'], array)
+    text = write_script(job, root.name, f"{root}/slurm-%A_%a.log", [shlex.join(again), '"$SLURM_ARRAY_TASK_ID"'], array)
     if not dry_run:
         root.mkdir(parents=True, exist_ok=True)
         write_study(study, root)

@@ -28,14 +28,14 @@ def check_aliases(path: str | Path) -> None:
         raise UserError(f"`config`={str(path)!r} is not UTF-8 text: {error}.") from error
     except (OSError, yaml.YAMLError):
         return
-    if node is not None and size(node, {}) > MANY:
+    if node is not None and count_values(node, {}) > MANY:
         raise UserError(
             f"`config`={str(path)!r} stands for more than {MANY:,} values once its aliases (*name) are filled in: "
             "write out what is meant."
         )
 
 
-def size(node: yaml.Node, known: dict[int, float]) -> float:
+def count_values(node: yaml.Node, known: dict[int, float]) -> float:
     """How many values a node stands for; infinitely many if it holds itself."""
     if id(node) not in known:
         known[id(node)] = float("inf")  # for whoever comes here again before it is known
@@ -44,5 +44,5 @@ def size(node: yaml.Node, known: dict[int, float]) -> float:
             children = [child for pair in node.value for child in pair]
         elif isinstance(node, yaml.SequenceNode):
             children = node.value
-        known[id(node)] = 1 + sum(size(child, known) for child in children)
+        known[id(node)] = 1 + sum(count_values(child, known) for child in children)
     return known[id(node)]

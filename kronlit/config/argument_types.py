@@ -31,7 +31,9 @@ def check_arguments(kind: type[Any], values: Namespace, key: str, float32: bool 
     hints, defaults = annotations(kind)
     for name, value in vars(values).items():
         if value is None and not takes_null(hints.get(name, Any), defaults.get(name)):
-            raise UserError(f"`{key}.{name}`=null must be {called(hints[name])}: leave it out for {defaults[name]!r}.")
+            raise UserError(
+                f"`{key}.{name}`=null must be {type_name(hints[name])}: leave it out for {defaults[name]!r}."
+            )
         check_class(value, f"{key}.{name}", float32)
         check_numbers(value, f"{key}.{name}", float32)
 
@@ -71,7 +73,7 @@ def takes_null(hint: Any, default: Any) -> bool:
     return get_origin(hint) in (Union, UnionType) and any(takes_null(part, ...) for part in get_args(hint))
 
 
-def called(hint: Any) -> str:
+def type_name(hint: Any) -> str:
     """A type in a message."""
     return f"of type {hint.__name__ if isinstance(hint, type) and not get_args(hint) else hint}".replace("typing.", "")
 

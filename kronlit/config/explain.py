@@ -19,7 +19,7 @@ from kronlit.config.written_lists import QUOTE, as_list
 WHERE = "work in the folder of its file, or add that to PYTHONPATH"
 
 
-def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
+def explain_error(message: str, parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
     """A parser's error in one line, with the nearest name where one is not known.
 
     Args:
@@ -30,7 +30,7 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
     message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("typing.", "")
     message = re.sub(r"Key must be a string, got: (.*)\.", rf"the key \1 stands where a name must: {QUOTE}", message)
     message = message.replace("NoneType", "null").replace('"<unicode string>"', ", ".join(config_files()) or "a value")
-    if line := no_class(message, bases):
+    if line := unknown_class(message, bases):
         return line
     if found := re.search(r'key "([\w.]+)".*Given value: NestedArg\(key=\'([\w.]+)\'', message, re.DOTALL):
         option = found[1].split(".")[-1]
@@ -49,19 +49,19 @@ def explained(message: str, parser: ArgumentParser, bases: dict[str, type[Any]])
     pattern = r'key "([\w.]+)":\s+Does not validate against any of.*Subtypes: \[(.*)\]\s+Errors:.*Given value: (.*)'
     if found := re.search(pattern, message, re.DOTALL):
         rule = f"of one of the types {found[2]}"
-        return mistyped(found[1], found[3].strip(), rule, bases, "tuple[" in found[2] or "list[" in found[2])
+        return wrong_type(found[1], found[3].strip(), rule, bases, "tuple[" in found[2] or "list[" in found[2])
     if found := re.search(r'key "([\w.]+)":\s+Expected an? (.*)\. Got value: (.*)', message, re.DOTALL):
         a_list = found[2].startswith(("tuple", "list"))
         rule = "a list" if a_list else f"of type {found[2]}"
-        return mistyped(found[1], found[3].strip(), rule, bases, a_list)
+        return wrong_type(found[1], found[3].strip(), rule, bases, a_list)
     if found := re.search(r"arguments are required: (\w[\w., ]*)$", message):
-        return missing(found[1].split(", "), parser, bases)
+        return missing_options(found[1].split(", "), parser, bases)
     if message.startswith("Unexpected config"):
         return f"{', '.join(config_files())} must hold keys and values, as the files in configs/ do. {message}"
     return re.sub(r"\b(fit|validate|test|predict)\.(?=data|model)", "", message)
 
 
-def no_class(message: str, bases: dict[str, type[Any]]) -> str | None:
+def unknown_class(message: str, bases: dict[str, type[Any]]) -> str | None:
     """The sentence on a class that is not known, or not in its module, if a parser's error is about one."""
     if found := re.search(r"^\s*- (`class_path`=.*)$", message, re.MULTILINE):  # said by a parser within this one
         return found[1]
@@ -81,7 +81,7 @@ def no_class(message: str, bases: dict[str, type[Any]]) -> str | None:
     return None
 
 
-def missing(names: list[str], parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
+def missing_options(names: list[str], parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
     """The sentence on options that are not given, and on words that stand without one."""
     words = {
         action.dest for one in (parser, *subparsers(parser)) for action in one._actions if not action.option_strings
@@ -93,7 +93,7 @@ def missing(names: list[str], parser: ArgumentParser, bases: dict[str, type[Any]
     return f"{', '.join(f'`--{argument_of(name, bases)}`' for name in names)} must be given."
 
 
-def mistyped(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_list: bool) -> str:
+def wrong_type(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_list: bool) -> str:
     """The sentence on a value of another type than its option takes."""
     value = "null" if value == "None" else value
     cure = f"; one is written '{as_list(value, rule)}'" if a_list else ""

@@ -25,12 +25,12 @@ def one_line() -> Iterator[None]:
         worker, _, message = str(error).partition("UserError: ")
         fail(message if worker.startswith("Caught UserError in DataLoader worker") else str(error))
     except Exception as error:
-        if line := said_by_the_system(error):
+        if line := system_message(error):
             fail(line)
         raise
 
 
-def said_by_the_system(error: Exception) -> str | None:
+def system_message(error: Exception) -> str | None:
     """The message of an error that the system raised on a file."""
     chain: BaseException | None = error
     while chain is not None:  # a full disk is met again where a library closes its files

@@ -5,7 +5,7 @@ from typing import Any, NoReturn
 from jsonargparse import ArgumentParser, Namespace
 
 from kronlit.config.construct import constructors_heard
-from kronlit.config.explain import explained
+from kronlit.config.explain import explain_error
 from kronlit.config.mistakes import fail
 from kronlit.config.user_error import UserError
 
@@ -20,7 +20,7 @@ class Parser(ArgumentParser):
         super().__init__(*args, allow_abbrev=False, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
-        line = explained(message, self, self.bases)
+        line = explain_error(message, self, self.bases)
         if self.exit_on_error:
             fail(line)
         raise UserError(line)

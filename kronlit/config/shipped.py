@@ -4,7 +4,7 @@ from os.path import isfile
 from pathlib import Path
 
 
-def shipped() -> Path:
+def shipped_folder() -> Path:
     """The folder of the YAMLs: in the package where it was installed from a wheel, else beside it."""
     package = Path(__file__).parents[1]
     inside = package / "shipped_configs"
@@ -22,7 +22,7 @@ def config_path(name: str, folder: str = "") -> str:
         return name
     stem = name.removeprefix("configs/").removesuffix(".yaml")
     for inside in (f"{folder}/{stem}", stem) if folder else (stem,):
-        path = shipped() / f"{inside}.yaml"
-        if isfile(path) and path.resolve().is_relative_to(shipped().resolve()):
+        path = shipped_folder() / f"{inside}.yaml"
+        if isfile(path) and path.resolve().is_relative_to(shipped_folder().resolve()):
             return str(path)
     return name

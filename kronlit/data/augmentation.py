@@ -40,7 +40,7 @@ class Augmentation:
         self.kind = kind
 
     @property
-    def resizes(self) -> bool:
+    def changes_shape(self) -> bool:
         """Whether what comes out has a shape of its own."""
         return self.kind.startswith("resized")
 
@@ -50,16 +50,16 @@ class Augmentation:
 
         pixels = torch.from_numpy(np.asarray(image).copy())
         planes = pixels[None] if pixels.ndim == 2 else pixels.movedim(-1, 0)  # (channels, height, width)
-        with drawn_from(seed):
-            planes = self._augmented(planes[None].float() / 255)[0]
+        with torch_seed(seed):
+            planes = self._augment(planes[None].float() / 255)[0]
         array = (planes * 255).round().byte().movedim(0, -1).squeeze(-1).numpy()
         return fromarray(array)
 
-    def _augmented(self, images: Tensor) -> Tensor:
+    def _augment(self, images: Tensor) -> Tensor:
         height, width = images.shape[-2:]
-        crop, flip = steps(self.kind, height, width)
-        if self.resizes:
-            left, top, right, bottom = box(crop.forward_parameters(images.shape)["src"])
+        crop, flip = kornia_steps(self.kind, height, width)
+        if self.changes_shape:
+            left, top, right, bottom = crop_box(crop.forward_parameters(images.shape)["src"])
             images = images[..., top:bottom, left:right]
         else:
             images = crop(images)
@@ -67,7 +67,7 @@ class Augmentation:
 
 
 @lru_cache(maxsize=64)
-def steps(kind: Augment, height: int, width: int) -> tuple[Any, Any]:
+def kornia_steps(kind: Augment, height: int, width: int) -> tuple[Any, Any]:
     """Kornia's crop and flip for images of a size."""
     from kornia.augmentation import RandomCrop, RandomHorizontalFlip, RandomResizedCrop
 
@@ -78,14 +78,14 @@ def steps(kind: Augment, height: int, width: int) -> tuple[Any, Any]:
     return crop, RandomHorizontalFlip(p=0.5) if kind.endswith("flip") else None
 
 
-def box(corners: Tensor) -> tuple[int, int, int, int]:
+def crop_box(corners: Tensor) -> tuple[int, int, int, int]:
     """Left, top, right and bottom of kornia's corners `(1, 4, 2)`, the last two of which are in the crop."""
     (left, top), _, (right, bottom), _ = corners[0].int().tolist()
     return left, top, right + 1, bottom + 1
 
 
 @contextmanager
-def drawn_from(seed: int) -> Iterator[None]:
+def torch_seed(seed: int) -> Iterator[None]:
     """Kornia draws from torch's generator of the processor: seed that one, and put it back."""
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed the devices too

@@ -16,7 +16,7 @@ from kronlit.data.batches import LengthGroupedBatches, ResumableLoader, SeededBa
 from kronlit.data.form import check_form
 from kronlit.data.tasks import Task
 from kronlit.data.trained_module import BatchMaker
-from kronlit.data.trained_rows import DRAWS, FORM, check_held_out, check_resumed, record_of
+from kronlit.data.trained_rows import DRAWS, FORM, check_held_out, check_resumed, row_record
 
 Features = Any
 """A `datasets.Dataset`, or whatever else has a length and gives rows of features."""
@@ -84,7 +84,7 @@ class TaskData(LightningDataModule, ABC):
     def encode(self, split: str) -> Features:
         """The rows of a split as the module's features, with `label`, `row` and, if rows differ in it, `length`."""
 
-    def identified(self, split: str) -> dict[str, list[Any]]:
+    def row_identity(self, split: str) -> dict[str, list[Any]]:
         """What tells a predicted row of a split from others, by name of the column that it is written to."""
         rows = self.rows(split)
         return {column: list(rows[column]) for column in self.task.columns}
@@ -111,25 +111,25 @@ class TaskData(LightningDataModule, ABC):
         assert self.trainer is not None
         command = self.trainer.state.fn.value if self.trainer.state.fn else "fit"
         if command == "predict":
-            return self.predicted()
+            return self.predicted_splits()
         return {
             "fit": ("train", *self.validation_splits()),
             "validate": self.validation_splits(),
             "test": ("test",),
         }[command]
 
-    def predicted(self) -> tuple[str, ...]:
+    def predicted_splits(self) -> tuple[str, ...]:
         """The splits that `predict` reads."""
         return self.prediction_splits()
 
     def prepare_data(self) -> None:
         # On one process of a node: fills the cache that setup then reads everywhere.
         for split in self.splits():
-            self.encoded(split)
+            self.encode_once(split)
 
     def setup(self, stage: str) -> None:
         for split in self.splits():
-            self.encoded(split)
+            self.encode_once(split)
             if stage != "predict":
                 self.check_labels(split)
 
@@ -143,24 +143,24 @@ class TaskData(LightningDataModule, ABC):
                 "`predict`, or splits that hold out labelled rows (GLUE: `--data.splits mahabadi`)."
             )
 
-    def encoded(self, split: str) -> Features:
+    def encode_once(self, split: str) -> Features:
         """What `encode` makes of a split, made once."""
         if split not in self._encoded:
             self._encoded[split] = self.encode(split)
         return self._encoded[split]
 
     @property
-    def seeded(self) -> bool:
+    def draws_each_epoch(self) -> bool:
         """Whether something is drawn anew for each training row in each epoch."""
         return False
 
-    def served(self, split: str) -> Features:
+    def loader_dataset(self, split: str) -> Features:
         """What a loader reads of a split: its encoded rows, or what is made of them each time they are read."""
-        return self.encoded(split)
+        return self.encode_once(split)
 
     def train_dataloader(self) -> ResumableLoader:
         assert self.trainer is not None
-        data, served, trainer = self.encoded("train"), self.served("train"), self.trainer
+        data, served, trainer = self.encode_once("train"), self.loader_dataset("train"), self.trainer
         # The first process's seed on all: the order of rows is a function of seed and epoch alone.
         seed = trainer.strategy.broadcast(torch.initial_seed() % 2**31)
         batches = self._batches(data, self.batch_size, shuffle=True, seed=seed, max_tokens=self.max_tokens)
@@ -182,14 +182,14 @@ class TaskData(LightningDataModule, ABC):
     @cached_property
     def trained_rows(self) -> dict[str, Any]:
         """What tells the training rows from others."""
-        return record_of(self)
+        return row_record(self)
 
     def check_trained_rows(self, state: dict[str, Any], command: str) -> None:
         """Raise `ValueError` where a command would mix rows that a checkpoint, of `state`, trained on with others."""
         check_form(state, FORM, "the checkpoint's record of its rows")
         if (theirs := state.get("rows")) is None:  # written before checkpoints said so
             return
-        evaluated = {"validate": self.validation_splits(), "test": ("test",), "predict": self.predicted()}
+        evaluated = {"validate": self.validation_splits(), "test": ("test",), "predict": self.predicted_splits()}
         if command == "fit":
             check_resumed(self.trained_rows, theirs)
         elif any(self.held_out(split) for split in evaluated[command]):
@@ -221,13 +221,13 @@ class TaskData(LightningDataModule, ABC):
         return list(self._eval_loaders(("test",)))
 
     def predict_dataloader(self) -> list[DataLoader[Any]]:
-        return list(self._eval_loaders(self.predicted()))
+        return list(self._eval_loaders(self.predicted_splits()))
 
     def _eval_loaders(self, splits: tuple[str, ...]) -> Iterator[DataLoader[Any]]:
         for split in splits:
-            data = self.encoded(split)
+            data = self.encode_once(split)
             batches = self._batches(data, self.eval_batch_size, shuffle=False)
-            served = self.served(split)
+            served = self.loader_dataset(split)
             yield DataLoader(served, batch_sampler=batches, generator=torch.Generator(), **self._loader_options())
 
     def _batches(
@@ -236,7 +236,7 @@ class TaskData(LightningDataModule, ABC):
         assert self.trainer is not None
         rank, world_size = self.trainer.global_rank, self.trainer.world_size
         lengths = list(data["length"]) if "length" in getattr(data, "column_names", ()) else [0] * len(data)
-        kind = SeededBatches if shuffle and self.seeded else LengthGroupedBatches
+        kind = SeededBatches if shuffle and self.draws_each_epoch else LengthGroupedBatches
         return kind(lengths, batch_size, shuffle, seed, rank, world_size, max_tokens)
 
     def _loader_options(self) -> dict[str, Any]:

@@ -59,7 +59,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
         self.world_size = world_size
         self.epoch = 0
         self.start = 0
-        self.budgeted = self._budgeted() if max_tokens is not None else []
+        self.budgeted = self._batches_by_tokens() if max_tokens is not None else []
 
     def __len__(self) -> int:
         return len(self.budgeted) or -(-len(self.lengths) // (self.batch_size * self.world_size))
@@ -74,7 +74,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
         """Tells the lengths of the rows, and so their order, from others."""
         return hashlib.sha256(self.lengths.numpy().tobytes()).hexdigest()[:16]
 
-    def _budgeted(self) -> list[int]:
+    def _batches_by_tokens(self) -> list[int]:
         """Rows of each global batch within the budget of tokens, from the shortest to the longest."""
         assert self.max_tokens is not None
         lengths, sizes = self.lengths.sort().values.tolist(), []

@@ -10,7 +10,7 @@ from kronlit.config.user_error import UserError
 from kronlit.data.tasks.benchmark import BenchmarkTask
 
 
-def read(hub_id: str, task: str, split: str, path: str | None, revision: str | None = None) -> Dataset:
+def read_split(hub_id: str, task: str, split: str, path: str | None, revision: str | None = None) -> Dataset:
     """The rows of an official split of a task, from the folder `path` in the hub's layout, or else from the hub.
 
     Of the hub, those of `revision` if one is given.
@@ -37,7 +37,7 @@ def read(hub_id: str, task: str, split: str, path: str | None, revision: str | N
         raise UserError(f"{folder / split}.parquet cannot be read: {error.__cause__ or error}") from error
 
 
-def part(rows: Dataset, validation: int, split: str, seed: int) -> Dataset:
+def holdout_split(rows: Dataset, validation: int, split: str, seed: int) -> Dataset:
     """The first `validation` rows of a seeded permutation, or, where `split` is another, those after them."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     return rows.select(order[:validation] if split == "validation" else order[validation:])
@@ -49,7 +49,7 @@ def mahabadi(known: BenchmarkTask, read: Callable[[str], Dataset], split: str, s
         return read(known.mahabadi.get(split, split))
     if known.mahabadi == "halves" and split != "train":
         rows = read("validation")
-        return part(rows, len(rows) // 2, split, seed)
+        return holdout_split(rows, len(rows) // 2, split, seed)
     if known.mahabadi == "thousand" and split != "test":
-        return part(read("train"), 1000, split, seed)
+        return holdout_split(read("train"), 1000, split, seed)
     return read("validation" if split == "test" else split)

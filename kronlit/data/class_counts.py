@@ -17,7 +17,7 @@ def class_counts(names: tuple[str, ...], labels: dict[str, list[int]]) -> str:
     usual = Counter(labels["train"]).most_common(1)[0][0]
     lines = []
     for split, found in labels.items():
-        line = f"{split}: {len(found):,} rows: {counted(names, Counter(found))}"
+        line = f"{split}: {len(found):,} rows: {count_classes(names, Counter(found))}"
         if split != "train":
             share = found.count(usual) / len(found)
             line += f"; {names[usual]!r} for all of them, the majority in train, has accuracy {share:.3f}"
@@ -25,15 +25,15 @@ def class_counts(names: tuple[str, ...], labels: dict[str, list[int]]) -> str:
     return "\n".join(lines)
 
 
-def counted(names: tuple[str, ...], counts: Counter[int]) -> str:
+def count_classes(names: tuple[str, ...], counts: Counter[int]) -> str:
     """The classes with their rows, the most frequent first, then those without."""
     order = sorted(range(len(names)), key=lambda number: -counts[number])
     there = [f"{names[number]} {counts[number]:,}" for number in order if counts[number]]
     missing = [names[number] for number in order if not counts[number]]
-    return listed(there) + (f"; none of {listed(missing)}" if missing else "")
+    return join_words(there) + (f"; none of {join_words(missing)}" if missing else "")
 
 
-def listed(words: Iterable[str]) -> str:
+def join_words(words: Iterable[str]) -> str:
     """Words with commas between, the first of them where they are many."""
     words = list(words)
     more = f" and {len(words) - MOST_NAMED:,} more" if len(words) > MOST_NAMED else ""

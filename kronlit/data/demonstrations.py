@@ -15,7 +15,7 @@ from kronlit.config.user_error import UserError
 from kronlit.data.batches import Key
 
 
-class Demonstrated(Dataset[dict[str, Any]]):
+class DemonstrationSet(Dataset[dict[str, Any]]):
     """Encoded rows, each with sets of `demonstrations`: of each label, the tokens of one training row.
 
     Args:
@@ -67,10 +67,10 @@ class Demonstrated(Dataset[dict[str, Any]]):
         else:
             row, draws = key, [(self.seed, number) for number in range(self.sets)]
         query: dict[str, Any] = self.queries[row]
-        sets = [[self.tokens[i] for i in self.drawn(row, query, seed, number)] for seed, number in draws]
+        sets = [[self.tokens[i] for i in self.draw(row, query, seed, number)] for seed, number in draws]
         return query | {"demonstrations": sets}
 
-    def drawn(self, row: int, query: dict[str, Any], seed: int, number: int) -> list[int]:
+    def draw(self, row: int, query: dict[str, Any], seed: int, number: int) -> list[int]:
         """Numbers of the training rows that demonstrate for `row`, one a label."""
         generator = np.random.default_rng((seed % 2**32, number, row))
         return [int(generator.choice(self.candidates(rows, row, query))) for rows in self.by_label]

@@ -9,7 +9,7 @@ from datasets import Dataset
 
 from kronlit.config.user_error import UserError
 from kronlit.data import benchmark
-from kronlit.data.row_file import short, utf8_text
+from kronlit.data.row_file import shorten, utf8_text
 from kronlit.data.tasks.generation import TASKS, GenerationTask
 from kronlit.data.text import TextData
 from kronlit.data.triples import Pair
@@ -76,7 +76,7 @@ class E2E(TextData):
         known = TASKS[self.task.name]
         if self.path is None:
             assert known.hub is not None
-            rows = benchmark.read(known.hub.id, known.hub.config, split, None, known.hub.revision)
+            rows = benchmark.read_split(known.hub.id, known.hub.config, split, None, known.hub.revision)
             return list(zip(*(rows[column] for column in known.hub_columns), strict=True))
         for name in FILES[split]:
             released = sorted(Path(self.path).glob(f"*{name}.json")) if known.released else []
@@ -101,7 +101,9 @@ def read_pairs(file: Path, known: GenerationTask) -> list[Pair]:
     except (ValueError, RecursionError) as error:  # no JSON, a number of too many digits, or values in values
         raise UserError(f"{str(file)!r} cannot be read as UTF-8 {file.suffix[1:]}: {error}.") from error
     try:
-        pairs = list(known.released(released) if known.released and file.suffix == ".json" else lines(file, content))
+        pairs = list(
+            known.released(released) if known.released and file.suffix == ".json" else parse_lines(file, content)
+        )
     except (LookupError, TypeError, AttributeError) as error:
         raise UserError(
             f"{str(file)!r} is not of the form in which {known.task.name} is released: {error!r}."
@@ -117,14 +119,14 @@ def check_pair(pair: Pair, where: str) -> None:
     """Raise `ValueError`, with `where` in it, unless a pair is two texts that can be written."""
     for part in pair:
         if not isinstance(part, str):
-            raise UserError(f"{where}: {short(part)} is no text: put it in quotation marks.")
+            raise UserError(f"{where}: {shorten(part)} is no text: put it in quotation marks.")
         try:
             part.encode()
         except UnicodeEncodeError as error:
             raise UserError(f"{where}: {part!r} has half a character: write both halves, or \\ufffd.") from error
 
 
-def lines(file: Path, content: str) -> Iterator[Pair]:
+def parse_lines(file: Path, content: str) -> Iterator[Pair]:
     """The pairs of lines `context||text`; lines of nothing are passed over."""
     for number, line in enumerate(content.split("\n"), 1):
         context, bars, text = (part.strip() for part in line.partition("||"))

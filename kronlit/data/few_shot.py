@@ -10,7 +10,7 @@ from lightning.pytorch.trainer.states import TrainerFn
 from kronlit.config.user_error import UserError
 from kronlit.data import benchmark, lm_bff
 from kronlit.data.movie_reviews import MovieReviews
-from kronlit.data.sampling import in_all, per_class, setfit, shuffled
+from kronlit.data.sampling import first_rows, lm_bff_order, rows_per_class, setfit_rows
 from kronlit.data.tasks.few_shot import MOVIE_REVIEWS, TASKS, FewShotTask
 from kronlit.data.text import TextData
 
@@ -95,23 +95,23 @@ class FewShot(TextData):
 
     def load(self, split: str) -> Dataset:
         if self.sampling == "published":
-            return self._published(split)
+            return self._load_published(split)
         if split == "test":
-            return labelled(self._source("test"))
+            return drop_unlabelled(self._source("test"))
         rows = self._source("train")
-        return rows.select(self._drawn(self._classes(rows), split))
+        return rows.select(self._draw_rows(self._classes(rows), split))
 
-    def _published(self, split: str) -> Dataset:
+    def _load_published(self, split: str) -> Dataset:
         layout = self.known.layout
         assert self.path is not None
         assert layout is not None
-        file = lm_bff.published(Path(self.path), layout, self.k, self.split_seed, split)
+        file = lm_bff.published_file(Path(self.path), layout, self.k, self.split_seed, split)
         if file is None:
             raise UserError(
                 f"`data.path`={self.path!r} has no {split} file for {layout.name}/{self.k}-{self.split_seed}; "
                 "`data.k` and `data.split_seed` must be those of a split that is there."
             )
-        return labelled(lm_bff.read(file, self.known))
+        return drop_unlabelled(lm_bff.read(file, self.known))
 
     def _source(self, split: Literal["train", "test"]) -> Dataset:
         """All official rows to draw from, or those to test on, read once."""
@@ -122,14 +122,14 @@ class FewShot(TextData):
     def _read(self, split: Literal["train", "test"]) -> Dataset:
         if self.task is MOVIE_REVIEWS:
             return MovieReviews().load(split)
-        if self.path is not None and (file := lm_bff.original(Path(self.path), self.known, split)) is not None:
+        if self.path is not None and (file := lm_bff.original_file(Path(self.path), self.known, split)) is not None:
             rows = lm_bff.read(file, self.known)
             self.check(rows, f"{self.task.name}/{split}")
             return rows
         official = "train" if split == "train" else self.known.test
         rows = self._read_hub(official) if self.path is None else self._read_own(Path(self.path), split, official)
         self.check(rows, f"{self.task.name}/{official}")
-        return labelled(rows) if self.known.unlabelled else rows
+        return drop_unlabelled(rows) if self.known.unlabelled else rows
 
     def _read_hub(self, official: str) -> Dataset:
         if self.known.hub is None:
@@ -137,13 +137,13 @@ class FewShot(TextData):
                 f"no hub data set has {self.task.name} in LM-BFF's order: give a folder of its data with `--data.path` "
                 "(data/download_dataset.sh of github.com/princeton-nlp/LM-BFF fetches it)."
             )
-        return benchmark.read(self.known.hub.id, self.known.hub.config, official, None)
+        return benchmark.read_split(self.known.hub.id, self.known.hub.config, official, None)
 
     def _read_own(self, path: Path, split: str, official: str) -> Dataset:
         folder, layout = self.known.hub_folder, self.known.layout
         if any(Path(path, folder).glob(f"{official}*.parquet")):
-            return benchmark.read("", folder, official, self.path)
-        if (file := lm_bff.own(path, self.known, split, official)) is not None:
+            return benchmark.read_split("", folder, official, self.path)
+        if (file := lm_bff.own_file(path, self.known, split, official)) is not None:
             return lm_bff.read(file, self.known)
         theirs = f"{layout.name}/{split}{layout.suffix} or another file of LM-BFF's" if layout else "LM-BFF's files"
         raise UserError(
@@ -158,17 +158,17 @@ class FewShot(TextData):
             return label
         return np.where(label == -1, -1, label >= sum(self.task.span) / 2).astype(int)
 
-    def _drawn(self, classes: np.ndarray, split: str) -> list[int]:
+    def _draw_rows(self, classes: np.ndarray, split: str) -> list[int]:
         """Numbers of the rows of the training or validation split."""
         if self.sampling == "list":
-            rows = in_all(classes, self.k, self.split_seed)
+            rows = first_rows(classes, self.k, self.split_seed)
         elif self.sampling == "setfit":
-            rows = setfit(classes, self.k, self.split_seed)
+            rows = setfit_rows(classes, self.k, self.split_seed)
         else:
-            order = shuffled(len(classes), self.split_seed, cumulative=self.known.cumulative)
+            order = lm_bff_order(len(classes), self.split_seed, cumulative=self.known.cumulative)
             last = {"k_shot": 2, "k_shot_10x": 11}[self.dev] * self.k
             first, last = (0, self.k) if split == "train" else (self.k, last)
-            rows = per_class(classes, order, first, last)
+            rows = rows_per_class(classes, order, first, last)
         needed = self.k * (1 if self.sampling == "list" else len(set(classes.tolist()) - {-1}))
         if split == "train" and len(rows) < needed:
             raise UserError(f"`data.k`={self.k} asks for {needed} training rows; {self.task.name} has {len(rows)}.")
@@ -184,7 +184,7 @@ class FewShot(TextData):
         return super().val_dataloader()
 
 
-def labelled(rows: Dataset) -> Dataset:
+def drop_unlabelled(rows: Dataset) -> Dataset:
     """The rows that have a label."""
     label = rows["label"][:]
     return rows if -1 not in label else rows.select([row for row, value in enumerate(label) if value != -1])

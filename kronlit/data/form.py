@@ -19,7 +19,7 @@ def check_form(value: Any, form: Form, what: str) -> None:
         items = {f"{what}[{number}]": (item, form[0]) for number, item in enumerate(value)} if fits else {}
     elif isinstance(form, dict):
         fits = isinstance(value, dict)
-        items = {f"{what}[{key!r}]": both for key, both in entries(value, form).items()} if fits else {}
+        items = {f"{what}[{key!r}]": both for key, both in entries_of_form(value, form).items()} if fits else {}
     else:
         fits, items = isinstance(value, form) and not (isinstance(value, bool) and form is int), {}
     if not fits:
@@ -32,7 +32,7 @@ def check_form(value: Any, form: Form, what: str) -> None:
         check_form(item, its_form, name)
 
 
-def entries(value: dict[Any, Any], form: dict[str | EllipsisType, Form]) -> dict[Any, tuple[Any, Form]]:
+def entries_of_form(value: dict[Any, Any], form: dict[str | EllipsisType, Form]) -> dict[Any, tuple[Any, Form]]:
     """Those of a dictionary's entries that have a form, with it."""
     named = {str(key).removesuffix("?"): its for key, its in form.items() if key is not ...}
     found = {key: (item, named.get(key, form.get(...))) for key, item in value.items()}

@@ -23,7 +23,7 @@ def read_folder(folder: str, split: str) -> Dataset | None:
         ValueError: if the folder has no split at all, or what it has cannot be read.
     """
     path = Path(folder)
-    parts = {name: part_of(path, names) for name, names in ALIASES.items()}
+    parts = {name: split_files(path, names) for name, names in ALIASES.items()}
     if not any(parts.values()):
         raise UserError(
             f"`data.path`={folder!r} holds no images: it needs train.parquet (or train-*.parquet), or "
@@ -42,7 +42,7 @@ def read_folder(folder: str, split: str) -> Dataset | None:
         raise UserError(f"{split} in `data.path`={folder!r} cannot be read: {error.__cause__ or error}") from error
 
 
-def part_of(path: Path, names: tuple[str, ...]) -> Path | list[Path] | None:
+def split_files(path: Path, names: tuple[str, ...]) -> Path | list[Path] | None:
     """The parquet files of a split that goes by one of `names`, or its folder of classes."""
     for name in names:
         if files := sorted({*path.glob(f"{name}.parquet"), *path.glob(f"{name}-*.parquet")}):
@@ -89,14 +89,14 @@ def labelled_images(rows: Dataset, image_column: str | None, label_column: str |
     Raises:
         ValueError: if columns of images or of classes are missing, or several, and none is named.
     """
-    image = chosen(rows.features, is_image, "image_column", "image", image_column, where)
-    label = chosen(rows.features, is_class, "label_column", "label", label_column, where)
+    image = choose_column(rows.features, image_likeness, "image_column", "image", image_column, where)
+    label = choose_column(rows.features, class_likeness, "label_column", "label", label_column, where)
     rows = rows.select_columns([image, label])
     rows = rows.rename_columns({old: new for old, new in ((image, "image"), (label, "label")) if old != new})
     return rows.cast_column("image", datasets.Image(decode=False))
 
 
-def chosen(
+def choose_column(
     features: Features, fits: Callable[[Any], int], option: str, usual: str, name: str | None, where: str
 ) -> str:
     """The column that is named by `option`, or the one that fits best; of several, the one with the usual name."""
@@ -106,7 +106,7 @@ def chosen(
     fit = [column for column, feature in features.items() if best and fits(feature) == best]
     if name is None and (len(fit) == 1 or usual in fit):
         return usual if usual in fit else fit[0]
-    kinds = ", ".join(f"{column} ({kind(feature)})" for column, feature in features.items())
+    kinds = ", ".join(f"{column} ({column_kind(feature)})" for column, feature in features.items())
     if name is not None:
         raise UserError(f"`data.{option}`={name!r} is no column of {usual}s of {where}; it has {kinds}.")
     raise UserError(
@@ -115,7 +115,7 @@ def chosen(
     )
 
 
-def is_image(feature: Any) -> int:
+def image_likeness(feature: Any) -> int:
     """2 for a column of images, 1 for one that looks like it: bytes, or bytes with a path."""
     if isinstance(feature, datasets.Image):
         return 2
@@ -123,13 +123,13 @@ def is_image(feature: Any) -> int:
     return int(looks or (isinstance(feature, dict) and feature.keys() == {"bytes", "path"}))
 
 
-def is_class(feature: Any) -> int:
+def class_likeness(feature: Any) -> int:
     """2 for a column of classes, 1 for one of whole numbers."""
     if isinstance(feature, ClassLabel):
         return 2
     return int(isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")))
 
 
-def kind(feature: Any) -> str:
+def column_kind(feature: Any) -> str:
     """What a column holds, for a message."""
-    return str(getattr(feature, "dtype", None) or type(feature).__name__) if not is_image(feature) else "image"
+    return str(getattr(feature, "dtype", None) or type(feature).__name__) if not image_likeness(feature) else "image"

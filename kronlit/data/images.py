@@ -79,7 +79,7 @@ class Images(TaskData):
         task = Task(dataset, ("image",), self._class_names())
         super().__init__(task, max_tokens=None, **kwargs)
 
-    def _official(self, split: str) -> Dataset | None:
+    def _read_official(self, split: str) -> Dataset | None:
         """The rows of a split as they are published, read once; `None` if there is no such split."""
         if split not in self._read:
             rows = read_hub(self.known, split) if self.path is None else read_folder(self.path, split)
@@ -92,7 +92,7 @@ class Images(TaskData):
 
     def _class_names(self) -> tuple[str, ...]:
         """Those that the column of labels names; otherwise the whole numbers up to the greatest there is."""
-        rows = next((rows for split in ("train", "validation", "test") if (rows := self._official(split))), None)
+        rows = next((rows for split in ("train", "validation", "test") if (rows := self._read_official(split))), None)
         if rows is None:
             raise UserError(f"{self.dataset} has no rows in train, validation or test.")
         feature = rows.features["label"]
@@ -107,13 +107,17 @@ class Images(TaskData):
         return tuple(map(str, range(greatest + 1)))
 
     def held_out(self, split: str) -> bool:
-        return split == "validation" and self._official("train") is not None and self._official("validation") is None
+        return (
+            split == "validation"
+            and self._read_official("train") is not None
+            and self._read_official("validation") is None
+        )
 
     def load(self, split: str) -> Dataset:
-        rows, train = self._official(split), self._official("train")
-        if split != "test" and train is not None and self._official("validation") is None:
+        rows, train = self._read_official(split), self._read_official("train")
+        if split != "test" and train is not None and self._read_official("validation") is None:
             held_out = min(max(1, round(self.validation_share * len(train))), len(train) - 1)
-            return benchmark.part(train, held_out, split, self.split_seed)
+            return benchmark.holdout_split(train, held_out, split, self.split_seed)
         if rows is None:
             raise UserError(f"{self.dataset} has no split {split!r}, which this run needs.")
         return rows
@@ -130,10 +134,10 @@ class Images(TaskData):
             return read_images(self.predict_path)
         return super().rows(split)
 
-    def predicted(self) -> tuple[str, ...]:
+    def predicted_splits(self) -> tuple[str, ...]:
         return ("predict",) if self.predict_path else self.prediction_splits()
 
-    def identified(self, split: str) -> dict[str, list[Any]]:
+    def row_identity(self, split: str) -> dict[str, list[Any]]:
         rows = self.rows(split)
         files = rows.flatten()["image.path"]
         numbers: dict[str, list[Any]] = {"row": list(range(len(rows)))}
@@ -151,8 +155,8 @@ class Images(TaskData):
         augmentation = self.augmentation if split == "train" else None
         pixels = Pixels(self.rows(split), module.reader, f"{self.task.name}/{split}", augmentation)
         # The files of a folder to predict may be others under the same names tomorrow.
-        return pixels.cached() if augmentation is None and split != "predict" and pixels.pays() else pixels
+        return pixels.from_cache() if augmentation is None and split != "predict" and pixels.cache_pays() else pixels
 
     @property
-    def seeded(self) -> bool:
+    def draws_each_epoch(self) -> bool:
         return self.augmentation is not None

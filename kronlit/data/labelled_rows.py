@@ -3,7 +3,7 @@
 from typing import Any, Literal, NoReturn
 
 from kronlit.config.user_error import UserError
-from kronlit.data.row_file import RowFile, read_row_file, short
+from kronlit.data.row_file import RowFile, read_row_file, shorten
 
 EmptyRows = Literal["refuse", "skip"]
 
@@ -31,7 +31,7 @@ def read_labelled(
     for row, text in enumerate(labels):
         if "\n" in text or isinstance(file.columns[label][row], list | dict):
             raise UserError(
-                f"{file.where(row)}: the label {short(file.columns[label][row])} must be a text in one line, or a "
+                f"{file.where(row)}: the label {shorten(file.columns[label][row])} must be a text in one line, or a "
                 "number: close the quotation mark that it may begin with where it ends."
             )
     cells = zip(*(file.columns[column] for column in columns), strict=True)
@@ -41,7 +41,7 @@ def read_labelled(
     empty = sorted(set(range(len(labels))) - set(full))
     for row in empty:
         if empty_rows == "refuse":
-            refuse(file, row, columns, label, labels[row])
+            raise_bad_row(file, row, columns, label, labels[row])
     if not full:
         raise UserError(f"{path!r} has no row with a text and a label.")
     return file.select(full), [labels[row] for row in full], [file.lines[row] for row in empty]
@@ -58,7 +58,7 @@ def has_text(cells: tuple[Any, ...]) -> bool:
     return None not in cells and any(not isinstance(cell, str) or cell.strip() for cell in cells)
 
 
-def refuse(file: RowFile, row: int, columns: tuple[str, ...], label: str, text: str) -> NoReturn:
+def raise_bad_row(file: RowFile, row: int, columns: tuple[str, ...], label: str, text: str) -> NoReturn:
     """Raise the `ValueError` of a row that has no text, or whose label, `text`, is none."""
     where, value = file.where(row), file.columns[label][row]
     cure = "write one, or leave such rows out with `data.empty_rows`=skip"

@@ -20,7 +20,7 @@ NAMED = (".jsonl", ".csv")
 """Files whose rows name their columns."""
 
 
-def published(folder: Path, layout: Layout, k: int, seed: int, split: str) -> Path | None:
+def published_file(folder: Path, layout: Layout, k: int, seed: int, split: str) -> Path | None:
     """The file of a published split, if there is one; a test set may lie above the splits, which share it."""
     own = folder / layout.name / f"{k}-{seed}"
     stem = {"train": "train", "validation": layout.validation, "test": layout.test}[split]
@@ -28,7 +28,7 @@ def published(folder: Path, layout: Layout, k: int, seed: int, split: str) -> Pa
     return first_file([*(own / name for name in names), *(own.parent / name for name in names if split == "test")])
 
 
-def original(folder: Path, known: FewShotTask, split: str) -> Path | None:
+def original_file(folder: Path, known: FewShotTask, split: str) -> Path | None:
     """The file of the original training or test rows, if there is one."""
     found = []
     if known.layout:
@@ -38,7 +38,7 @@ def original(folder: Path, known: FewShotTask, split: str) -> Path | None:
     return first_file(found)
 
 
-def own(folder: Path, known: FewShotTask, split: str, official: str) -> Path | None:
+def own_file(folder: Path, known: FewShotTask, split: str, official: str) -> Path | None:
     """The file of one's own of the training or test rows, if there is one, by the hub's name or LM-BFF's."""
     folders, stems = [known.hub_folder], [official, split]
     if known.layout:

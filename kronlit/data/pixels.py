@@ -47,21 +47,23 @@ class Pixels(TorchDataset[dict[str, Any]]):
     def __getitem__(self, key: Key) -> dict[str, Any]:
         row = key if isinstance(key, int) else key[-1]
         content = self.rows[row]
-        image = decoded(content["image"], f"{self.where}, row {row}").convert(self.reader.mode)
+        image = decode_image(content["image"], f"{self.where}, row {row}").convert(self.reader.mode)
         stretch = False
         if self.augmentation is not None and not isinstance(key, int):
-            image = self.augmentation(image, seed_of(*key))
-            stretch = self.augmentation.resizes
+            image = self.augmentation(image, mix_seed(*key))
+            stretch = self.augmentation.changes_shape
         return {"pixels": self.reader(image, stretch).tobytes(), "label": content.get("label", -1), "row": row}
 
-    def pays(self) -> bool:
+    def cache_pays(self) -> bool:
         """Whether reading images once into a cache pays: where it shrinks them, and is no burden to the disk."""
         channels, height, width = self.reader.shape
-        some = [decoded(self.rows[row]["image"], f"{self.where}, row {row}").size for row in range(min(8, len(self)))]
+        some = [
+            decode_image(self.rows[row]["image"], f"{self.where}, row {row}").size for row in range(min(8, len(self)))
+        ]
         shrinks = height * width <= sum(w * h for w, h in some) / len(some)
         return shrinks and len(self) * channels * height * width <= CACHE_BYTES
 
-    def cached(self) -> Dataset:
+    def from_cache(self) -> Dataset:
         """The same features from a memory-mapped file, which is made if it is not there."""
         key = hashlib.sha256(repr((self.rows._fingerprint, self.where, self.reader.key)).encode()).hexdigest()[:32]
         cache = Path(datasets.config.HF_DATASETS_CACHE, "kronlit")
@@ -79,7 +81,7 @@ class Pixels(TorchDataset[dict[str, Any]]):
         )
 
 
-def decoded(image: dict[str, Any], where: str) -> "Image":
+def decode_image(image: dict[str, Any], where: str) -> "Image":
     """The image that `datasets` stores as bytes or a path.
 
     Raises:
@@ -95,6 +97,6 @@ def decoded(image: dict[str, Any], where: str) -> "Image":
         raise UserError(f"{where}{of}: the image is damaged or not there: {error}.") from error
 
 
-def seed_of(seed: int, epoch: int, row: int) -> int:
+def mix_seed(seed: int, epoch: int, row: int) -> int:
     """One number from three, without likeness between neighbours."""
     return int.from_bytes(hashlib.sha256(repr((seed, epoch, row)).encode()).digest()[:8], "big") >> 1

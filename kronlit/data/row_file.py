@@ -56,7 +56,7 @@ class RowFile:
         cells = self.columns[column]
         for row, cell in enumerate(cells):
             if not isinstance(cell, str):
-                there = "which is null or not there: write one" if cell is None else f"but {short(cell)}: quote it"
+                there = "which is null or not there: write one" if cell is None else f"but {shorten(cell)}: quote it"
                 raise UserError(f"{self.where(row)}: no text in column {column!r}, {there}.")
         return cells
 
@@ -111,7 +111,7 @@ def csv_rows(path: Path, width: int | None = None) -> Iterator[tuple[int, list[s
                 if len(cells) > 1 or (cells and (width == 1 or cells[0].strip())):
                     width = width or len(cells)
                     if len(cells) != width:
-                        raise UserError(f"{str(path)!r}, line {line}: {miscounted(cells, width)}")
+                        raise UserError(f"{str(path)!r}, line {line}: {wrong_cell_count(cells, width)}")
                     yield line, cells
                 line = reader.line_num + 1
         except csv.Error as error:
@@ -121,7 +121,7 @@ def csv_rows(path: Path, width: int | None = None) -> Iterator[tuple[int, list[s
             ) from error
 
 
-def miscounted(cells: list[str], width: int) -> str:
+def wrong_cell_count(cells: list[str], width: int) -> str:
     """The fault of a row of too many or too few cells, and its cure."""
     found = f"{len(cells)} cell{'s' * (len(cells) > 1)} where {width} {'are' if width > 1 else 'is'} expected"
     if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
@@ -170,11 +170,11 @@ def json_object(line: str, where: str) -> dict[str, Any]:
     except ValueError as error:  # a key that is there twice, or Python's limit of a number's digits
         raise UserError(f"{where}: {error}.") from error
     if not isinstance(row, dict):
-        raise UserError(f"{where}: {short(row)} is no JSON object: each line must be one, such as {{'text': 'a'}}.")
+        raise UserError(f"{where}: {shorten(row)} is no JSON object: each line must be one, such as {{'text': 'a'}}.")
     return row
 
 
-def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """An object of its pairs; `ValueError` if two have one key."""
     row = dict(pairs)
     if len(row) < len(pairs):
@@ -184,7 +184,7 @@ def once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return row
 
 
-DECODER = json.JSONDecoder(object_pairs_hook=once)
+DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def is_deeper(value: Any, depth: int) -> bool:
@@ -193,7 +193,7 @@ def is_deeper(value: Any, depth: int) -> bool:
     return bool(inner) and (depth == 0 or any(is_deeper(one, depth - 1) for one in inner))
 
 
-def short(value: Any) -> str:
+def shorten(value: Any) -> str:
     """A value in a few characters, for a message."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:40]}…"
@@ -216,13 +216,13 @@ def utf8_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
             yield text
     except UnicodeDecodeError as error:
         raise UserError(
-            f"{cannot}: {undecodable(path)}; save it as UTF-8 (if it is Latin-1: `iconv -f LATIN1 -t UTF-8`)."
+            f"{cannot}: {undecodable_byte(path)}; save it as UTF-8 (if it is Latin-1: `iconv -f LATIN1 -t UTF-8`)."
         ) from error
     except OSError as error:
         raise UserError(f"{str(path)!r} cannot be read: {error.strerror}.") from error
 
 
-def undecodable(path: Path) -> str:
+def undecodable_byte(path: Path) -> str:
     """The first byte of a file that is not UTF-8, and its line."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):

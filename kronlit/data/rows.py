@@ -6,7 +6,7 @@ from typing import Any
 from datasets import Dataset
 
 from kronlit.config.user_error import UserError
-from kronlit.data.row_file import RowFile, read_row_file, short
+from kronlit.data.row_file import RowFile, read_row_file, shorten
 from kronlit.data.tasks import Task
 
 
@@ -16,7 +16,7 @@ def read_rows(path: str | Path, task: Task) -> Dataset:
     Raises:
         ValueError: if the file is missing, of another kind, empty, or lacks a column.
     """
-    file = read_row_file(path, columns(task))
+    file = read_row_file(path, name_columns(task))
     return Dataset.from_dict({column: file.texts(column) for column in task.columns})
 
 
@@ -26,13 +26,13 @@ def read_labelled_rows(path: str | Path, task: Task) -> Dataset:
     Raises:
         ValueError: as `read_rows` does, or if a label is none.
     """
-    file = read_row_file(path, f"{columns(task)} and label")
+    file = read_row_file(path, f"{name_columns(task)} and label")
     table: dict[str, list[Any]] = {column: file.texts(column) for column in task.columns}
     file.check_column("label", "label")
-    return Dataset.from_dict(table | {"label": [label(file, row, task) for row in range(len(file.lines))]})
+    return Dataset.from_dict(table | {"label": [parse_label(file, row, task) for row in range(len(file.lines))]})
 
 
-def label(file: RowFile, row: int, task: Task) -> float:
+def parse_label(file: RowFile, row: int, task: Task) -> float:
     """The label of a row as a number; `ValueError` if it is none of the task's."""
     value = file.columns["label"][row]
     if isinstance(value, str) and value.strip() in task.labels:
@@ -44,10 +44,10 @@ def label(file: RowFile, row: int, task: Task) -> float:
     except (TypeError, ValueError, OverflowError):
         pass
     kinds = "a number" if task.is_regression else f"one of {', '.join(task.labels)}, or its number, from 0"
-    raise UserError(f"{file.where(row)}: the label {short(value)} must be {kinds}.")
+    raise UserError(f"{file.where(row)}: the label {shorten(value)} must be {kinds}.")
 
 
-def columns(task: Task) -> str:
+def name_columns(task: Task) -> str:
     """The columns of a task, for a message."""
     return ("the column " if len(task.columns) == 1 else "the columns ") + ", ".join(task.columns)
 
@@ -60,8 +60,8 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
     if not len(rows):
         raise UserError(f"{where} has no rows.")
     for column in task.columns:
-        if kind(rows.features[column]) not in ("string", "large_string"):
-            raise UserError(f"{where}: column {column!r} must hold text, not {kind(rows.features[column])}.")
+        if column_kind(rows.features[column]) not in ("string", "large_string"):
+            raise UserError(f"{where}: column {column!r} must hold text, not {column_kind(rows.features[column])}.")
         if rows.data.column(column).null_count:
             raise UserError(f"{where}: column {column!r} is empty in {rows.data.column(column).null_count} rows.")
     if not task.free_text:
@@ -70,7 +70,10 @@ def check_rows(rows: Dataset, task: Task, where: str) -> None:
 
 def check_numbers(rows: Dataset, task: Task, where: str) -> None:
     """Raise `ValueError` unless all labels are numbers of the task's range, or -1."""
-    found, kinds = kind(rows.features["label"]), ("int", "uint", "float") if task.is_regression else ("int", "uint")
+    found, kinds = (
+        column_kind(rows.features["label"]),
+        ("int", "uint", "float") if task.is_regression else ("int", "uint"),
+    )
     if not found.startswith(kinds):
         raise UserError(
             f"{where}: column 'label' must hold numbers{'' if task.is_regression else ', whole ones'}, not {found}."
@@ -84,6 +87,6 @@ def check_numbers(rows: Dataset, task: Task, where: str) -> None:
         raise UserError(f"{where} has the label {min(bad)}; {task.name} has {low} to {high}{names}.")
 
 
-def kind(feature: Any) -> str:
+def column_kind(feature: Any) -> str:
     """What a column holds, for a message: lists and columns within columns have no type of their own."""
     return str(getattr(feature, "dtype", type(feature).__name__))

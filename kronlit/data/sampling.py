@@ -10,7 +10,7 @@ LM_BFF_SEEDS = (100, 13, 21, 42, 87)
 """In the order in which LM-BFF's script goes through them."""
 
 
-def shuffled(size: int, seed: int, cumulative: bool = False) -> np.ndarray:
+def lm_bff_order(size: int, seed: int, cumulative: bool = False) -> np.ndarray:
     """The order in which LM-BFF's script goes through `size` training rows, `(size,)`.
 
     Args:
@@ -26,7 +26,7 @@ def shuffled(size: int, seed: int, cumulative: bool = False) -> np.ndarray:
     return order
 
 
-def per_class(classes: np.ndarray, order: np.ndarray, first: int, last: int) -> list[int]:
+def rows_per_class(classes: np.ndarray, order: np.ndarray, first: int, last: int) -> list[int]:
     """Rows number `first` to `last` - 1 of each class in `order`, class by class as they come up in it.
 
     Args:
@@ -42,13 +42,13 @@ def per_class(classes: np.ndarray, order: np.ndarray, first: int, last: int) -> 
     return [row for rows in by_class.values() for row in rows[first:last]]
 
 
-def in_all(classes: np.ndarray, k: int, seed: int) -> list[int]:
+def first_rows(classes: np.ndarray, k: int, seed: int) -> list[int]:
     """The first `k` rows of a permutation, whatever their classes, as LiST's splits are unbalanced."""
     order = np.random.RandomState(seed).permutation(len(classes))
     return [row for row in order.tolist() if classes[row] >= 0][:k]
 
 
-def setfit(classes: np.ndarray, k: int, seed: int) -> list[int]:
+def setfit_rows(classes: np.ndarray, k: int, seed: int) -> list[int]:
     """The first `k` rows of each class in a permutation, shuffled, as SetFit's `sample_dataset` draws them."""
     order = np.random.default_rng(seed).permutation(len(classes))
     drawn = [row for one in sorted(set(classes.tolist()) - {-1}) for row in order[classes[order] == one][:k].tolist()]

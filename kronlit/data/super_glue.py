@@ -8,7 +8,7 @@ from datasets import Dataset
 
 from kronlit.config.user_error import UserError
 from kronlit.data import benchmark
-from kronlit.data.tasks import named
+from kronlit.data.tasks import option_values
 from kronlit.data.tasks.super_glue import TASKS, SuperGlueTask
 from kronlit.data.text import TextData
 
@@ -50,7 +50,7 @@ class SuperGLUE(TextData):
         described = TASKS[task].task
         if task == "copa" and not copa_question:
             columns = described.columns[:-1]
-            described = replace(described, columns=columns, source=named(*columns))
+            described = replace(described, columns=columns, source=option_values(*columns))
         super().__init__(described, **kwargs)
         self.path = path
         self.protocol = splits
@@ -78,14 +78,14 @@ class SuperGLUE(TextData):
             where = f"{self.task.name}/{split}"
             raise UserError(f"{where} is not of the form in which SuperGLUE has it: {error!r}.") from error
 
-    def identified(self, split: str) -> dict[str, list[Any]]:
+    def row_identity(self, split: str) -> dict[str, list[Any]]:
         """The texts of the rows, and `idx`, by which the benchmark's site knows them."""
         rows = self.rows(split)
-        return super().identified(split) | ({"idx": list(rows["idx"])} if "idx" in rows.column_names else {})
+        return super().row_identity(split) | ({"idx": list(rows["idx"])} if "idx" in rows.column_names else {})
 
     def read(self, split: str) -> Dataset:
         """The rows of an official split; `ValueError` if neither the folder nor the hub has them."""
         task, hub_name = self.task.name, self.known.hub_name
         if hub_name and (self.path is None or Path(self.path, hub_name).is_dir()):
             task = hub_name
-        return benchmark.read(HUB_ID, task, split, self.path)
+        return benchmark.read_split(HUB_ID, task, split, self.path)

@@ -8,25 +8,25 @@ from datasets import Dataset
 Row = dict[str, Any]
 
 
-def multirc(row: Row) -> Row:
+def prepare_multirc(row: Row) -> Row:
     """A row without HTML, and the number of its question, whose answers are scored together."""
     texts = {name: re.sub("</?b>", "", row[name].replace("<br>", " ")) for name in ("question", "answer", "paragraph")}
     return texts | {"group": row["idx"]["question"]}
 
 
-def wsc(row: Row) -> Row:
+def prepare_wsc(row: Row) -> Row:
     """A row whose text has `*` around the first span and `#` around the second."""
-    text = marked(row["text"], row["span1_text"], row["span1_index"], "*")
+    text = mark_span(row["text"], row["span1_text"], row["span1_index"], "*")
     index = row["span2_index"] + 2 * (row["span1_index"] < row["span2_index"])  # the two marks before it are words
-    return {"text": marked(text, row["span2_text"], index, "#")}
+    return {"text": mark_span(text, row["span2_text"], index, "#")}
 
 
-def marked(text: str, span: str, index: int, mark: str) -> str:
+def mark_span(text: str, span: str, index: int, mark: str) -> str:
     """`text` with `mark` on both sides of `span`, its word number `index`; unchanged where `span` is not there."""
     return re.sub(rf"^((?:\S+\s){{{index}}})({re.escape(span)})", rf"\1{mark} \2 {mark}", text)
 
 
-def record(rows: Dataset, one_row_an_answer: bool) -> Dataset:
+def prepare_record(rows: Dataset, one_row_an_answer: bool) -> Dataset:
     """ReCoRD's rows with their entities as one text and `answers`, all or each in a row of its own."""
 
     def prepared(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:

@@ -8,9 +8,9 @@ import datasets
 from datasets import Dataset
 
 from kronlit.data.base import Features, TaskData
-from kronlit.data.demonstrations import Demonstrated
+from kronlit.data.demonstrations import DemonstrationSet
 from kronlit.data.row_file import read_row_file
-from kronlit.data.rows import check_rows, columns, read_rows
+from kronlit.data.rows import check_rows, name_columns, read_rows
 from kronlit.data.tasks import Task
 from kronlit.data.trained_module import DemonstrationReader, TextReader
 
@@ -43,14 +43,14 @@ class TextData(TaskData):
             return read_rows(self.predict_file, self.task)
         return super().rows(split)
 
-    def identified(self, split: str) -> dict[str, list[Any]]:
+    def row_identity(self, split: str) -> dict[str, list[Any]]:
         """What tells a predicted row from others: of `predict_file`, all that it says of the row."""
         if split != "predict":
-            return super().identified(split)
+            return super().row_identity(split)
         assert self.predict_file is not None
-        return read_row_file(self.predict_file, columns(self.task)).columns
+        return read_row_file(self.predict_file, name_columns(self.task)).columns
 
-    def predicted(self) -> tuple[str, ...]:
+    def predicted_splits(self) -> tuple[str, ...]:
         return ("predict",) if self.predict_file else self.prediction_splits()
 
     def splits(self) -> tuple[str, ...]:
@@ -59,17 +59,17 @@ class TextData(TaskData):
         return splits if "train" in splits or not self._module.demonstrations else ("train", *splits)
 
     @property
-    def seeded(self) -> bool:
+    def draws_each_epoch(self) -> bool:
         return bool(self._module.demonstrations)
 
-    def served(self, split: str) -> Features:
-        data = self.encoded(split)
+    def loader_dataset(self, split: str) -> Features:
+        data = self.encode_once(split)
         if not self._module.demonstrations:
             return data
         module = cast(DemonstrationReader, self._module)
-        return Demonstrated(
+        return DemonstrationSet(
             data,
-            self.encoded("train"),
+            self.encode_once("train"),
             tuple(module.words),
             own=split == "train",
             sets=module.num_demonstrations,

@@ -12,7 +12,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from kronlit.config.user_error import UserError
 from kronlit.data.class_counts import class_counts
 from kronlit.data.labelled_rows import EmptyRows, read_labelled
-from kronlit.data.tasks import Task, named
+from kronlit.data.tasks import Task, option_values
 from kronlit.data.text import TextData
 
 Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"]
@@ -76,14 +76,14 @@ class TextFiles(TextData):
                     "classes, in their order, as `data.labels`."
                 )
             _, found, _ = read_labelled(train, columns, label, (), empty_rows)
-            labels = classes(found, train, label)
+            labels = find_classes(found, train, label)
         check_classes(labels, span)
         task = Task(
             Path(train).stem,
             columns,
             labels,
             metrics or (("accuracy",) if labels else OF_NUMBERS),
-            source=named(*columns),
+            source=option_values(*columns),
             span=span or (0.0, 0.0),
         )
         check_metrics(task)
@@ -171,7 +171,7 @@ class TextFiles(TextData):
             raise UserError(f"{where} is no number, which `data.span` says it is.") from None
 
 
-def classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
+def find_classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
     """The different labels, sorted, as numbers where all are whole ones; `ValueError` where they look like a slip."""
     found = set(labels)
     if len(found) == 1:

@@ -29,7 +29,7 @@ FORM: Form = {
 CURE = "`kronlit export` it and give that folder as `init_adapter`, for a run of its own"
 
 
-def record_of(data: "TaskData") -> dict[str, Any]:
+def row_record(data: "TaskData") -> dict[str, Any]:
     """What a checkpoint keeps of the training rows of a data module: how many, a digest, and how they were drawn."""
     rows = data.load("train")
     limit = data.max_train_samples
@@ -50,7 +50,7 @@ def digest(rows: Dataset, columns: tuple[str, ...]) -> str:
 def check_resumed(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
     """Raise `ValueError` unless a training can go on, on the rows that it was on, validating on those it did."""
     both = [one["draws"] | {name: one[name] for name in ("max_train_samples", "sample_seed")} for one in (ours, theirs)]
-    said = differences(*both)
+    said = describe_differences(*both)
     if not said and ours["digest"] != theirs["digest"]:
         said = f"`data` has {ours['count']} rows to train on that are not the {theirs['count']} of the checkpoint"
     if said:
@@ -64,15 +64,15 @@ def check_held_out(data: "TaskData", theirs: dict[str, Any]) -> None:
     """Raise `ValueError` unless rows that `data` holds out were neither trained nor selected on by `theirs`."""
     ours = data.draws()
     seeds = [{"split_seed": one.get("split_seed")} for one in (ours, theirs["draws"])]
-    if differences(*seeds) or other_rows(data, theirs):
-        said = differences(ours, theirs["draws"]) or "`data` has other training rows than the checkpoint"
+    if describe_differences(*seeds) or rows_differ(data, theirs):
+        said = describe_differences(ours, theirs["draws"]) or "`data` has other training rows than the checkpoint"
         raise UserError(
             f"{said}: rows that were trained on would be among those that are scored. Give what the run had, as its "
             "config.yaml has it, or a file or split of its own to score."
         )
 
 
-def other_rows(data: "TaskData", theirs: dict[str, Any]) -> bool:
+def rows_differ(data: "TaskData", theirs: dict[str, Any]) -> bool:
     """Whether the training rows are others, as far as they are here."""
     try:
         return bool(data.trained_rows["digest"] != theirs["digest"])
@@ -80,7 +80,7 @@ def other_rows(data: "TaskData", theirs: dict[str, Any]) -> bool:
         return False
 
 
-def differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
+def describe_differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
     """What differs, for a message."""
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     return ", ".join(f"`data.{name}`={ours.get(name)}, where the checkpoint had {theirs.get(name)}" for name in names)

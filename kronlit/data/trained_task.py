@@ -21,10 +21,10 @@ FORM: Form = {
     "word_split?": bool,
     "selection?": [str],
 }
-"""What `recorded` writes; what came to a task later may be missing."""
+"""What `task_record` writes; what came to a task later may be missing."""
 
 
-def recorded(task: Task) -> dict[str, Any]:
+def task_record(task: Task) -> dict[str, Any]:
     """What a checkpoint keeps of its task."""
     return asdict(task)
 
@@ -46,7 +46,7 @@ def task_of(checkpoint: dict[str, Any]) -> Task | None:
     return Task(**kept)
 
 
-def follow(
+def follow_task(
     arguments: MutableMapping[str, Any],
     defaults: MutableMapping[str, Any],
     task: Task,
@@ -77,10 +77,11 @@ def follow(
 
 def check_task(ours: Task, theirs: Task) -> None:
     """Raise `ValueError` unless classes and columns of the data are those that were trained on."""
-    if output(ours) != output(theirs):
+    if describe_output(ours) != describe_output(theirs):
         order = ", in this order" if set(ours.labels) == set(theirs.labels) else ""
         raise UserError(
-            f"the checkpoint is of {theirs.name}, {output(theirs)}{order}; `data` has {output(ours)}: give data of "
+            f"the checkpoint is of {theirs.name}, {describe_output(theirs)}{order}; "
+            f"`data` has {describe_output(ours)}: give data of "
             "what was trained on."
         )
     if len(ours.columns) != len(theirs.columns):
@@ -90,13 +91,13 @@ def check_task(ours: Task, theirs: Task) -> None:
         )
 
 
-def output(task: Task) -> str:
+def describe_output(task: Task) -> str:
     """What a model of the task gives, for a message."""
     if task.free_text:
         return "texts"
     return f"the classes {', '.join(task.labels)}" if task.labels else "numbers"
 
 
-def by_number(template: str, columns: tuple[str, ...]) -> str:
+def number_columns(template: str, columns: tuple[str, ...]) -> str:
     """A template of a row's text with numbers in place of the columns' names."""
     return template.format(**{column: f"{{{number}}}" for number, column in enumerate(columns)})

@@ -17,7 +17,7 @@ from kronlit.config.instances import instance
 from kronlit.config.user_error import UserError, user_errors
 from kronlit.exchange.own_method import LOADING, Cure, check_arguments, method_class
 from kronlit.methods import Method
-from kronlit.methods.written import written
+from kronlit.methods.written import to_plain
 
 CONFIG, TENSORS = "adapter_config.json", "adapter.safetensors"
 
@@ -56,7 +56,7 @@ def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -
     state = {name: tensor.detach().contiguous().clone() for name, tensor in adapter_state(model).items()}
     save_file(state, folder / TENSORS)
     with user_errors():
-        method = written(config.method)
+        method = to_plain(config.method)
     content = {"format": "kronlit"} | vars(config) | {"method": method}
     (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
 
@@ -150,7 +150,7 @@ def config_of(
     return AdapterConfig(method, plm, kind, digits, labels, parameters, task, words=words or {}, pad_token_id=pad)
 
 
-def single(method: Method) -> Method:
+def with_one_expert(method: Method) -> Method:
     """`method` with one expert, which is what a collapsed mixture has."""
     if is_dataclass(method) and "num_experts" in {argument.name for argument in fields(method)}:
         return replace(method, num_experts=1)

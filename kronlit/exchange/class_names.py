@@ -15,7 +15,7 @@ from kronlit.methods.base import body
 from kronlit.modules.plm import load_config
 
 
-def named(labels: Sequence[str]) -> tuple[str, ...]:
+def real_names(labels: Sequence[str]) -> tuple[str, ...]:
     """Names of classes; none where they are the numbers that Transformers gives to what has no name."""
     generic = all(label == f"LABEL_{number}" for number, label in enumerate(labels))
     return () if generic else tuple(labels)
@@ -31,7 +31,7 @@ def class_names(model: PreTrainedModel) -> tuple[str, ...]:
 def names_in(config: Any) -> tuple[str, ...]:
     """Names of the classes in a model's config."""
     names = config.id2label or {}
-    return named([str(names[number]) for number in sorted(names)])
+    return real_names([str(names[number]) for number in sorted(names)])
 
 
 def as_config(labels: Sequence[str]) -> dict[str, Any]:
@@ -58,7 +58,7 @@ def peft_class_names(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
             names = names_in(load_config(plm)) if plm is not None else ()
     except (OSError, SafetensorError, ValueError):  # no such names; who reads the tensors says what is wrong with them
         return ()
-    return named(tuple(map(str, names))) if isinstance(names, list | tuple) else ()
+    return real_names(tuple(map(str, names))) if isinstance(names, list | tuple) else ()
 
 
 def output_layer(model: nn.Module, classes: int) -> str | None:
@@ -92,13 +92,15 @@ def rows_by_name(
     return {name: tensor[order] if name in rows else tensor for name, tensor in state.items()}
 
 
-def matched(model: PreTrainedModel, state: dict[str, Tensor], theirs: Sequence[str], where: str) -> dict[str, Tensor]:
+def match_classes(
+    model: PreTrainedModel, state: dict[str, Tensor], theirs: Sequence[str], where: str
+) -> dict[str, Tensor]:
     """`state`, of the classes `theirs`, in the order of those of `model`, which is told the names if it knows none.
 
     Raises:
         ValueError: if the model has other classes.
     """
-    ours, theirs = class_names(model), named(theirs)
+    ours, theirs = class_names(model), real_names(theirs)
     if not theirs or ours == theirs or "Classification" not in type(model).__name__:
         return state
     if not ours and model.config.num_labels == len(theirs):

@@ -6,8 +6,8 @@ from typing import Literal
 
 from kronlit.adapters import collapse, parameter_counts
 from kronlit.config.user_error import UserError
-from kronlit.exchange.adapter_folder import config_of, single, write_adapter
-from kronlit.exchange.merge import auto_class, described
+from kronlit.exchange.adapter_folder import config_of, with_one_expert, write_adapter
+from kronlit.exchange.merge import auto_class, describe_run
 from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.peft import write as peft
@@ -45,14 +45,14 @@ def export_run(ckpt_path: str, output: str, format: Format = "auto") -> None:
             write_peft(folder, run, module, adapter)
             why = f"PEFT: {adapter.why}"
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    print(f"{run.checkpoint}: wrote {described(module)} to {output}, {size:,} bytes of tensors.")
+    print(f"{run.checkpoint}: wrote {describe_run(module)} to {output}, {size:,} bytes of tensors.")
     print(why)
 
 
 def write_own(folder: Path, run: SavedRun, module: FrozenPLM) -> None:
     """Write kronlit's own files."""
     assert module.model is not None
-    method, parameters = single(module.method), parameter_counts(module.model)[1]
+    method, parameters = with_one_expert(module.method), parameter_counts(module.model)[1]
     words = module.words if isinstance(module, PromptClassification) else None
     named = module.task.name, parameters, module.task.labels, words
     write_adapter(folder, module.model, config_of(module.model, method, module.plm, *named))

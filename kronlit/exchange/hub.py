@@ -21,7 +21,7 @@ def check_hub(repo_id: str) -> None:
     except LocalTokenNotFoundError as error:
         raise UserError("`push_to_hub` needs a login: `hf auth login`, or a token as HF_TOKEN.") from error
     except Exception as error:  # of the HTTP library, which is another one in other versions
-        raise UserError(unreachable(repo_id, error)) from error
+        raise UserError(hub_message(repo_id, error)) from error
 
 
 def push(folder: Path, repo_id: str, private: bool) -> str:
@@ -40,10 +40,10 @@ def push(folder: Path, repo_id: str, private: bool) -> str:
         url = api.create_repo(repo_id, private=private, exist_ok=True)
         api.upload_folder(repo_id=url.repo_id, folder_path=folder, commit_message=f"Upload by kronlit {__version__}")
     except Exception as error:  # as above: refused, cut off or out of time, in the HTTP library's own classes
-        raise UserError(f"{unreachable(repo_id, error)} The folder {str(folder)!r} is whole.") from error
+        raise UserError(f"{hub_message(repo_id, error)} The folder {str(folder)!r} is whole.") from error
     return str(url)
 
 
-def unreachable(repo_id: str, error: Exception) -> str:
+def hub_message(repo_id: str, error: Exception) -> str:
     """The hub's answer as a message."""
     return f"`push_to_hub`={repo_id!r}: the hub does not take it: {' '.join(str(error).split())[:200]}"

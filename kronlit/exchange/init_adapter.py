@@ -10,16 +10,16 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, placements
-from kronlit.adapters.state import adapter_state, in_names_of
+from kronlit.adapters.state import adapter_state, with_current_names
 from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
-from kronlit.exchange.class_names import class_names, named, output_layer, peft_class_names, rows_by_name
-from kronlit.exchange.load import is_here, local
+from kronlit.exchange.class_names import class_names, output_layer, peft_class_names, real_names, rows_by_name
+from kronlit.exchange.load import is_here, local_folder
 from kronlit.exchange.own_method import Cure
 from kronlit.exchange.peft.read import read_peft
 from kronlit.exchange.peft.write import TENSORS as PEFT_TENSORS
 from kronlit.methods import Method
-from kronlit.methods.written import described
+from kronlit.methods.written import describe_method
 from kronlit.modules import FrozenPLM, PromptClassification
 
 STARTING = Cure("name that method as `model.method`", "if you trust it, download the folder and give its path")
@@ -71,28 +71,29 @@ def init_adapter(
         ValueError: if what was added has another form there, or the same answers stand for other classes.
     """
     try:
-        folder = local(source)
+        folder = local_folder(source)
     except ValueError as error:
         raise UserError(str(error).replace("`source`", "`init_adapter`")) from error
     if not (folder / CONFIG).is_file():
         raise UserError(f"`init_adapter`={source!r} is no adapter's folder: it has no {CONFIG}, as `export` writes it.")
     content = read_json(folder / CONFIG)
     if "peft_type" in content:
-        state = of_peft(model, folder, content)
+        state = read_peft_state(model, folder, content)
         names, their_words = peft_class_names(folder / PEFT_TENSORS, content), {}
     else:
         config = adapter_config(content, str(folder / CONFIG), is_here(source), STARTING)
-        theirs, names, their_words = config.method, named(config.labels), config.words
+        theirs, names, their_words = config.method, real_names(config.labels), config.words
         if is_dataclass(theirs) and type(theirs) is type(method):
             theirs = replace(theirs, trains=method.trains)
-        if described(theirs) != described(method):
+        if describe_method(theirs) != describe_method(method):
             raise UserError(
-                f"`init_adapter`={source!r} is of {described(theirs)}, and `model.method` is {described(method)}."
+                f"`init_adapter`={source!r} is of {describe_method(theirs)}, "
+                f"and `model.method` is {describe_method(method)}."
             )
-        state = in_names_of(model, read_tensors(folder / TENSORS))
+        state = with_current_names(model, read_tensors(folder / TENSORS))
     if not class_names(model):
         check_answers(names, their_words, labels, words or {}, source)
-    state, others = of_the_same_classes(model, state, names, source)
+    state, others = match_head(model, state, names, source)
     own = adapter_state(model)
     added = tuple(f"{name}." for name, _ in placements(model))
     for name in {*own, *state}:
@@ -104,7 +105,7 @@ def init_adapter(
     return len(taken), sorted(others | (state.keys() - taken.keys()))
 
 
-def of_the_same_classes(
+def match_head(
     model: PreTrainedModel, state: dict[str, Tensor], theirs: tuple[str, ...], source: str
 ) -> tuple[dict[str, Tensor], set[str]]:
     """`state` with the rows of its output layer as `model` has its classes, and the names of what it leaves out.
@@ -149,7 +150,7 @@ def class_of(word: str, words: dict[str, str]) -> str:
     return next(label for label, one in words.items() if one == word)
 
 
-def of_peft(model: PreTrainedModel, folder: Path, content: dict[str, object]) -> dict[str, Tensor]:
+def read_peft_state(model: PreTrainedModel, folder: Path, content: dict[str, object]) -> dict[str, Tensor]:
     """A PEFT folder's tensors under their names here; another scale than the one here goes into the last part."""
     changes, state = read_peft(folder, content)
     places = dict(placements(model))

@@ -8,8 +8,8 @@ from huggingface_hub import snapshot_download
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kronlit.adapters.state import fingerprint, in_names_of, misfit
-from kronlit.adapters.transaction import whole_or_not
+from kronlit.adapters.state import fingerprint, state_mismatch, with_current_names
+from kronlit.adapters.transaction import all_or_nothing
 from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import (
     CONFIG,
@@ -20,10 +20,10 @@ from kronlit.exchange.adapter_folder import (
     read_json,
     read_tensors,
 )
-from kronlit.exchange.class_names import as_config, matched
-from kronlit.exchange.peft.read import with_peft
+from kronlit.exchange.class_names import as_config, match_classes
+from kronlit.exchange.peft.read import load_peft
 from kronlit.methods import inject
-from kronlit.methods.written import described
+from kronlit.methods.written import describe_method
 from kronlit.modules.padding import tell_pad_token
 from kronlit.modules.plm import load_model
 
@@ -48,14 +48,14 @@ def load(source: str | Path, model: PreTrainedModel | None = None, trust_code: b
         >>> model = load("runs/rte-adapter")  # doctest: +SKIP
         >>> model(**tokenizer("A cat sat.", "A cat is sitting.", return_tensors="pt")).logits  # doctest: +SKIP
     """
-    folder = local(source)
+    folder = local_folder(source)
     content = read_json(folder / CONFIG)
     if "peft_type" in content:
-        return with_peft(folder, content, model)
-    return with_adapter(folder, content, model, trust_code or is_here(source))
+        return load_peft(folder, content, model)
+    return load_adapter(folder, content, model, trust_code or is_here(source))
 
 
-def with_adapter(
+def load_adapter(
     folder: Path, content: dict[str, Any], model: PreTrainedModel | None, imports: bool
 ) -> PreTrainedModel:
     """`model`, or the one that the folder names, with the folder's adapter, which may name a module or may not."""
@@ -68,22 +68,23 @@ def with_adapter(
         labels = as_config(config.labels) if config.labels and "Classification" in config.model_class else {}
         model, _ = load_model(kind, config.plm, **labels)
     tensors = read_tensors(folder / TENSORS)
-    with whole_or_not(model):
-        put(inject(model, config.method), config, tensors, folder)
+    with all_or_nothing(model):
+        set_tensors(inject(model, config.method), config, tensors, folder)
         if config.pad_token_id is not None:
             tell_pad_token(model, config.pad_token_id)
     return model.eval()
 
 
-def put(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor], folder: Path) -> None:
+def set_tensors(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor], folder: Path) -> None:
     """Give what was added to `model` the values of the folder's `tensors`, if it is what they were trained on."""
-    state = in_names_of(model, tensors)
+    state = with_current_names(model, tensors)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in state)
-    if fault := misfit(model, state):
+    if fault := state_mismatch(model, state):
         raise UserError(
-            f"{str(folder / TENSORS)!r} does not fit a {type(model).__name__} with {described(config.method)}: {fault}."
+            f"{str(folder / TENSORS)!r} does not fit a {type(model).__name__} with "
+            f"{describe_method(config.method)}: {fault}."
         )
     if (found := fingerprint(model)) != config.fingerprint:
         raise UserError(
@@ -92,10 +93,10 @@ def put(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor
         )
     for name, parameter in model.named_parameters():  # a head that was saved need not have been trained
         parameter.requires_grad_(name in trained)
-    model.load_state_dict(matched(model, state, config.labels, repr(str(folder))), strict=False)
+    model.load_state_dict(match_classes(model, state, config.labels, repr(str(folder))), strict=False)
 
 
-def local(source: str | Path) -> Path:
+def local_folder(source: str | Path) -> Path:
     """The folder that `source` names, fetched from the hub unless it is here.
 
     Raises:

@@ -6,7 +6,7 @@ from kronlit.adapters import collapse, merge
 from kronlit.config.user_error import UserError
 from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
-from kronlit.exchange.probe import compared, logits
+from kronlit.exchange.probe import compare_models, logits
 from kronlit.exchange.saved_run import saved_run
 from kronlit.modules import CausalLM, FrozenPLM, ImageClassification
 from kronlit.modules.text import TextModule
@@ -47,12 +47,12 @@ def merge_run(ckpt_path: str, output: str) -> None:
         opening = f'from transformers import {name}\n\nmodel = {name}.from_pretrained("…")  # this folder'
         (folder / "README.md").write_text(model_card(run, module, "transformers", opening), encoding="utf-8")
         # From the files, by Transformers alone: what a user of the folder gets.
-        check = compared(before, logits(module, type(model).from_pretrained(folder).eval()))
-    print(f"{run.checkpoint}: merged {described(module)} in float32 into {output}, a {type(model).__name__}.")
+        check = compare_models(before, logits(module, type(model).from_pretrained(folder).eval()))
+    print(f"{run.checkpoint}: merged {describe_run(module)} in float32 into {output}, a {type(model).__name__}.")
     print(check)
 
 
-def described(module: FrozenPLM) -> str:
+def describe_run(module: FrozenPLM) -> str:
     """Method, model and task in a few words."""
     return f"{type(module.method).__name__} on {module.plm} for {module.task.name}"
 

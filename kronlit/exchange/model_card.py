@@ -8,7 +8,7 @@ import yaml
 from kronlit import __version__
 from kronlit.data.tasks import Task
 from kronlit.exchange.saved_run import SavedRun
-from kronlit.methods.written import described
+from kronlit.methods.written import describe_method
 from kronlit.modules import FrozenPLM, SequenceClassification
 from kronlit.modules.plm import at_revision
 from kronlit.modules.text import TextModule
@@ -34,36 +34,36 @@ def model_card(run: SavedRun, module: FrozenPLM, library: str, opening: str) -> 
     trainer = run.config.get("trainer") or {}
     config["trainer"] = {key: trainer[key] for key in TRAINER if trainer.get(key) is not None}
     return f"""---
-{dumped(front)}---
+{dump_yaml(front)}---
 
 # {Path(module.plm).name}, {module.task.name}, {type(module.method).__name__}
 
-{module.plm}, fine-tuned on {module.task.name} with kronlit {__version__}: `{described(module.method)}`.
+{module.plm}, fine-tuned on {module.task.name} with kronlit {__version__}: `{describe_method(module.method)}`.
 
 ```python
 {opening}
 ```
 
-{reads(module)}
+{describe_input(module)}
 ## Scores
 
-{scores(run)}
+{score_table(run)}
 
 ## How it was made
 
 `kronlit fit --config config.yaml`, with this config.yaml:
 
 ```yaml
-{dumped(without_none(config))}```
+{dump_yaml(without_none(config))}```
 """
 
 
-def dumped(content: dict[str, Any]) -> str:
+def dump_yaml(content: dict[str, Any]) -> str:
     """`content` as YAML in its own order."""
     return str(yaml.safe_dump(content, sort_keys=False, allow_unicode=True))
 
 
-def reads(module: FrozenPLM) -> str:
+def describe_input(module: FrozenPLM) -> str:
     """What the model is given of a row, and the names of its classes."""
     task: Task = module.task
     if isinstance(module, SequenceClassification):
@@ -76,7 +76,7 @@ def reads(module: FrozenPLM) -> str:
     return f"{line} {classes}".strip() + "\n"
 
 
-def scores(run: SavedRun) -> str:
+def score_table(run: SavedRun) -> str:
     """A table of the scores of the run, which is one seed."""
     values = run.summary.get("scores")
     if not values:

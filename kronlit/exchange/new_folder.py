@@ -25,7 +25,7 @@ def check_new(output: str | Path) -> Path:
         ValueError: if something is there already, or nothing can be written there.
     """
     path = Path(output)
-    with refusals(output):
+    with one_line_refusals(output):
         if path.exists() or path.is_symlink():
             raise UserError(f"`output`={str(output)!r} exists already, and nothing is overwritten: give another name.")
         parent = next(parent for parent in path.absolute().parents if parent.exists())
@@ -43,12 +43,12 @@ def new_folder(output: str | Path) -> Iterator[Path]:
     Raises:
         ValueError: if something is there already, or nothing, or not all, can be written there.
     """
-    with unfinished(output) as (path, partial):
-        with refusals(output):
+    with unfinished_path(output) as (path, partial):
+        with one_line_refusals(output):
             partial.mkdir(parents=True)
-        with refusals(output, partial):
+        with one_line_refusals(output, partial):
             yield partial
-        with refusals(output):
+        with one_line_refusals(output):
             for file in partial.rglob("*"):  # safetensors leaves its own to their owner alone
                 file.chmod(partial.stat().st_mode & (0o777 if file.is_dir() else 0o666))
             check_new(path)  # a rename would replace an empty folder
@@ -62,17 +62,17 @@ def new_file(output: str | Path) -> Iterator[Path]:
     Raises:
         ValueError: as `new_folder`.
     """
-    with unfinished(output) as (path, partial):
-        with refusals(output):
+    with unfinished_path(output) as (path, partial):
+        with one_line_refusals(output):
             path.parent.mkdir(parents=True, exist_ok=True)
-        with refusals(output, partial):
+        with one_line_refusals(output, partial):
             yield partial
-        with refusals(output):
+        with one_line_refusals(output):
             partial.replace(path)
 
 
 @contextmanager
-def unfinished(output: str | Path) -> Iterator[tuple[Path, Path]]:
+def unfinished_path(output: str | Path) -> Iterator[tuple[Path, Path]]:
     """`output` as a path, and one beside it for what is not whole yet, of which nothing stays."""
     path = check_new(output)
     name = path.absolute().name[:50]  # room for what is added, in a name of the longest that there may be
@@ -86,7 +86,7 @@ def unfinished(output: str | Path) -> Iterator[tuple[Path, Path]]:
 
 
 @contextmanager
-def refusals(output: str | Path, partial: Path | None = None) -> Iterator[None]:
+def one_line_refusals(output: str | Path, partial: Path | None = None) -> Iterator[None]:
     """Make one line of what the system refuses; with `partial`, of what it refuses to write there, not to read."""
     try:
         yield

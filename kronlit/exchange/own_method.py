@@ -41,7 +41,7 @@ def method_class(path: str, where: str, imports: bool, cure: Cure = LOADING) -> 
         ValueError: if its module is missing, may not be imported, or has no such method.
     """
     module, _, name = path.rpartition(".")
-    if (found := known(path)) or not module:
+    if (found := find_imported(path)) or not module:
         return found
     if not imports:
         raise UserError(
@@ -51,7 +51,7 @@ def method_class(path: str, where: str, imports: bool, cure: Cure = LOADING) -> 
     parts = module.split(".")
     for end in range(1, len(parts) + 1):
         imported = import_module(".".join(parts[:end]), path, where)
-        if found := known(path):
+        if found := find_imported(path):
             return found
     found = getattr(imported, name, None)
     if not (isinstance(found, type) and issubclass(found, Method)):
@@ -59,7 +59,7 @@ def method_class(path: str, where: str, imports: bool, cure: Cure = LOADING) -> 
     return found
 
 
-def known(path: str) -> type[Method] | None:
+def find_imported(path: str) -> type[Method] | None:
     """The class that is called so and imported already; kronlit's own before others of the same name."""
     found = [kind for kind in subclasses(Method) if path in (kind.__name__, f"{kind.__module__}.{kind.__qualname__}")]
     return min(found, key=lambda kind: not kind.__module__.startswith("kronlit."), default=None)

@@ -20,15 +20,15 @@ def probe(module: FrozenPLM) -> Rows:
     """Two rows as the model reads them, the same in every call; each by itself, so that nothing is padded."""
     generator = torch.Generator().manual_seed(0)
     if isinstance(module, TextModule):
-        return [of_text(module, generator) for _ in range(2)]
+        return [text_probe(module, generator) for _ in range(2)]
     if isinstance(module, ImageClassification):
         pixels = torch.randint(256, (2, 1, *module.reader.shape), generator=generator, dtype=torch.uint8)
-        return [{"pixel_values": module.reader.normalised(image)} for image in pixels]
+        return [{"pixel_values": module.reader.normalise(image)} for image in pixels]
     assert module.model is not None
     return [dict(module.model.dummy_inputs)]
 
 
-def of_text(module: TextModule, generator: torch.Generator) -> dict[str, Tensor]:
+def text_probe(module: TextModule, generator: torch.Generator) -> dict[str, Tensor]:
     """Words drawn from the vocabulary, with what the tokenizer puts around a text."""
     assert module.model is not None
     tokenizer, config = module.tokenizer, module.model.config
@@ -52,7 +52,7 @@ def logits(module: FrozenPLM, model: PreTrainedModel) -> Logits:
     return found if found.isfinite().all() else "its logits are no finite numbers"
 
 
-def compared(before: Logits, after: Logits) -> str:
+def compare_models(before: Logits, after: Logits) -> str:
     """A sentence on how far two models are from each other.
 
     Raises:

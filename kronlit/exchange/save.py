@@ -10,7 +10,7 @@ from transformers import PreTrainedModel
 from kronlit.adapters import parameter_counts
 from kronlit.adapters.transaction import INJECTED
 from kronlit.config.user_error import UserError
-from kronlit.exchange.adapter_folder import config_of, single, write_adapter
+from kronlit.exchange.adapter_folder import config_of, with_one_expert, write_adapter
 from kronlit.exchange.class_names import class_names
 from kronlit.exchange.new_folder import new_folder
 from kronlit.exchange.peft.read import PEFT
@@ -40,8 +40,8 @@ def save(model: PreTrainedModel, output: str | Path) -> None:
         raise UserError(f"`model` must be a model of Transformers, not a {type(model).__name__}.")
     method = vars(model).get(INJECTED)
     if isinstance(method, Method):
-        with head_trained(model), new_folder(output) as folder:
-            method = single(method) if collapsed(model) else method
+        with mark_head_trained(model), new_folder(output) as folder:
+            method = with_one_expert(method) if is_collapsed(model) else method
             counted = parameter_counts(model)[1]
             write_adapter(folder, model, config_of(model, method, model.config.name_or_path, "", counted))
     elif method == PEFT:
@@ -54,13 +54,13 @@ def save(model: PreTrainedModel, output: str | Path) -> None:
         )
 
 
-def collapsed(model: nn.Module) -> bool:
+def is_collapsed(model: nn.Module) -> bool:
     """Whether all mixtures of `model`, if it has any, are of one expert, as `kronlit.collapse` leaves them."""
     return all(module.num_experts == 1 for module in model.modules() if isinstance(module, Mixture))
 
 
 @contextmanager
-def head_trained(model: PreTrainedModel) -> Iterator[None]:
+def mark_head_trained(model: PreTrainedModel) -> Iterator[None]:
     """Count the head of a classifier among what is trained, so that it is written and not of the frozen rest."""
     head = group(model, "head") if "Classification" in type(model).__name__ else []
     frozen = [parameter for parameter in head if not parameter.requires_grad]

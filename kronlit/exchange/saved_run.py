@@ -18,7 +18,7 @@ from kronlit.data.trained_task import task_of
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.training.checkpoint import AtomicCheckpoint
-from kronlit.training.checkpoint_lookup import checkpoint_in
+from kronlit.training.checkpoint_lookup import best_of_run
 
 
 @dataclass(frozen=True)
@@ -47,7 +47,7 @@ class SavedRun:
             ValueError: if the checkpoint is damaged, or not of the method and the frozen model in the config.
         """
         checkpoint = AtomicCheckpoint().load_checkpoint(self.checkpoint)
-        module = configured(self.config, task_of(checkpoint))
+        module = model_from_config(self.config, task_of(checkpoint))
         module.check_checkpoint(checkpoint)
         module.load_state_dict(checkpoint["state_dict"], strict=False)
         return module.eval()
@@ -59,13 +59,13 @@ def saved_run(ckpt_path: str) -> SavedRun:
     Raises:
         ValueError: if there is none, or no config.yaml in its run's folder.
     """
-    checkpoint = checkpoint_in(Path(ckpt_path))
+    checkpoint = best_of_run(Path(ckpt_path))
     folder = checkpoint.absolute().parent.parent
     if not (folder / "config.yaml").is_file():
         raise UserError(f"`ckpt_path`={ckpt_path!r} is not in a run's folder: {str(folder)!r} has no config.yaml.")
     config = read_yaml(folder / "config.yaml")
-    if (start := started_in(folder, config)) is not None:
-        config |= {key: in_place(config[key], start) for key in ("model", "data") if key in config}
+    if (start := start_folder(folder, config)) is not None:
+        config |= {key: relocate_paths(config[key], start) for key in ("model", "data") if key in config}
     return SavedRun(checkpoint, config, read_summary(folder / "summary.json"))
 
 
@@ -75,7 +75,7 @@ def read_summary(path: Path) -> dict[str, Any]:
         return {}
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-        if isinstance(content, dict) and numbers(content.get("scores", {})):
+        if isinstance(content, dict) and are_numbers(content.get("scores", {})):
             return content
         reason = "is damaged"
     except OSError as error:
@@ -86,12 +86,12 @@ def read_summary(path: Path) -> dict[str, Any]:
     return {}
 
 
-def numbers(scores: Any) -> bool:
+def are_numbers(scores: Any) -> bool:
     """Whether `scores` are numbers by name."""
     return isinstance(scores, dict) and all(isinstance(score, (int, float)) for score in scores.values())
 
 
-def started_in(folder: Path, config: dict[str, Any]) -> Path | None:
+def start_folder(folder: Path, config: dict[str, Any]) -> Path | None:
     """The working folder in which a run was started, as its `run_dir` tells; `None` where that is here, or not told.
 
     Args:
@@ -106,7 +106,7 @@ def started_in(folder: Path, config: dict[str, Any]) -> Path | None:
     return None if start == Path.cwd() else start
 
 
-def in_place(value: Any, start: Path, name: str = "") -> Any:
+def relocate_paths(value: Any, start: Path, name: str = "") -> Any:
     """`value`, in which what names a file in `start`, and none here, is that file's whole path.
 
     Args:
@@ -119,13 +119,13 @@ def in_place(value: Any, start: Path, name: str = "") -> Any:
         may_be_file = name in ("plm", "path") or name.endswith(("_file", "_path")) or "/" in value or "." in value
         return str(start / value) if may_be_file and not exists(value) and exists(start / value) else value
     if isinstance(value, dict):
-        return {key: in_place(each, start, key) for key, each in value.items()}
+        return {key: relocate_paths(each, start, key) for key, each in value.items()}
     if isinstance(value, list):
-        return [in_place(each, start, name) for each in value]
+        return [relocate_paths(each, start, name) for each in value]
     return value
 
 
-def configured(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
+def model_from_config(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
     """The model that the keys `model` and `data` of a config describe, with its method, untrained, in float32.
 
     Where the task is known, `data` and its files are not needed.
@@ -133,12 +133,12 @@ def configured(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
     Raises:
         ValueError: if one of them is missing, or what it names can't be made.
     """
-    module = described_by(config, task)
+    module = module_from_config(config, task)
     module.configure_model()
     return module
 
 
-def described_by(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
+def module_from_config(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
     """`configured`, before it has loaded anything."""
     set_parsing_settings(subclasses_enabled=[Task])  # lets a task stand among arguments as it is
     if task is None:

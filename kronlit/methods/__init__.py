@@ -7,7 +7,7 @@ from kronlit.methods.compacter import Compacter, CompacterPP, LowRankAdapter, PH
 from kronlit.methods.houlsby import PA, AdapterDrop, Houlsby, Pfeiffer
 from kronlit.methods.intrinsic_said import IntrinsicSAID
 from kronlit.methods.krona import KronA, KronAB, KronABRes
-from kronlit.methods.list import LiST
+from kronlit.methods.list_adapters import LiST
 from kronlit.methods.lora import LoRA
 from kronlit.methods.prompt_tuning import PromptTuning
 from kronlit.methods.structured import Structured

@@ -8,7 +8,7 @@ from typing import Literal
 from kronlit.adapters import Bottleneck, Delta, Insertion, SequentialAdapter
 from kronlit.adapters.bottleneck import Activation
 from kronlit.methods.base import Group, Method
-from kronlit.methods.krona import Shape, transposed
+from kronlit.methods.krona import Shape, stored_shape
 from kronlit.structured import Dense, Kronecker, LowRank, Mixture, StructuredLinear
 from kronlit.structured.mixture import Evaluation
 
@@ -112,7 +112,7 @@ class AdaMixLoRA(Method):
             Mixture,
             expert=partial(LowRank, rank=self.rank),
             num_experts=self.num_experts,
-            shared=shared(a=self.share_a, b=self.share_b),
+            shared=shared_factors(a=self.share_a, b=self.share_b),
             same_start=True,
             evaluation=self.evaluation,
             idle=self.idle_experts,
@@ -155,15 +155,15 @@ class AdaMixKronA(Method):
     def insertions(self) -> list[Insertion]:
         mixture = partial(
             Mixture,
-            expert=partial(Kronecker, a_shape=transposed(self.a_shape)),
+            expert=partial(Kronecker, a_shape=stored_shape(self.a_shape)),
             num_experts=self.num_experts,
-            shared=shared(a=self.share_a, b=self.share_b),
+            shared=shared_factors(a=self.share_a, b=self.share_b),
             evaluation=self.evaluation,
             idle=self.idle_experts,
         )
         return [Insertion(self.sites, partial(Delta, matrix=mixture, scale=self.scale))]
 
 
-def shared(**factors: bool) -> tuple[str, ...]:
+def shared_factors(**factors: bool) -> tuple[str, ...]:
     """The names of the factors that are shared."""
     return tuple(name for name, one in factors.items() if one)

@@ -8,7 +8,7 @@ from torch import nn
 from kronlit.adapters import Insertion
 from kronlit.adapters import inject as insert
 from kronlit.adapters.addition import holds_additions
-from kronlit.adapters.transaction import INJECTED, whole_or_not
+from kronlit.adapters.transaction import INJECTED, all_or_nothing
 
 Group = Literal["head", "layer_norm", "bias", "all"]
 Model = TypeVar("Model", bound=nn.Module)
@@ -64,7 +64,7 @@ def inject(model: Model, method: Method) -> Model:
         >>> sum(p.numel() for p in model.parameters() if p.requires_grad)  # 2 layers x 2 sites x 2 x (8 x 8)
         512
     """
-    with whole_or_not(model):
+    with all_or_nothing(model):
         method.apply(model)
     vars(model)[INJECTED] = method
     return model

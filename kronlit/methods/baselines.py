@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from torch import nn
 
 from kronlit.adapters import Bias
-from kronlit.adapters.calls import first_calls, passed_over
+from kronlit.adapters.calls import first_calls, is_passed_over
 from kronlit.adapters.sites import SITES, architecture_of
 from kronlit.methods.base import Group, Method, is_norm
 
@@ -32,7 +32,7 @@ class BitFit(Method):
         ]
         calls = first_calls(model) if bare and architecture_of(model) not in SITES else {}
         for name, module in bare:
-            if calls and passed_over(name, model, calls):  # its weight alone is read
+            if calls and is_passed_over(name, model, calls):  # its weight alone is read
                 continue
             width = module.out_features if isinstance(module, nn.Linear) else module.weight.shape[0]
             model.set_submodule(name, Bias(module, width, width).to(module.weight.device))

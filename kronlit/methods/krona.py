@@ -12,7 +12,7 @@ from kronlit.structured import Kronecker
 Shape = tuple[int, int]
 
 
-def transposed(a_shape: Shape | None) -> Shape | None:
+def stored_shape(a_shape: Shape | None) -> Shape | None:
     """The shape of A as it is stored: the paper multiplies rows, Y = XW, nn.Linear columns, and (A⊗B)ᵀ = Aᵀ⊗Bᵀ."""
     return None if a_shape is None else (a_shape[1], a_shape[0])
 
@@ -35,7 +35,7 @@ class KronA(Method):
     trains: tuple[Group, ...] = ("head",)
 
     def insertions(self) -> list[Insertion]:
-        matrix = partial(Kronecker, a_shape=transposed(self.a_shape))
+        matrix = partial(Kronecker, a_shape=stored_shape(self.a_shape))
         return [Insertion(self.sites, partial(Delta, matrix=matrix, scale=self.scale))]
 
 
@@ -93,7 +93,7 @@ class KronAB(Method):
             num_branches=modules,
             output_biases=output,
             inner_biases=inner,
-            a_shape=transposed(self.a_shape),
+            a_shape=stored_shape(self.a_shape),
         )
 
 

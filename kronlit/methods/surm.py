@@ -85,7 +85,7 @@ class SURM(Method):
     trains: tuple[Group, ...] = ("head",)
 
     def __post_init__(self) -> None:
-        check(self.structure, self.variant, self.rank, self.a_shape, self.dropout)
+        check_options(self.structure, self.variant, self.rank, self.a_shape, self.dropout)
 
     def insertions(self) -> list[Insertion]:
         return [Insertion(self.sites, self.placement)]
@@ -95,7 +95,7 @@ class SURM(Method):
     ) -> Delta:
         """What is beside a projection."""
         std = STD[self.structure] if self.std is None else self.std
-        make = maker(self.structure, self.variant, self.rank, self.a_shape)
+        make = matrix_factory(self.structure, self.variant, self.rank, self.a_shape)
         matrix = partial(make, std=std, zero_start=self.scale != "trained")
         scale = self.scale
         if scale != "trained" and self.structure == "kronecker":
@@ -137,7 +137,7 @@ class SURMAdapter(Method):
     trains: tuple[Group, ...] = ("head",)
 
     def __post_init__(self) -> None:
-        check(self.structure, self.variant, self.rank, self.a_shape, self.dropout)
+        check_options(self.structure, self.variant, self.rank, self.a_shape, self.dropout)
         if self.activation == "relu":
             raise ValueError(
                 "`activation`='relu' would leave the matrix as zero for ever: it starts there, where the derivative of "
@@ -145,12 +145,12 @@ class SURMAdapter(Method):
             )
 
     def insertions(self) -> list[Insertion]:
-        matrix = partial(maker(self.structure, self.variant, self.rank, self.a_shape), std=self.std)
+        matrix = partial(matrix_factory(self.structure, self.variant, self.rank, self.a_shape), std=self.std)
         body = partial(SingleLayer, matrix=matrix, activation=self.activation, dropout=self.dropout)
         return [Insertion(self.sites, partial(SequentialAdapter, body=body))]
 
 
-def maker(
+def matrix_factory(
     structure: Structure, variant: Variant | None, rank: int, a_shape: Shape | None
 ) -> Callable[..., StructuredLinear]:
     """What makes the matrix, from its widths and its start."""
@@ -163,7 +163,9 @@ def maker(
     return make
 
 
-def check(structure: Structure, variant: Variant | None, rank: int, a_shape: Shape | None, dropout: float) -> None:
+def check_options(
+    structure: Structure, variant: Variant | None, rank: int, a_shape: Shape | None, dropout: float
+) -> None:
     """Raise `ValueError` where arguments do not go together."""
     if structure not in VARIANTS:
         raise ValueError(f"`structure`={structure!r} must be one of {', '.join(VARIANTS)}.")

@@ -15,7 +15,7 @@ def class_path(kind: Any) -> str:
     return kind.__name__ if bare and isinstance(kind, type) and issubclass(kind, Method) else path
 
 
-def written(value: Any) -> Any:
+def to_plain(value: Any) -> Any:
     """`value`, a method or an argument of one, as JSON takes it and a parser reads it again.
 
     Raises:
@@ -24,33 +24,33 @@ def written(value: Any) -> Any:
     if isinstance(value, (str, int, float)) or value is None:
         return value
     if isinstance(value, (list, tuple)):
-        return [written(each) for each in value]
+        return [to_plain(each) for each in value]
     if isinstance(value, dict):
-        return {key: written(each) for key, each in value.items()}
+        return {key: to_plain(each) for key, each in value.items()}
     if isinstance(value, functools.partial):  # a parser's own has the class among its arguments
         kinds = [part for part in (value.func, *value.args) if isinstance(part, type)]
         if len(kinds) == 1:
-            return {"class_path": class_path(kinds[0]), "init_args": written(value.keywords)}
+            return {"class_path": class_path(kinds[0]), "init_args": to_plain(value.keywords)}
     elif isinstance(value, Method) or (is_dataclass(value) and not isinstance(value, type)):
-        return {"class_path": class_path(type(value)), "init_args": written(vars(value))}
+        return {"class_path": class_path(type(value)), "init_args": to_plain(vars(value))}
     elif "<" not in getattr(value, "__qualname__", "<"):  # no lambda, no function in a function
         return class_path(value)
     raise ValueError(f"{value!r} of a method has no form in a file: give it as a class, a number or a name.")
 
 
-def described(method: Method) -> str:
+def describe_method(method: Method) -> str:
     """`repr(method)`, but the same in every process where an argument is a class, a function or an object."""
     if not is_dataclass(method):
         return without_addresses(repr(method))
     values = {field.name: getattr(method, field.name) for field in fields(method) if field.repr}
-    each = (f"{name}={described_argument(value)}" for name, value in values.items())
+    each = (f"{name}={describe_argument(value)}" for name, value in values.items())
     return f"{type(method).__qualname__}({', '.join(each)})"
 
 
-def described_argument(value: Any) -> str:
+def describe_argument(value: Any) -> str:
     """An argument of a method in a text; one that has no form in a file by its `repr`."""
     try:
-        return str(written(value)) if callable(value) else repr(value)
+        return str(to_plain(value)) if callable(value) else repr(value)
     except ValueError:
         return without_addresses(repr(value))
 

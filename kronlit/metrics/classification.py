@@ -11,7 +11,7 @@ from torchmetrics.functional.text import squad
 
 from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
-from kronlit.metrics.rows import ROW_METRICS, Array, Metric, macro_f1, mark
+from kronlit.metrics.rows import ROW_METRICS, Array, Metric, macro_f1, mean_mark
 
 TaskMetric = Callable[[Array, Array, Task, Array], Array]
 """From predictions, targets, the task and the groups of all rows to a score."""
@@ -51,7 +51,7 @@ class TaskMetrics(torchmetrics.Metric):
 
         Args:
             row: index of each, `(n,)`.
-            prediction: its label, -1 where none was made out, `(n,)`; for free text its marks (see `marks`), `(n, 2)`.
+            prediction: its label, -1 where none was made out, `(n,)`; for free text its `squad_scores`, `(n, 2)`.
             target: the true label, `(n,)`.
             loss: `(n,)`.
             group: number of the group that is scored together with it, `(n,)`; by default each row is its own.
@@ -106,7 +106,7 @@ def of_rows(metric: Metric) -> TaskMetric:
     return lambda prediction, target, task, group: metric(prediction, target)
 
 
-def marks(text: str, answers: list[str]) -> tuple[float, float]:
+def squad_scores(text: str, answers: list[str]) -> tuple[float, float]:
     """F1 of words and exact match, the best over all right `answers`, as SQuAD and ReCoRD normalise them."""
     target = {"id": "0", "answers": {"text": answers, "answer_start": [0] * len(answers)}}
     values = squad({"id": "0", "prediction_text": text}, target)
@@ -116,7 +116,7 @@ def marks(text: str, answers: list[str]) -> tuple[float, float]:
 METRICS: dict[str, TaskMetric] = {name: of_rows(metric) for name, metric in ROW_METRICS.items()} | {
     "macro_f1": lambda prediction, target, task, group: macro_f1(prediction, target, range(len(task.labels))),
     "exact_match": exact_match,
-    "answer_f1": lambda prediction, target, task, group: mark(prediction[:, 0], target),
-    "answer_exact_match": lambda prediction, target, task, group: mark(prediction[:, 1], target),
+    "answer_f1": lambda prediction, target, task, group: mean_mark(prediction[:, 0], target),
+    "answer_exact_match": lambda prediction, target, task, group: mean_mark(prediction[:, 1], target),
 }
 """Scores of rows; classes of the task that are neither predicted nor there count as 0 in macro F1."""

@@ -75,7 +75,7 @@ class GenerationMetrics(Metric):
         return (*self.task.metrics, "score", "loss", "perplexity")
 
     def compute(self) -> dict[str, Tensor]:
-        rows = gathered(self.rows)
+        rows = gather_rows(self.rows)
         losses, tokens, texts, references = zip(*(rows[row] for row in sorted(rows)), strict=True)
         loss = math.fsum(losses) / sum(tokens)
         values: dict[str, float] = {}
@@ -90,7 +90,7 @@ class GenerationMetrics(Metric):
         self.rows = {}
 
 
-def gathered(rows: dict[int, Any]) -> dict[int, Any]:
+def gather_rows(rows: dict[int, Any]) -> dict[int, Any]:
     """The rows of all processes."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return rows
@@ -107,30 +107,30 @@ def scores(task: Task, texts: Texts, references: References) -> dict[str, float]
     references of a row; here all serve.
     """
     if task.word_split:
-        texts, references = [split(text) for text in texts], [[split(text) for text in row] for row in references]
+        texts, references = [tokenize(text) for text in texts], [[tokenize(text) for text in row] for row in references]
     return {name: METRICS[name](texts, references) for name in task.metrics}
 
 
-def split(text: str) -> str:
+def tokenize(text: str) -> str:
     """Lower-case words and single other characters, with spaces between."""
     return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
 
 
 @lru_cache(maxsize=2**16)
-def words(text: str) -> tuple[str, ...]:
+def bleu_tokens(text: str) -> tuple[str, ...]:
     """The tokens of mteval-v13a, in lower case, as the official E2E script has them for BLEU and NIST."""
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
     return tuple(Tokenizer13a()(text).lower().split())
 
 
-def caption(text: str) -> str:
+def caption_words(text: str) -> str:
     """Words without punctuation, for ROUGE-L and CIDEr.
 
     The official script splits by Stanford's tokenizer, in Java; these are the words of mteval-v13a without the marks
     that it leaves out. On human texts of E2E's test set ROUGE-L differs by 0.0001 and CIDEr by 0.002.
     """
-    return " ".join(word for word in words(text) if word not in PUNCTUATION)
+    return " ".join(word for word in bleu_tokens(text) if word not in PUNCTUATION)
 
 
 PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".lower().split())
@@ -178,20 +178,20 @@ def rouge_l(texts: Texts, references: References) -> float:
     """ROUGE-L as COCO's captions are scored: the mean F of the longest common subsequence, from 0 to 1."""
     from pycocoevalcap.rouge.rouge import Rouge
 
-    return captioned(Rouge().compute_score, texts, references)
+    return caption_score(Rouge().compute_score, texts, references)
 
 
 def cider(texts: Texts, references: References) -> float:
     """CIDEr-D, Vedantam et al., 2015, with the document frequencies of the references themselves, from 0 to 10."""
     from pycocoevalcap.cider.cider import Cider
 
-    return captioned(Cider().compute_score, texts, references)
+    return caption_score(Cider().compute_score, texts, references)
 
 
-def captioned(score: Callable[..., tuple[float, Any]], texts: Texts, references: References) -> float:
+def caption_score(score: Callable[..., tuple[float, Any]], texts: Texts, references: References) -> float:
     """A score of pycocoevalcap over all rows."""
-    right = {number: [caption(text) for text in row] for number, row in enumerate(references)}
-    return float(score(right, {number: [caption(text)] for number, text in enumerate(texts)})[0])
+    right = {number: [caption_words(text) for text in row] for number, row in enumerate(references)}
+    return float(score(right, {number: [caption_words(text)] for number, text in enumerate(texts)})[0])
 
 
 def nist(texts: Texts, references: References, order: int = 5) -> float:
@@ -200,10 +200,11 @@ def nist(texts: Texts, references: References, order: int = 5) -> float:
     An n-gram's information is :math:`\log_2` of the count of its first n - 1 words over its own, in all references. For
     each n up to `order`, the information of the n-grams that a text shares with any of its references is divided by
     the number of n-grams in the texts; their sum is reduced where texts are shorter than the mean reference. Tokens are
-    those of `words`.
+    those of `bleu_tokens`.
     """
     pairs = [
-        (words(text), [words(reference) for reference in row]) for text, row in zip(texts, references, strict=True)
+        (bleu_tokens(text), [bleu_tokens(reference) for reference in row])
+        for text, row in zip(texts, references, strict=True)
     ]
     total: Counter[tuple[str, ...]] = Counter()
     for _, row in pairs:

@@ -69,7 +69,7 @@ def ranks(values: Array) -> Array:
     return found
 
 
-def mark(prediction: Array, target: Array) -> Array:
+def mean_mark(prediction: Array, target: Array) -> Array:
     """The mean of marks that rows already have; there is no target."""
     return np.mean(prediction, axis=-1)
 
@@ -89,6 +89,6 @@ ROW_METRICS: dict[str, Metric] = {
     "matthews": matthews,
     "pearson": pearson,
     "spearman": spearman,
-    "answer_f1": mark,
-    "answer_exact_match": mark,
+    "answer_f1": mean_mark,
+    "answer_exact_match": mean_mark,
 }

@@ -13,7 +13,7 @@ from torchmetrics import Metric
 from transformers import PreTrainedModel, get_linear_schedule_with_warmup
 
 from kronlit.adapters import trainable_report
-from kronlit.adapters.state import adapter_state, fingerprint, in_names_of
+from kronlit.adapters.state import adapter_state, fingerprint, with_current_names
 from kronlit.adapters.transaction import INJECTED
 from kronlit.config.user_error import UserError, user_errors
 from kronlit.data.tasks import Task
@@ -274,7 +274,7 @@ class FrozenPLM(LightningModule, ABC):
             ValueError: if they are of another method, another frozen model, or other classes or columns.
         """
         check_meaning(self, checkpoint)
-        checkpoint["state_dict"] = in_names_of(self, checkpoint["state_dict"])
+        checkpoint["state_dict"] = with_current_names(self, checkpoint["state_dict"])
         check_adapter_state(self, checkpoint["state_dict"])
         check_origin(self._origin(), checkpoint)
 

@@ -14,7 +14,7 @@ from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics.generation import GenerationMetrics
 from kronlit.modules.batch import Batch
-from kronlit.modules.padding import padded
+from kronlit.modules.padding import pad_rows
 from kronlit.modules.plm import load_model
 from kronlit.modules.repetition import NoRepeatInText
 from kronlit.modules.text import TextModule
@@ -136,22 +136,22 @@ class CausalLM(TextModule):
         So all targets end in the last column. `owner` is the row of each answer, `(answers,)`.
         """
         batch: Batch = {"row": torch.tensor([row["row"] for row in rows])}
-        batch["prompt_ids"], batch["prompt_mask"] = self._padded([row["input_ids"] for row in rows])
+        batch["prompt_ids"], batch["prompt_mask"] = self._pad([row["input_ids"] for row in rows])
         pairs = [(number, ids) for number, row in enumerate(rows) for ids in row.get("target_ids") or []]
         if "answers" in rows[0]:
             batch["answers"] = [row["answers"] for row in rows]
         if pairs:
             batch["owner"] = torch.tensor([number for number, _ in pairs])
             sequences = [[*rows[number]["input_ids"], *ids] for number, ids in pairs]
-            batch["input_ids"], batch["attention_mask"] = self._padded(sequences)
-            batch["target_ids"], _ = self._padded([ids for _, ids in pairs], -100)
+            batch["input_ids"], batch["attention_mask"] = self._pad(sequences)
+            batch["target_ids"], _ = self._pad([ids for _, ids in pairs], -100)
         return batch
 
-    def _padded(self, sequences: list[list[int]], fill: int | None = None) -> tuple[Tensor, Tensor]:
+    def _pad(self, sequences: list[list[int]], fill: int | None = None) -> tuple[Tensor, Tensor]:
         """Tokens filled up on the left, and where they are, both `(n, tokens)`."""
         fill = self.end if fill is None else fill
         ones = [[1] * len(ids) for ids in sequences]
-        return padded(sequences, fill, self.padding_side), padded(ones, 0, self.padding_side)
+        return pad_rows(sequences, fill, self.padding_side), pad_rows(ones, 0, self.padding_side)
 
     # --- losses ---
 

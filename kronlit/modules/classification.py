@@ -9,7 +9,7 @@ from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
 from kronlit.modules.batch import Batch
-from kronlit.modules.padding import delayed, last_tokens
+from kronlit.modules.padding import last_tokens, shift_right
 from kronlit.modules.plm import load_config, load_model
 from kronlit.modules.text import TextModule
 
@@ -70,7 +70,7 @@ class SequenceClassification(TextModule):
         mask = batch["attention_mask"]
         start = getattr(config, "decoder_start_token_id", None)
         start = config.decoder.bos_token_id if start is None else start
-        return {"decoder_input_ids": delayed(batch["input_ids"], mask, start), "decoder_attention_mask": mask}
+        return {"decoder_input_ids": shift_right(batch["input_ids"], mask, start), "decoder_attention_mask": mask}
 
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         logits = self(batch)

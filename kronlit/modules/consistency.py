@@ -31,12 +31,12 @@ def two_passes(training_pass: TrainingPass, batch: Batch, apart: bool) -> tuple[
         assert p is not None
         assert q is not None
         return losses, p, q
-    losses, both = training_pass(doubled(batch))
+    losses, both = training_pass(repeat_batch(batch))
     assert both is not None
     p, q = both.chunk(2)
     return losses.chunk(2)[0], p, q
 
 
-def doubled(batch: Batch) -> Batch:
+def repeat_batch(batch: Batch) -> Batch:
     """A batch of the same rows, tensors or lists, twice over, all once before any comes again."""
     return {name: torch.cat((v, v)) if isinstance(v, Tensor) else [*v, *v] for name, v in batch.items()}

@@ -65,7 +65,7 @@ class ImageInput:
         pixels = self.processor(images=image, do_rescale=False, do_normalize=False, return_tensors="np", **how)
         return pixels["pixel_values"][0]
 
-    def normalised(self, pixels: Tensor) -> Tensor:
+    def normalise(self, pixels: Tensor) -> Tensor:
         """`pixel_values` of `pixels` `(n, channels, height, width)`, in float32, on their device."""
         values = pixels.float()
         if self.flag("do_rescale"):

@@ -54,10 +54,10 @@ class ImageClassification(FrozenPLM):
         if self.model is None:
             super().configure_model()
             # What no class depends on: trained, it would have no gradient, and processes would wait for one.
-            for parameter in self._beside_the_logits():
+            for parameter in self._unused_parameters():
                 parameter.requires_grad_(False)
 
-    def _beside_the_logits(self) -> list[nn.Parameter]:
+    def _unused_parameters(self) -> list[nn.Parameter]:
         """What is trained of the model's own, and is not on the way to the logits (a mask token, CLIP's last norm)."""
         assert self.model is not None
         added = {id(p) for _, placement in placements(self.model) for p in placement.parameters()}
@@ -83,7 +83,7 @@ class ImageClassification(FrozenPLM):
     def forward(self, batch: Batch) -> Tensor:
         """Logits, `(n, num_labels)`."""
         assert self.model is not None
-        return self.model(pixel_values=self.reader.normalised(batch["pixels"])).logits.float()
+        return self.model(pixel_values=self.reader.normalise(batch["pixels"])).logits.float()
 
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         log_probabilities = self(batch).log_softmax(-1)

@@ -4,10 +4,10 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from kronlit.adapters.state import misfit
+from kronlit.adapters.state import state_mismatch
 from kronlit.config.user_error import UserError
-from kronlit.data.trained_task import by_number, check_task, recorded, task_of
-from kronlit.methods.written import described
+from kronlit.data.trained_task import check_task, number_columns, task_of, task_record
+from kronlit.methods.written import describe_method
 
 if TYPE_CHECKING:
     from kronlit.modules.base import FrozenPLM
@@ -16,12 +16,17 @@ if TYPE_CHECKING:
 def origin(module: "FrozenPLM", fingerprint: str) -> dict[str, Any]:
     """Method, frozen model (not its path), task, and how that task's rows are read."""
     plm = f"a model with fingerprint {fingerprint}"
-    return {"method": described(module.method), "plm": plm, "task": recorded(module.task), "reads": reads(module)}
+    return {
+        "method": describe_method(module.method),
+        "plm": plm,
+        "task": task_record(module.task),
+        "reads": reads(module),
+    }
 
 
 def reads(module: "FrozenPLM") -> list[str]:
     """The templates by which rows reach a module, with numbers for their columns."""
-    return [by_number(template, module.task.columns) for template in module.reads()]
+    return [number_columns(template, module.task.columns) for template in module.reads()]
 
 
 def check_meaning(module: "FrozenPLM", checkpoint: dict[str, Any]) -> None:
@@ -49,7 +54,7 @@ def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:
 
     Lightning's `strict_loading=False`, which a checkpoint without the frozen model needs, would pass over all of this.
     """
-    if fault := misfit(model, state):
+    if fault := state_mismatch(model, state):
         raise UserError(
             f"the checkpoint does not fit `model.method` or `model.plm`: it {fault}. "
             "Use the config.yaml of its run's folder."

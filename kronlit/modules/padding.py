@@ -58,7 +58,7 @@ def padding_side(tokenizer: PreTrainedTokenizerBase) -> str:
     return "left" if ids[-1] == token != ids[0] and token != tokenizer.sep_token_id else "right"
 
 
-def padded(rows: Sequence[Sequence[Any]], fill: int, side: str) -> Tensor:
+def pad_rows(rows: Sequence[Sequence[Any]], fill: int, side: str) -> Tensor:
     """Rows of numbers as one tensor, `(n, longest)`."""
     tensors = [torch.tensor(row) for row in rows]
     return nn.utils.rnn.pad_sequence(tensors, batch_first=True, padding_value=fill, padding_side=side)
@@ -73,7 +73,7 @@ def counts_from_zero(model: PreTrainedModel) -> bool:
     return not own and "position_ids" in inspect.signature(model.forward).parameters
 
 
-def room(model: PreTrainedModel) -> int | None:
+def num_positions(model: PreTrainedModel) -> int | None:
     """Tokens that `model` has positions for; `None` where it has no table of them, and a row may have any length."""
     tables = [
         module.num_embeddings - getattr(module, "offset", 0 if module.padding_idx is None else module.padding_idx + 1)
@@ -93,7 +93,7 @@ def last_tokens(attention_mask: Tensor) -> Tensor:
     return (attention_mask * torch.arange(attention_mask.shape[-1], device=attention_mask.device)).argmax(-1)
 
 
-def delayed(input_ids: Tensor, attention_mask: Tensor, start: int) -> Tensor:
+def shift_right(input_ids: Tensor, attention_mask: Tensor, start: int) -> Tensor:
     """Tokens one place later, with `start` beside the first of each row, not beside what fills it up on the left."""
     first = (attention_mask.cumsum(-1) == 1) & attention_mask.bool()
     return input_ids.roll(1, -1).masked_fill(first, start)

@@ -23,7 +23,7 @@ EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
-def located(plm: str) -> str:
+def resolve_path(plm: str) -> str:
     """Where to load `plm` from: itself, or for the embedded model the folder of its package if that is installed.
 
     Raises:
@@ -113,7 +113,7 @@ def from_pretrained(auto_class: Any, plm: str, **kwargs: Any) -> Any:
     """
     name, revision = at_revision(plm)
     with one_reason(auto_class, plm):
-        return auto_class.from_pretrained(located(name), **kwargs | ({"revision": revision} if revision else {}))
+        return auto_class.from_pretrained(resolve_path(name), **kwargs | ({"revision": revision} if revision else {}))
 
 
 @contextmanager

@@ -14,7 +14,7 @@ from kronlit.data.prompts import prompt_of
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.modules.batch import Batch
-from kronlit.modules.padding import padded
+from kronlit.modules.padding import pad_rows
 from kronlit.modules.plm import load_config, load_model
 from kronlit.modules.similarity import SentenceEncoder
 from kronlit.modules.template import Template, pieces, word_ids
@@ -144,7 +144,7 @@ class PromptClassification(TextModule):
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
         batch = super().collate([{name: row[name] for name in OWN if name in row} for row in rows])
         sets = [
-            self.template.joined(row["input_ids"], shown, self.max_length, self.num_segments)
+            self.template.join(row["input_ids"], shown, self.max_length, self.num_segments)
             for row in rows
             for shown in row.get("demonstrations", [[]])
         ]
@@ -152,7 +152,7 @@ class PromptClassification(TextModule):
         if "token_type_ids" in self.tokenizer.model_input_names:
             names.append("token_type_ids")
         for name in names:
-            flat = padded([one[name] for one in sets], self.fill[name], self.padding_side)
+            flat = pad_rows([one[name] for one in sets], self.fill[name], self.padding_side)
             batch[name] = flat.unflatten(0, (len(rows), -1))  # (n, sets, tokens)
         first = batch["attention_mask"].argmax(-1)  # (n, sets)
         batch["mask_position"] = first + torch.tensor([[row["mask_position"]] for row in rows])
@@ -168,7 +168,7 @@ class PromptClassification(TextModule):
         query = super().longest(data, split)
         if not self.demonstrations:
             return query
-        shown = max(map(len, data.encoded("train")["demonstration_ids"]), default=0)
+        shown = max(map(len, data.encode_once("train")["demonstration_ids"]), default=0)
         return min(query + shown * len(self.words), self.max_length)
 
     # --- scores ---

@@ -38,7 +38,7 @@ def restore_random_state(states: list[dict[str, Any]], rank: int) -> None:
         raise UserError(f"`ckpt_path`: the checkpoint's `random_states` are none ({error!r}).") from error
 
 
-def redrawn(
+def replay_draws(
     generator: torch.Generator,
 ) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
     """A `context_fn` for `torch.utils.checkpoint`: what is recomputed draws from `generator` what it drew before.

@@ -4,7 +4,7 @@ import torch
 from transformers import PreTrainedModel
 
 from kronlit.config.user_error import UserError
-from kronlit.modules.random_state import redrawn
+from kronlit.modules.random_state import replay_draws
 
 
 def recompute_activations(model: PreTrainedModel, router: torch.Generator) -> None:
@@ -23,4 +23,4 @@ def recompute_activations(model: PreTrainedModel, router: torch.Generator) -> No
             f"{type(model).__name__}; leave it out, and make `data.batch_size` smaller to save memory."
         )
     # Non-reentrant: the inputs of a frozen model need no gradient, what is added inside does.
-    model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": redrawn(router)})
+    model.gradient_checkpointing_enable({"use_reentrant": False, "context_fn": replay_draws(router)})

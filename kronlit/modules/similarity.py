@@ -5,7 +5,7 @@ from typing import Any
 
 from kronlit.adapters.state import fingerprint
 from kronlit.config.user_error import UserError
-from kronlit.modules.plm import located
+from kronlit.modules.plm import resolve_path
 
 
 class SentenceEncoder:
@@ -33,7 +33,7 @@ class SentenceEncoder:
                 "pip install 'kronlit[similarity]'."
             ) from error
         try:
-            return SentenceTransformer(located(self.name)).requires_grad_(False)
+            return SentenceTransformer(resolve_path(self.name)).requires_grad_(False)
         except (OSError, ConnectionError, ValueError) as error:
             raise UserError(
                 f"`model.demonstration_filter`={self.name!r} cannot be loaded: {' '.join(str(error).split())[:300]} "

@@ -42,7 +42,7 @@ class Piece:
     cut: bool = False
     space: bool = False
 
-    def said(self, sentence: str) -> str:
+    def fill_in(self, sentence: str) -> str:
         """What becomes of a sentence here."""
         first = {"l": str.lower, "u": str.upper}.get(self.letter, str)(sentence[:1])
         sentence = first + sentence[1:]
@@ -120,7 +120,7 @@ class Template:
         begins = [piece.special == "cls" for piece in self.pieces]
         return [[token for begin, part in zip(begins, row, strict=True) if not begin for token in part] for row in rows]
 
-    def joined(
+    def join(
         self, query: list[int], shown: list[list[int]], max_length: int, num_segments: int
     ) -> dict[str, list[int]]:
         """A row and its demonstrations as one input, cut to `max_length` at the end."""
@@ -144,7 +144,7 @@ class Template:
                 by_piece.append([self._fixed(piece)] * len(answers))
             else:
                 limit = first_limit if piece.sentence == 0 else other_limit
-                said = [piece.said(sentence) for sentence in columns[piece.sentence]]
+                said = [piece.fill_in(sentence) for sentence in columns[piece.sentence]]
                 each = self.tokenizer(said, add_special_tokens=False)["input_ids"]
                 by_piece.append([tokens[:limit] for tokens in each])
         return [list(row) for row in zip(*by_piece, strict=True)]

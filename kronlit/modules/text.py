@@ -16,10 +16,10 @@ from kronlit.modules.batch import Batch
 from kronlit.modules.padding import (
     choose_pad_token,
     counts_from_zero,
-    padded,
+    num_positions,
+    pad_rows,
     padding_side,
     positions_from_zero,
-    room,
     tell_pad_token,
 )
 from kronlit.modules.plm import load_tokenizer
@@ -75,7 +75,11 @@ class TextModule(FrozenPLM):
         if self.tokenizer.pad_token_id is not None:
             tell_pad_token(self.model, self.tokenizer.pad_token_id)
         data: Any = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
-        if hasattr(data, "splits") and hasattr(data, "encoded") and (positions := room(self.model)) is not None:
+        if (
+            hasattr(data, "splits")
+            and hasattr(data, "encode_once")
+            and (positions := num_positions(self.model)) is not None
+        ):
             longest = max((self.longest(data, split) for split in data.splits()), default=0)
             if longest > positions:
                 raise UserError(
@@ -85,7 +89,7 @@ class TextModule(FrozenPLM):
 
     def longest(self, data: Any, split: str) -> int:
         """Tokens of the longest row of a split of `data`, a `TaskData`."""
-        return max(data.encoded(split)["length"], default=0)
+        return max(data.encode_once(split)["length"], default=0)
 
     @cached_property
     def encoding_key(self) -> str:
@@ -130,5 +134,5 @@ class TextModule(FrozenPLM):
         batch["label"] = torch.tensor([row["label"] for row in rows], dtype=label_dtype)
         for name in rows[0].keys() - {"row", "group", "answers", "label", "length"}:
             side = "right" if name == "target_ids" else self.padding_side
-            batch[name] = padded([row[name] for row in rows], self.fill.get(name, 0), side)
+            batch[name] = pad_rows([row[name] for row in rows], self.fill.get(name, 0), side)
         return batch

@@ -12,7 +12,7 @@ from transformers.utils import ModelOutput
 from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
-from kronlit.metrics.classification import marks
+from kronlit.metrics.classification import squad_scores
 from kronlit.modules.batch import Batch
 from kronlit.modules.plm import load_model
 from kronlit.modules.text import TextModule
@@ -103,7 +103,7 @@ class TextToText(TextModule):
         # Of tokens, as in the papers' code: where targets differ in length (STS-B) a mean over rows is another loss.
         targets = batch["target_ids"]
         there = targets >= 0
-        log_probabilities = self._logits(batch, self._encoded(batch), targets)[there].log_softmax(-1)
+        log_probabilities = self._logits(batch, self._encode(batch), targets)[there].log_softmax(-1)
         return F.nll_loss(log_probabilities, targets[there], reduction="none"), log_probabilities
 
     def _losses(self, batch: Batch, encoded: ModelOutput) -> Tensor:
@@ -111,7 +111,7 @@ class TextToText(TextModule):
         targets = batch["target_ids"]
         return self._token_losses(batch, encoded, targets).sum(-1) / (targets >= 0).sum(-1)
 
-    def _encoded(self, batch: Batch) -> ModelOutput:
+    def _encode(self, batch: Batch) -> ModelOutput:
         assert self.model is not None
         return self.model.get_encoder()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
 
@@ -132,11 +132,11 @@ class TextToText(TextModule):
         return logits.float()
 
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        encoded = self._encoded(batch)
+        encoded = self._encode(batch)
         texts = self._generate(batch, encoded)
         answers: list[Any]
         if self.task.free_text:
-            answers = [marks(text, right) for text, right in zip(texts, batch["answers"], strict=True)]
+            answers = [squad_scores(text, right) for text, right in zip(texts, batch["answers"], strict=True)]
         else:
             answers = [self.task.parse(text) for text in texts]
         prediction = torch.tensor(answers, dtype=torch.float64, device=batch["row"].device)
@@ -154,11 +154,11 @@ class TextToText(TextModule):
         return self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
 
     def texts(self, batch: Batch) -> list[str]:
-        return self._generate(batch, self._encoded(batch))
+        return self._generate(batch, self._encode(batch))
 
     def scores(self, batch: Batch) -> Tensor:
         """Each class's share of the probability of all class texts; for regression the number that is generated."""
-        encoded = self._encoded(batch)
+        encoded = self._encode(batch)
         if self.task.is_regression:
             answers = [[self.task.parse(text)] for text in self._generate(batch, encoded)]
             return torch.tensor(answers, device=batch["row"].device)

@@ -16,7 +16,7 @@ EACH = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
 """The job's id; of a job array, the task's own (`scontrol requeue` takes the id of the array for all of its tasks)."""
 
 
-def script(job: Job, name: str, log: str, words: list[str], array: str | None = None) -> str:
+def write_script(job: Job, name: str, log: str, words: list[str], array: str | None = None) -> str:
     """A batch script that runs `words` under srun, and again each time that it stops with `STOPPED`.
 
     Args:

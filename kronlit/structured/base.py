@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 
-class Summand(NamedTuple):
+class FusedUpdate(NamedTuple):
     """How a structured matrix is added to a dense one, so that the sum can be applied by one product."""
 
     generators: tuple[Tensor, ...]
@@ -55,7 +55,7 @@ class StructuredLinear(nn.Module):
         """`y + scale · Wx`."""
         return torch.add(y, self(x), alpha=scale)
 
-    def summand(self) -> Summand | None:
+    def summand(self) -> FusedUpdate | None:
         """How to apply the matrix together with a dense one, if that is a way that is fast."""
         return None
 

@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronlit.structured.base import StructuredLinear, Summand, compute_dtype, normal_then_zero_
+from kronlit.structured.base import FusedUpdate, StructuredLinear, compute_dtype, normal_then_zero_
 from kronlit.structured.convolution import Convolution, convolution_summand, leading_block
 
 
@@ -69,7 +69,7 @@ class Circulant(StructuredLinear):
         i, j = rows_and_columns(self.out_features, self.in_features, c.device)
         return c[(i - j) % len(c)]
 
-    def summand(self) -> Summand:
+    def summand(self) -> FusedUpdate:
         return convolution_summand(self.column, skew=False)
 
     def reset_parameters(self) -> None:
@@ -115,7 +115,7 @@ class SkewCirculant(StructuredLinear):
         entries = c[(i - j) % len(c)]
         return torch.where(i < j, -entries, entries)
 
-    def summand(self) -> Summand:
+    def summand(self) -> FusedUpdate:
         return convolution_summand(self.column, skew=True)
 
     def reset_parameters(self) -> None:

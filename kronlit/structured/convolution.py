@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from kronlit.structured.base import Summand
+from kronlit.structured.base import FusedUpdate
 
 # Measured by benchmarks/fft_or_dense.py, as is `dense_below` of each structure: forward and backward in float32, one
 # thread of an AMD EPYC that other jobs shared. On a GPU nothing was measured; there the same widths decide.
@@ -35,8 +35,11 @@ class Convolution(torch.autograd.Function):
         ctx.skew = skew
         n, tokens = len(h), x.reshape(-1, x.shape[-1])
         H = spectrum(h, n, skew)
-        y = [signal(spectrum(piece, n, skew) * H, n, out_features, skew).to(x.dtype) for (piece,) in pieces(n, tokens)]
-        return joined(y, x, out_features)
+        y = [
+            signal(spectrum(piece, n, skew) * H, n, out_features, skew).to(x.dtype)
+            for (piece,) in split_pieces(n, tokens)
+        ]
+        return join_pieces(y, x, out_features)
 
     @staticmethod
     @once_differentiable
@@ -45,13 +48,13 @@ class Convolution(torch.autograd.Function):
         skew, n, in_features = ctx.skew, len(h), x.shape[-1]
         H = spectrum(h, n, skew).conj()
         dH, dx = torch.zeros_like(H), []
-        for piece, dpiece in pieces(n, x.reshape(-1, in_features), dy.reshape(-1, dy.shape[-1])):
+        for piece, dpiece in split_pieces(n, x.reshape(-1, in_features), dy.reshape(-1, dy.shape[-1])):
             dY = spectrum(dpiece, n, skew)
             dH = dH + (spectrum(piece, n, skew).conj() * dY).sum(0)
             if ctx.needs_input_grad[0]:
                 dx.append(signal(dY * H, n, in_features, skew).to(x.dtype))
         dh = signal(dH, n, n, skew).to(h.dtype)
-        return joined(dx, x, in_features) if ctx.needs_input_grad[0] else None, dh, None, None
+        return join_pieces(dx, x, in_features) if ctx.needs_input_grad[0] else None, dh, None, None
 
 
 class ConvolutionChain(torch.autograd.Function):
@@ -68,10 +71,10 @@ class ConvolutionChain(torch.autograd.Function):
         n, m = a.shape[-1], b.shape[-1]
         A, B = spectrum(a, n, skew), spectrum(b, m)
         y = []
-        for (piece,) in pieces(max(n, m) * len(a), x.reshape(-1, x.shape[-1])):
+        for (piece,) in split_pieces(max(n, m) * len(a), x.reshape(-1, x.shape[-1])):
             u = signal(spectrum(piece, n, skew).unsqueeze(-2) * A, n, inner, skew)  # (t, r, inner)
             y.append(signal((spectrum(u, m) * B).sum(-2), m, out_features).to(x.dtype))
-        return joined(y, x, out_features)
+        return join_pieces(y, x, out_features)
 
     @staticmethod
     @once_differentiable
@@ -81,7 +84,7 @@ class ConvolutionChain(torch.autograd.Function):
         A, B = spectrum(a, n, skew), spectrum(b, m)
         dA, dB, dx = torch.zeros_like(A), torch.zeros_like(B), []
         tokens = x.reshape(-1, in_features), dy.reshape(-1, dy.shape[-1])
-        for piece, dpiece in pieces(max(n, m) * len(a), *tokens):
+        for piece, dpiece in split_pieces(max(n, m) * len(a), *tokens):
             X, dY = spectrum(piece, n, skew).unsqueeze(-2), spectrum(dpiece, m).unsqueeze(-2)
             U = spectrum(signal(X * A, n, inner, skew), m)
             dU = spectrum(signal(dY * B.conj(), m, inner), n, skew)  # (t, r, frequencies)
@@ -90,10 +93,10 @@ class ConvolutionChain(torch.autograd.Function):
             if ctx.needs_input_grad[0]:
                 dx.append(signal((dU * A.conj()).sum(-2), n, in_features, skew).to(x.dtype))
         da, db = signal(dA, n, n, skew).to(a.dtype), signal(dB, m, m).to(b.dtype)
-        return joined(dx, x, in_features) if ctx.needs_input_grad[0] else None, da, db, None, None, None
+        return join_pieces(dx, x, in_features) if ctx.needs_input_grad[0] else None, da, db, None, None, None
 
 
-def chained(
+def apply_chain(
     x: Tensor, a: Tensor, b: Tensor, inner: int, out_features: int, skew: bool, dense_below: int, dtype: torch.dtype
 ) -> Tensor:
     """`Σ_k B_k A_k x` in `dtype`, see `ConvolutionChain`; of many tokens that are not wide, as one dense product.
@@ -152,7 +155,7 @@ def alternating(x: Tensor) -> Tensor:
     return 1 - 2 * (torch.arange(x.shape[-1], dtype=x.dtype, device=x.device) % 2)
 
 
-def pieces(width: int, *tokens: Tensor) -> Iterable[tuple[Tensor, ...]]:
+def split_pieces(width: int, *tokens: Tensor) -> Iterable[tuple[Tensor, ...]]:
     """`tokens`, `(t, ...)` each, in runs of rows of which `width` numbers each are transformed."""
     if len(tokens[0]) == 0:
         return []
@@ -162,17 +165,17 @@ def pieces(width: int, *tokens: Tensor) -> Iterable[tuple[Tensor, ...]]:
     return zip(*(each.split(rows) for each in tokens), strict=True)
 
 
-def joined(pieces: list[Tensor], x: Tensor, width: int) -> Tensor:
+def join_pieces(pieces: list[Tensor], x: Tensor, width: int) -> Tensor:
     """Results for runs of the rows of `x`, of which there may be none, in the shape of `x` but for its width."""
     return torch.cat([x.new_empty(0, width), *pieces]).reshape(*x.shape[:-1], width)
 
 
-def convolution_summand(h: Tensor, skew: bool) -> Summand:
+def convolution_summand(h: Tensor, skew: bool) -> FusedUpdate:
     """How the leading block of the matrix with first column `h` is added to a dense matrix."""
-    return Summand((h,), partial(added, skew=skew), partial(correlation, skew=skew))
+    return FusedUpdate((h,), partial(add_convolution, skew=skew), partial(correlation, skew=skew))
 
 
-def added(weight: Tensor, scale: float, h: Tensor, skew: bool) -> Tensor:
+def add_convolution(weight: Tensor, scale: float, h: Tensor, skew: bool) -> Tensor:
     """`weight + scale · H`."""
     rows, columns = weight.shape
     return torch.add(weight, leading_block(h, rows, columns, skew), alpha=scale)
@@ -181,7 +184,7 @@ def added(weight: Tensor, scale: float, h: Tensor, skew: bool) -> Tensor:
 def correlation(x: Tensor, dy: Tensor, h: Tensor, skew: bool) -> tuple[Tensor]:
     """The gradient of `h`, given that of `y = Hx`."""
     n, dH = len(h), torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
-    for piece, dpiece in pieces(n, x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])):
+    for piece, dpiece in split_pieces(n, x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])):
         dH = dH + (spectrum(piece, n, skew).conj() * spectrum(dpiece, n, skew)).sum(0)
     return (signal(dH, n, n, skew).to(h.dtype),)
 

@@ -37,10 +37,10 @@ class Fastfood(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         # Made when first needed and no buffers: larger than the model, they are not to be broadcast among processes.
         if self._factors is None or self._factors[0].device != x.device:
-            self._factors = self._drawn(x.device)
+            self._factors = self._draw(x.device)
         return FastfoodProduct.apply(x, *self._factors, self.out_features)
 
-    def _drawn(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
+    def _draw(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
         """The signs, the permutation and the scaled normal numbers; drawn on the CPU, the same on every device."""
         n = 1 << max(self.in_features - 1, self.out_features - 1, 1).bit_length()
         generator = torch.Generator().manual_seed(self.seed)

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
-from kronlit.structured.base import StructuredLinear, Summand, compute_dtype
+from kronlit.structured.base import FusedUpdate, StructuredLinear, compute_dtype
 
 
 class Kronecker(StructuredLinear):
@@ -70,8 +70,8 @@ class Kronecker(StructuredLinear):
     def to_dense(self) -> Tensor:
         return torch.kron(self.a, self.b)
 
-    def summand(self) -> Summand:
-        return Summand((self.a, self.b), added, of_factors)
+    def summand(self) -> FusedUpdate:
+        return FusedUpdate((self.a, self.b), add_kronecker, factor_gradients)
 
     def reset_parameters(self) -> None:
         first, last = (self.a, self.b) if self.init == "krona" else (self.b, self.a)
@@ -113,12 +113,12 @@ def applies_b_first(a: Tensor, b: Tensor) -> bool:
     return a2 * b1 * (b2 + a1) <= a1 * b2 * (a2 + b1)
 
 
-def left(a: Tensor, x: Tensor) -> Tensor:
+def multiply_left(a: Tensor, x: Tensor) -> Tensor:
     """`A X_t` for every token t; a batch of small products, where `a @ x` would transpose `x` into one large one."""
     return torch.bmm(a.expand(len(x), *a.shape), x)
 
 
-def contracted(u: Tensor, v: Tensor) -> Tensor:
+def contract_tokens(u: Tensor, v: Tensor) -> Tensor:
     """The sum of `U_t V_tᵀ` over tokens t."""
     if u.shape[1] * v.shape[1] <= u.shape[1] * u.shape[2] + v.shape[1] * v.shape[2]:
         return torch.bmm(u, v.mT).sum(0)  # small products first: two times faster, in no more memory than `u` and `v`
@@ -132,7 +132,7 @@ class KroneckerProduct(torch.autograd.Function):
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(x, a, b)
         x3 = x.reshape(-1, a.shape[1], b.shape[1])  # (t, a2, b2)
-        y = left(a, x3 @ b.mT) if applies_b_first(a, b) else left(a, x3) @ b.mT  # (t, a1, b1)
+        y = multiply_left(a, x3 @ b.mT) if applies_b_first(a, b) else multiply_left(a, x3) @ b.mT  # (t, a1, b1)
         return y.reshape(*x.shape[:-1], a.shape[0] * b.shape[0])
 
     @staticmethod
@@ -147,25 +147,25 @@ def pullback(x: Tensor, a: Tensor, b: Tensor, dy: Tensor, of_x: bool) -> tuple[T
     x3 = x.reshape(-1, a.shape[1], b.shape[1])
     dy3 = dy.reshape(-1, a.shape[0], b.shape[0])
     if applies_b_first(a, b):
-        h, dh = x3 @ b.mT, left(a.mT, dy3)  # (t, a2, b1), the intermediate and its gradient
-        da = contracted(dy3, h)
+        h, dh = x3 @ b.mT, multiply_left(a.mT, dy3)  # (t, a2, b1), the intermediate and its gradient
+        da = contract_tokens(dy3, h)
         db = torch.tensordot(dh, x3, dims=([0, 1], [0, 1]))
         dx = dh @ b if of_x else None
     else:
-        h, dh = left(a, x3), dy3 @ b  # (t, a1, b2)
-        da = contracted(dh, x3)
+        h, dh = multiply_left(a, x3), dy3 @ b  # (t, a1, b2)
+        da = contract_tokens(dh, x3)
         db = torch.tensordot(dy3, h, dims=([0, 1], [0, 1]))
-        dx = left(a.mT, dh) if of_x else None
+        dx = multiply_left(a.mT, dh) if of_x else None
     return None if dx is None else dx.reshape(x.shape), da, db
 
 
-def of_factors(x: Tensor, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
+def factor_gradients(x: Tensor, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
     """The gradients of `a` and `b`, given that of `y = (A ⊗ B) x`."""
     _, da, db = pullback(x, a, b, dy, of_x=False)
     return da, db
 
 
-def added(weight: Tensor, scale: float, a: Tensor, b: Tensor) -> Tensor:
+def add_kronecker(weight: Tensor, scale: float, a: Tensor, b: Tensor) -> Tensor:
     """`weight + scale · A ⊗ B`, in one pass."""
     (a1, a2), (b1, b2) = a.shape, b.shape
     blocks = torch.addcmul(weight.reshape(a1, b1, a2, b2), a.view(a1, 1, a2, 1), b.view(1, b1, 1, b2), value=scale)

@@ -5,7 +5,7 @@ from torch import Tensor, nn
 
 from kronlit.structured.base import StructuredLinear, compute_dtype, normal_then_zero_
 from kronlit.structured.circulant import rows_and_columns
-from kronlit.structured.convolution import chained
+from kronlit.structured.convolution import apply_chain
 
 
 class LDR(StructuredLinear):
@@ -55,7 +55,7 @@ class LDR(StructuredLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         n = self.g.shape[-1]
-        return chained(x, self.h, self.g, n, self.out_features, True, self.dense_below, compute_dtype(x))
+        return apply_chain(x, self.h, self.g, n, self.out_features, True, self.dense_below, compute_dtype(x))
 
     def to_dense(self) -> Tensor:
         n = self.g.shape[-1]

@@ -79,7 +79,7 @@ class Mixture(StructuredLinear):
             if name not in self.factors:
                 raise ValueError(f"`shared` has {name!r}; an expert has {', '.join(self.factors)}.")
         for name in self.factors:
-            self.register_parameter(name, nn.Parameter(self._stacked(experts, name)))
+            self.register_parameter(name, nn.Parameter(self._stack(experts, name)))
         biases = 1 if set(shared) == set(self.factors) else num_experts
         self.bias = nn.Parameter(torch.zeros(biases, out_features)) if bias else None
         self.drawn: dict[str, set[int]] = {name: set() for name, _ in self.named_parameters()}
@@ -95,7 +95,7 @@ class Mixture(StructuredLinear):
             *(first if self.same_start else self._expert(self.in_features, self.out_features) for _ in others),
         ]
 
-    def _stacked(self, experts: list[StructuredLinear], name: str) -> Tensor:
+    def _stack(self, experts: list[StructuredLinear], name: str) -> Tensor:
         kept = experts[:1] if name in self.shared else experts
         return torch.stack([expert.get_parameter(name).detach() for expert in kept])
 
@@ -107,11 +107,13 @@ class Mixture(StructuredLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         if self.training:
-            return self._applied(x, self._chosen(self._draw()))
+            return self._apply_factors(x, self._choose(self._draw()))
         if self.evaluation == "random" and self.num_experts > 1:
             routes = [self._draw() for _ in range(len(x))]
-            return torch.stack([self._applied(row, self._chosen(route)) for row, route in zip(x, routes, strict=True)])
-        return self._applied(x, self.mean() if self.evaluation == "mean" else self._chosen({}))
+            return torch.stack(
+                [self._apply_factors(row, self._choose(route)) for row, route in zip(x, routes, strict=True)]
+            )
+        return self._apply_factors(x, self.mean() if self.evaluation == "mean" else self._choose({}))
 
     def _draw(self) -> dict[str, int]:
         """The expert of each factor for one pass."""
@@ -127,10 +129,10 @@ class Mixture(StructuredLinear):
                 self.drawn[name].add(index)
         return route
 
-    def _chosen(self, route: dict[str, int]) -> dict[str, Tensor]:
+    def _choose(self, route: dict[str, int]) -> dict[str, Tensor]:
         return {name: experts[route.get(name, 0)] for name, experts in self.named_parameters()}
 
-    def _applied(self, x: Tensor, parameters: dict[str, Tensor]) -> Tensor:
+    def _apply_factors(self, x: Tensor, parameters: dict[str, Tensor]) -> Tensor:
         bias = parameters.pop("bias", None)
         y: Tensor = torch.func.functional_call(self._skeleton[0], parameters, (x,))
         return y if bias is None else y + bias.to(y.dtype)
@@ -170,7 +172,7 @@ class Mixture(StructuredLinear):
     def reset_parameters(self) -> None:
         experts = self._start()
         for name in self.factors:
-            self.get_parameter(name).copy_(self._stacked(experts, name))
+            self.get_parameter(name).copy_(self._stack(experts, name))
         if self.bias is not None:
             self.bias.zero_()
 

@@ -65,10 +65,10 @@ class PHM(StructuredLinear):
     def forward(self, x: Tensor) -> Tensor:
         dtype = compute_dtype(x)
         with torch.autocast(x.device.type, enabled=False):  # else it would be rounded twice
-            w = self._formed()
+            w = self._form()
         return F.linear(x.to(dtype), w.to(dtype))
 
-    def _formed(self) -> Tensor:
+    def _form(self) -> Tensor:
         b = self.b if self.rank is None else self.s @ self.t
         n, rows, columns = b.shape
         blocks = self.rule.view(n, n * n).mT @ b.view(

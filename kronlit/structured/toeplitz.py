@@ -4,9 +4,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronlit.structured.base import StructuredLinear, Summand, compute_dtype, normal_then_zero_
+from kronlit.structured.base import FusedUpdate, StructuredLinear, compute_dtype, normal_then_zero_
 from kronlit.structured.circulant import rows_and_columns
-from kronlit.structured.convolution import Convolution, chained, convolution_summand, fast_length, toeplitz
+from kronlit.structured.convolution import Convolution, apply_chain, convolution_summand, fast_length, toeplitz
 
 
 class Toeplitz(StructuredLinear):
@@ -44,14 +44,14 @@ class Toeplitz(StructuredLinear):
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        return product(x, self.column, self.row, self.dense_below)
+        return toeplitz_product(x, self.column, self.row, self.dense_below)
 
     def to_dense(self) -> Tensor:
         i, j = rows_and_columns(self.out_features, self.in_features, self.column.device)
         return torch.cat((self.row.flip(0), self.column))[i - j + self.in_features - 1]
 
-    def summand(self) -> Summand:
-        return convolution_summand(embedded(self.column, self.row), skew=False)
+    def summand(self) -> FusedUpdate:
+        return convolution_summand(circulant_column(self.column, self.row), skew=False)
 
     def reset_parameters(self) -> None:
         for diagonals in (self.column, self.row):
@@ -101,15 +101,15 @@ class SymmetricToeplitz(StructuredLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         t = self.column
-        return product(x, t[: self.out_features], t[1 : self.in_features], self.dense_below)
+        return toeplitz_product(x, t[: self.out_features], t[1 : self.in_features], self.dense_below)
 
     def to_dense(self) -> Tensor:
         i, j = rows_and_columns(self.out_features, self.in_features, self.column.device)
         return self.column[(i - j).abs()]
 
-    def summand(self) -> Summand:
+    def summand(self) -> FusedUpdate:
         t = self.column
-        return convolution_summand(embedded(t[: self.out_features], t[1 : self.in_features]), skew=False)
+        return convolution_summand(circulant_column(t[: self.out_features], t[1 : self.in_features]), skew=False)
 
     def reset_parameters(self) -> None:
         normal_then_zero_(self.a, self.a if self.b is None else self.b, self.std, self.zero_start)
@@ -144,9 +144,9 @@ class ToeplitzProduct(StructuredLinear):
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        a = embedded(self.a, self.a[1 : self.in_features]).unsqueeze(0)
-        b = embedded(self.b[: self.out_features], self.b[1:]).unsqueeze(0)
-        return chained(x, a, b, len(self.a), self.out_features, False, self.dense_below, compute_dtype(x))
+        a = circulant_column(self.a, self.a[1 : self.in_features]).unsqueeze(0)
+        b = circulant_column(self.b[: self.out_features], self.b[1:]).unsqueeze(0)
+        return apply_chain(x, a, b, len(self.a), self.out_features, False, self.dense_below, compute_dtype(x))
 
     def to_dense(self) -> Tensor:
         i, j = rows_and_columns(len(self.a), len(self.a), self.a.device)
@@ -157,20 +157,20 @@ class ToeplitzProduct(StructuredLinear):
         normal_then_zero_(self.a, self.b, self.std, self.zero_start)
 
 
-def product(x: Tensor, column: Tensor, row: Tensor, dense_below: int) -> Tensor:
+def toeplitz_product(x: Tensor, column: Tensor, row: Tensor, dense_below: int) -> Tensor:
     """`Tx` for the Toeplitz matrix with the first column `column` and then the first row `row`."""
     dtype = compute_dtype(x)
     if max(len(column), len(row) + 1) < dense_below:
-        return F.linear(x.to(dtype), formed(column, row).to(dtype))
-    return Convolution.apply(x.to(dtype), embedded(column, row), len(column), False)
+        return F.linear(x.to(dtype), form_toeplitz(column, row).to(dtype))
+    return Convolution.apply(x.to(dtype), circulant_column(column, row), len(column), False)
 
 
-def formed(column: Tensor, row: Tensor) -> Tensor:
+def form_toeplitz(column: Tensor, row: Tensor) -> Tensor:
     """The Toeplitz matrix with the first column `column` and then the first row `row`."""
     return toeplitz(torch.cat((row.flip(0), column)), len(row) + 1)
 
 
-def embedded(column: Tensor, row: Tensor) -> Tensor:
+def circulant_column(column: Tensor, row: Tensor) -> Tensor:
     """The first column of a circulant matrix that has a Toeplitz one as its leading block."""
     n = len(column) + len(row)
     return torch.cat((column, column.new_zeros(fast_length(n) - n), row.flip(0)))

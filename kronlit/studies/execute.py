@@ -11,14 +11,14 @@ from pathlib import Path
 import yaml
 
 from kronlit.config.user_error import UserError
-from kronlit.studies.lock import locked
-from kronlit.studies.plan import Run, chosen, grouped, plan
-from kronlit.studies.process import Started, environment, revision
+from kronlit.studies.lock import study_lock
+from kronlit.studies.plan import Run, group_runs, plan, select_runs
+from kronlit.studies.process import RunProcess, git_revision, run_environment
 from kronlit.studies.progress import StudyProgress
 from kronlit.studies.result import Result, write_whole
-from kronlit.studies.settle import settled
+from kronlit.studies.settle import current_result
 from kronlit.studies.study import Study
-from kronlit.training.signals import heard, in_job
+from kronlit.training.signals import in_job, stop_requested
 
 POLL = 0.2
 """Seconds between looks at the processes."""
@@ -36,7 +36,7 @@ def execute(
     side_by_side: int = 1,
     only: list[str] | None = None,
 ) -> list[Result]:
-    """Run what is not done of a study, of its run `number`, or of the cells `only` (`chosen`), and give the results.
+    """Run what is not done of a study, of its run `number`, or of the cells `only`, and give the results.
 
     Up to `side_by_side` runs that differ by seeds and learning rates alone train together in one process.
 
@@ -47,25 +47,25 @@ def execute(
     runs = plan(study)
     if number is not None and not 0 <= number < len(runs):
         raise UserError(f"`run`={number} must be from 0 to {len(runs) - 1}: the study has {len(runs)} runs.")
-    with ExitStack() as held, stopped_by_sigterm():
-        locks = [held.enter_context(locked(root, shared=number is not None))]
+    with ExitStack() as held, interrupt_on_sigterm():
+        locks = [held.enter_context(study_lock(root, shared=number is not None))]
         if number is None:
             write_study(study, root)
-            runs = chosen(runs, only)
+            runs = select_runs(runs, only)
         else:
             runs = [runs[number]]
-            locks.append(held.enter_context(locked(root / runs[0].folder)))
-        results = [settled(root / run.folder, run.config_hash()) for run in runs]
+            locks.append(held.enter_context(study_lock(root / runs[0].folder)))
+        results = [current_result(root / run.folder, run.config_hash()) for run in runs]
         again = ("running", "failed") if retry_failed else ("running",)
         waiting = [run for run, result in zip(runs, results, strict=True) if not result or result.status in again]
         # What failed before runs by itself: beside the same others it might fail again.
         failed = {run.folder for run, result in zip(runs, results, strict=True) if result and result.status == "failed"}
         fresh = [run for run in waiting if run.folder not in failed]
-        groups = [*grouped(fresh, side_by_side, processes), *([run] for run in waiting if run.folder in failed)]
+        groups = [*group_runs(fresh, side_by_side, processes), *([run] for run in waiting if run.folder in failed)]
         done = [result for result in results if result and result.status not in again]
         print(f"{len(runs)} runs, {len(runs) - len(waiting)} of them done before; {root}", flush=True)
         with StudyProgress(len(runs), processes) as progress:
-            run_all(study, root, groups, done, progress, Slots(processes, gpus, tuple(locks)))
+            run_all(study, root, groups, done, progress, ProcessPool(processes, gpus, tuple(locks)))
     return done
 
 
@@ -74,7 +74,7 @@ def write_study(study: Study, root: Path) -> None:
     write_whole(root / "study.yaml", yaml.safe_dump(json.loads(json.dumps(asdict(study))), sort_keys=False))
 
 
-class Slots:
+class ProcessPool:
     """Places for so many processes at once.
 
     Args:
@@ -84,15 +84,15 @@ class Slots:
     """
 
     def __init__(self, processes: int, gpus: list[int] | None, locks: tuple[int, ...]) -> None:
-        self.environments = [environment(processes, gpus, slot) for slot in range(processes)]
+        self.environments = [run_environment(processes, gpus, slot) for slot in range(processes)]
         self.locks = locks
-        self.revision = revision()
-        self.taken: dict[int, tuple[Started, float]] = {}
+        self.revision = git_revision()
+        self.taken: dict[int, tuple[RunProcess, float]] = {}
 
     def start(self, runs: list[Run], root: Path) -> None:
         """Start runs, in one process, in the first free place."""
         slot = next(slot for slot in range(len(self.environments)) if slot not in self.taken)
-        started = Started(runs, root, self.environments[slot], self.locks, self.revision)
+        started = RunProcess(runs, root, self.environments[slot], self.locks, self.revision)
         self.taken[slot] = (started, time.monotonic())
 
     @property
@@ -100,10 +100,10 @@ class Slots:
         """Whether no place is free."""
         return len(self.taken) == len(self.environments)
 
-    def ended(self) -> Iterator[tuple[Run, Result]]:
+    def collect(self) -> Iterator[tuple[Run, Result]]:
         """The runs whose processes have ended since the last call, recorded."""
         for slot, (started, _) in list(self.taken.items()):
-            if results := started.ended():
+            if results := started.collect():
                 del self.taken[slot]
                 yield from zip(started.runs, results, strict=True)
 
@@ -122,18 +122,18 @@ class Slots:
 
 
 def run_all(
-    study: Study, root: Path, waiting: list[list[Run]], done: list[Result], progress: StudyProgress, slots: Slots
+    study: Study, root: Path, waiting: list[list[Run]], done: list[Result], progress: StudyProgress, slots: ProcessPool
 ) -> None:
     """Run what waits, each list in one process; `done` grows as runs end, well or not."""
     waiting, asked = list(waiting), False
     try:
         while waiting or slots.taken:
-            if heard() and not asked:
+            if stop_requested() and not asked:
                 waiting, asked = [], True
                 slots.ask_to_stop()
             while waiting and not slots.full:
                 slots.start(waiting.pop(0), root)
-            for run, result in slots.ended():
+            for run, result in slots.collect():
                 done.append(result)
                 progress.say(run, result, study.metric_of(run.task))
             now = time.monotonic()
@@ -149,7 +149,7 @@ def run_all(
 
 
 @contextmanager
-def stopped_by_sigterm() -> Iterator[None]:
+def interrupt_on_sigterm() -> Iterator[None]:
     """Take SIGTERM for Ctrl-C; a job of Slurm has time to let its runs save, as it does when it is asked to stop."""
     if in_job():
         yield

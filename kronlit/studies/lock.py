@@ -11,7 +11,7 @@ from kronlit.config.user_error import UserError
 
 
 @contextmanager
-def locked(folder: Path, shared: bool = False) -> Iterator[int]:
+def study_lock(folder: Path, shared: bool = False) -> Iterator[int]:
     """Hold the lock of a folder of a study or of one of its runs; gives the open file, for the runs to inherit.
 
     Those who share it keep out one who would have it alone.

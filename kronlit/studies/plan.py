@@ -69,7 +69,7 @@ def plan(study: Study) -> list[Run]:
         ValueError: if two would write to one folder.
     """
     runs = [
-        run(study, task, method, point, seed)
+        make_run(study, task, method, point, seed)
         for seed in study.seeds
         for task in study.tasks
         for method in study.methods
@@ -86,7 +86,7 @@ def plan(study: Study) -> list[Run]:
     return runs
 
 
-def run(study: Study, task: str, method: str, point: Options, seed: int) -> Run:
+def make_run(study: Study, task: str, method: str, point: Options, seed: int) -> Run:
     """One run, with its command put together."""
     settings = [
         *study.configs,
@@ -98,12 +98,12 @@ def run(study: Study, task: str, method: str, point: Options, seed: int) -> Run:
         dict.fromkeys(study.seed_sets, seed),
     ]
     names = {"{task}": task, "{method}": method, "{seed}": str(seed)}
-    given = tuple(current_words([filled(word, names) for setting in settings for word in words(setting)]))
+    given = tuple(current_words([fill_in(word, names) for setting in settings for word in setting_words(setting)]))
     parts = [slug(task), slug(method), *([slug(point_name(point))] if point else []), f"seed-{seed}"]
     return Run(task, method, seed, point, given, Path(*parts))
 
 
-def chosen(runs: list[Run], only: list[str] | None) -> list[Run]:
+def select_runs(runs: list[Run], only: list[str] | None) -> list[Run]:
     """Those of `runs` that one of `only`, `METHOD/TASK` with * for anything, names; all of them where it is `None`.
 
     Raises:
@@ -122,7 +122,7 @@ FREE = ("model.lr", "model.weight_decay", "model.warmup")
 """Options that runs side by side may differ in, beside their seeds: what they change is each run's own."""
 
 
-def grouped(runs: list[Run], most: int, processes: int) -> list[list[Run]]:
+def group_runs(runs: list[Run], most: int, processes: int) -> list[list[Run]]:
     """`runs` in groups of at most `most` that can train side by side, in the order of their first ones.
 
     They are no larger than leaves each of so many `processes` its share.
@@ -145,7 +145,7 @@ def points(grid: dict[str, list[Any]]) -> list[Options]:
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
-def words(setting: Setting) -> Iterator[str]:
+def setting_words(setting: Setting) -> Iterator[str]:
     """The words that a setting adds to a command."""
     if isinstance(setting, str):
         yield from ("--config", setting)
@@ -154,10 +154,10 @@ def words(setting: Setting) -> Iterator[str]:
             yield from (f"--{option}", value if isinstance(value, str) else json.dumps(value))
     else:
         for part in setting:
-            yield from words(part)
+            yield from setting_words(part)
 
 
-def filled(word: str, names: dict[str, str]) -> str:
+def fill_in(word: str, names: dict[str, str]) -> str:
     """A word with the run's own names in it; other braces stay."""
     for name, value in names.items():
         word = word.replace(name, value)

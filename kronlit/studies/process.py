@@ -12,12 +12,12 @@ from dataclasses import replace
 from pathlib import Path
 
 from kronlit.studies.plan import Run
-from kronlit.studies.result import LOG, Result, failed, with_summary
-from kronlit.studies.settle import settled
+from kronlit.studies.result import LOG, Result, failed_result, finished_result
+from kronlit.studies.settle import current_result
 from kronlit.training.signals import STOPPED
 
 
-def command(run: Run, root: Path) -> list[str]:
+def run_command(run: Run, root: Path) -> list[str]:
     """The words of a run's command; it goes on from the last checkpoint in its folder, if there is one."""
     own = ["--run_dir", str(root / run.folder), "--ckpt_path", "last", "--trainer.enable_progress_bar", "false"]
     return ["kronlit", "fit", *run.words, *own]
@@ -27,7 +27,7 @@ CODE = "exit_code.txt"
 """Where one of several runs in a process leaves its own exit code."""
 
 
-class Started:
+class RunProcess:
     """A process that is going, of one run, or of several side by side (`kronlit.experimental.side_by_side`).
 
     Args:
@@ -43,11 +43,15 @@ class Started:
     ) -> None:
         self.runs = runs
         self.root = root
-        self.results = [self._begun(run, revision) for run in runs]
+        self.results = [self._record_start(run, revision) for run in runs]
         several = len(runs) > 1
         with (root / runs[0].folder / LOG).open("a", encoding="utf-8") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", *(["kronlit.experimental.side_by_side"] if several else command(runs[0], root))],
+                [
+                    sys.executable,
+                    "-m",
+                    *(["kronlit.experimental.side_by_side"] if several else run_command(runs[0], root)),
+                ],
                 stdin=subprocess.PIPE if several else subprocess.DEVNULL,
                 stdout=log,
                 stderr=subprocess.STDOUT,
@@ -58,16 +62,16 @@ class Started:
         if self.process.stdin is not None:
             with suppress(BrokenPipeError), self.process.stdin as file:  # it may have been killed already
                 folders = [(run, root / run.folder) for run in runs]
-                json.dump([(command(run, root)[1:], str(f / LOG), str(f / CODE)) for run, f in folders], file)
+                json.dump([(run_command(run, root)[1:], str(f / LOG), str(f / CODE)) for run, f in folders], file)
         self.results = [replace(result, pid=self.process.pid) for result in self.results]
         for run, result in zip(self.runs, self.results, strict=True):
             result.write(root / run.folder)
 
-    def _begun(self, run: Run, revision: str | None) -> Result:
+    def _record_start(self, run: Run, revision: str | None) -> Result:
         """The result of a run that is about to start, recorded: what its process leaves must have a name."""
         folder, config_hash = self.root / run.folder, run.config_hash()
         folder.mkdir(parents=True, exist_ok=True)
-        before = settled(folder, config_hash)
+        before = current_result(folder, config_hash)
         result = Result(
             status="running",
             hash=config_hash,
@@ -75,10 +79,10 @@ class Started:
             method=run.method,
             seed=run.seed,
             point=run.point,
-            command=shlex.join(command(run, self.root)),
+            command=shlex.join(run_command(run, self.root)),
             pid=None,
             attempts=before.attempts + 1 if before else 1,
-            started=now(),
+            started=utc_now(),
             revision=revision,
             side_by_side=max(len(self.runs), before.side_by_side if before else 1),
         )
@@ -88,21 +92,21 @@ class Started:
             log.write(f"--- attempt {result.attempts}, {result.started}\n")
         return result
 
-    def ended(self) -> list[Result]:
+    def collect(self) -> list[Result]:
         """The results, recorded, if the process has ended; one that was asked to stop can go on. It never waits."""
         code = self.process.poll()
         if code is None:
             return []
-        return [self._ended(*each, code) for each in zip(self.runs, self.results, strict=True)]
+        return [self._record_end(*each, code) for each in zip(self.runs, self.results, strict=True)]
 
-    def _ended(self, run: Run, result: Result, code: int) -> Result:
+    def _record_end(self, run: Run, result: Result, code: int) -> Result:
         folder = self.root / run.folder
         with suppress(OSError, ValueError):  # of its own, where it ended before the process of several did
             code = int((folder / CODE).read_text())
         if code in (STOPPED, -signal.SIGUSR1):  # asked to, or before it could listen
             return result
-        result = replace(result, exit_code=code, ended=now())
-        result = failed(result, why(code, folder / LOG)) if code else with_summary(result, folder)
+        result = replace(result, exit_code=code, ended=utc_now())
+        result = failed_result(result, failure_reason(code, folder / LOG)) if code else finished_result(result, folder)
         result.write(folder)
         return result
 
@@ -115,7 +119,7 @@ class Started:
             self.process.wait()
 
 
-def why(code: int, log: Path) -> str:
+def failure_reason(code: int, log: Path) -> str:
     """Why a process failed, in one line: the signal that killed it, or the last line of its log."""
     if code > 128 and code - 128 in signal.valid_signals():  # as a shell, and kronlit itself, gives it
         code = 128 - code
@@ -126,12 +130,12 @@ def why(code: int, log: Path) -> str:
     return next((line.strip() for line in reversed(lines) if line.strip()), "no message")[:500]
 
 
-def now() -> str:
+def utc_now() -> str:
     """The time in UTC, to the second."""
     return datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds")
 
 
-def environment(processes: int, gpus: list[int] | None, slot: int) -> dict[str, str]:
+def run_environment(processes: int, gpus: list[int] | None, slot: int) -> dict[str, str]:
     """That of a run: its share of the cores, unless `OMP_NUM_THREADS` says otherwise, and its device.
 
     Args:
@@ -146,7 +150,7 @@ def environment(processes: int, gpus: list[int] | None, slot: int) -> dict[str, 
     return own
 
 
-def revision() -> str | None:
+def git_revision() -> str | None:
     """The commit of the git repository that is the current folder's, with `+` where it was changed."""
     try:
         describe = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]

@@ -99,14 +99,14 @@ def newest_fit(folder: Path) -> tuple[str, dict[str, Any]] | None:
     return (summaries[-1].parent.name, json.loads(summaries[-1].read_text())) if summaries else None
 
 
-def with_summary(result: Result, folder: Path) -> Result:
+def finished_result(result: Result, folder: Path) -> Result:
     """`result` as that of a fit that came to its end, with what that left."""
     if (newest := newest_fit(folder)) is None:
-        return failed(result, "the fit left no summary.json; a study cannot use `trainer.fast_dev_run`.")
+        return failed_result(result, "the fit left no summary.json; a study cannot use `trainer.fast_dev_run`.")
     return replace(result, status="done", error=None, fit=newest[0], summary=newest[1])
 
 
-def failed(result: Result, error: str) -> Result:
+def failed_result(result: Result, error: str) -> Result:
     """`result` as that of a run that failed."""
     return replace(result, status="failed", error=error)
 

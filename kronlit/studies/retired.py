@@ -7,7 +7,7 @@ from os.path import isfile
 from pathlib import Path
 
 from kronlit.config.files import read_yaml
-from kronlit.config.shipped import config_path, shipped
+from kronlit.config.shipped import config_path, shipped_folder
 from kronlit.studies.study import Study
 
 TASKS = "cola|rte|mrpc|sst2|stsb|mnli|qnli|qqp"
@@ -19,7 +19,7 @@ GENERATORS = {"lora": "LoRA", "adamix": "AdaMix Adapter", "adamix_lora": "AdaMix
 FILTER = "sentence-transformers/roberta-large-nli-stsb-mean-tokens"
 
 
-def retired(name: str) -> list[str] | None:
+def retired_words(name: str) -> list[str] | None:
     """The words that stand for `--config` and the `name` of a YAML that there was once; `None` if there was none."""
     stem = name.removeprefix("configs/").removesuffix(".yaml")
     for pattern, words in RETIRED:
@@ -30,10 +30,10 @@ def retired(name: str) -> list[str] | None:
 
 def cell(study: str, method: str, task: str) -> list[str]:
     """The words of a shipped study's run, but for its seed and its scored rows."""
-    from kronlit.studies.plan import run  # which knows retired names itself
+    from kronlit.studies.plan import make_run  # which knows retired names itself
 
-    content = read_yaml(shipped() / f"studies/{study}.yaml")
-    found = run(replace(Study(**content | {"published": None}), seed_sets=[]), task, method, {}, 0)
+    content = read_yaml(shipped_folder() / f"studies/{study}.yaml")
+    found = make_run(replace(Study(**content | {"published": None}), seed_sets=[]), task, method, {}, 0)
     return [*found.words, "--scored_rows", "false"]
 
 
@@ -85,14 +85,14 @@ def current_words(words: list[str], folder: str = "") -> list[str]:
         folder: of the shipped YAMLs, where to look first.
     """
     out: list[str] = []
-    for option, value in pairs(words):
+    for option, value in option_pairs(words):
         path = config_path(value, folder) if option == "--config" else value
-        now = retired(value) if option == "--config" and not isfile(path) else None
+        now = retired_words(value) if option == "--config" and not isfile(path) else None
         out += [word for word in (option, path) if word] if now is None else now
     return out
 
 
-def pairs(words: list[str]) -> Iterator[tuple[str, str]]:
+def option_pairs(words: list[str]) -> Iterator[tuple[str, str]]:
     """`--config` with each of its values, and every other word with nothing."""
     waiting = list(words)
     while waiting:
@@ -108,7 +108,7 @@ def pairs(words: list[str]) -> Iterator[tuple[str, str]]:
 def with_run_dir(words: list[str]) -> list[str]:
     """`current_words`, with the folder that runs of these names have had where the words do not come to it."""
     now = current_words(words)
-    before, after = ([Path(value).stem for option, value in pairs(some) if value] for some in (words, now))
+    before, after = ([Path(value).stem for option, value in option_pairs(some) if value] for some in (words, now))
     if before == after or any(word.split("=")[0] == "--run_dir" for word in words):
         return now
     return [*now, "--run_dir", str(Path("runs", "-".join(before)))]

@@ -79,17 +79,17 @@ class Study:
                     raise UserError(f"`grid`: {option!r} has no values; give one or more, or leave it out.")
         if self.select != "none" and not self.select_by.startswith("val"):
             raise UserError(f"`select_by`={self.select_by!r} must be a score of validation, such as val/score.")
-        known("method_grid", self.method_grid, self.methods)
+        check_known("method_grid", self.method_grid, self.methods)
         if isinstance(self.metric, dict):
-            known("metric", self.metric, self.tasks)
+            check_known("metric", self.metric, self.tasks)
         self._check_table("cells", self.cells)
         if self.published:
             self._check_table("published.scores", self.published.scores)
 
     def _check_table(self, name: str, rows: Mapping[str, Mapping[str, object]]) -> None:
-        known(name, rows, self.methods)
+        check_known(name, rows, self.methods)
         for row in rows.values():
-            known(name, row, self.tasks)
+            check_known(name, row, self.tasks)
 
     def metric_of(self, task: str) -> str:
         """The score that is reported for a task."""
@@ -100,7 +100,7 @@ class Study:
         return self.grid | self.method_grid.get(method, {})
 
 
-def known(argument: str, names: Iterable[str], there: Iterable[str]) -> None:
+def check_known(argument: str, names: Iterable[str], there: Iterable[str]) -> None:
     """Raise `ValueError` unless all `names` are `there`."""
     for name in names:
         if name not in there:

@@ -37,7 +37,7 @@ def best_of(files: list[Path]) -> Path:
     return newest
 
 
-def checkpoint_in(path: Path) -> Path:
+def best_of_run(path: Path) -> Path:
     """`path`, or the best checkpoint of the newest run in it; the last one where nothing was validated.
 
     Raises:
@@ -51,7 +51,7 @@ def checkpoint_in(path: Path) -> Path:
     raise UserError(f"`ckpt_path`={str(path)!r} is neither a checkpoint nor the folder of a run that has one.")
 
 
-def found_checkpoint(path: str | None, run_dir: Path, command: str, run: Path | None = None) -> str | None:
+def find_checkpoint(path: str | None, run_dir: Path, command: str, run: Path | None = None) -> str | None:
     """The file that `--ckpt_path` names; `last` and `best` are those of `run`, or the newest run below `run_dir`.
 
     Args:
@@ -87,7 +87,7 @@ def instead_of_last(run_dir: Path) -> str | None:
     if best := checkpoints(runs(run_dir), "best"):
         rank_zero_only(print)(f"{run_dir} has no last checkpoint: going on from {best[-1]}.", file=sys.stderr)
         return str(last_whole(best[-1]))
-    if lost := [folder for folder in runs(run_dir) if came_far(folder)]:
+    if lost := [folder for folder in runs(run_dir) if has_first_checkpoint(folder)]:
         newest = max(lost, key=lambda folder: folder.stat().st_mtime)
         there = sorted(str(file) for file in newest.glob("**/*.ckpt"))
         cure = f"name {there[-1]!r}" if there else "leave `ckpt_path` out for a run from the beginning"
@@ -109,7 +109,7 @@ def saves_later(config: Path) -> bool:
         return False
 
 
-def came_far(folder: Path) -> bool:
+def has_first_checkpoint(folder: Path) -> bool:
     """Whether a run came to its end, or trained on after a validation, with which its first checkpoint is written."""
     if (folder / "summary.json").exists():
         return True

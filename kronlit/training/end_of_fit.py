@@ -42,7 +42,7 @@ class EndOfFit(SavesAtRest):
     ) -> None:
         # A stop among accumulated gradients, which no checkpoint holds, waits for the step that uses them
         self.stops |= trainer.should_stop
-        trainer.should_stop = self.stops and not among_accumulated(trainer, batch_idx)
+        trainer.should_stop = self.stops and not is_accumulating(trainer, batch_idx)
 
     def on_train_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self.save_at_rest(trainer, self.path)
@@ -52,7 +52,7 @@ class EndOfFit(SavesAtRest):
             self.save_at_rest(trainer, self.path)
 
 
-def among_accumulated(trainer: Trainer, batch_idx: int) -> bool:
+def is_accumulating(trainer: Trainer, batch_idx: int) -> bool:
     """Whether the gradients of a batch that has ended wait for those of others."""
     return not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches != 0
 

@@ -22,7 +22,7 @@ def check_monitors(module: FrozenPLM, callbacks: dict[str, list[Callback]]) -> N
         ValueError: if one watches what is not logged. Where a class of a third party is among them there may be more.
     """
     everything = [module, *(callback for some in callbacks.values() for callback in some)]
-    names = logged(module)
+    names = logged_names(module)
     if names is None or not all(type(one).__module__.split(".")[0] in ("kronlit", "lightning") for one in everything):
         return
     for option, some in callbacks.items():
@@ -33,7 +33,7 @@ def check_monitors(module: FrozenPLM, callbacks: dict[str, list[Callback]]) -> N
                 raise UserError(f"`{option}.monitor`={monitor!r} is not logged in training{there}")
 
 
-def logged(module: FrozenPLM) -> set[str] | None:
+def logged_names(module: FrozenPLM) -> set[str] | None:
     """The names of what a fit logs; `None` where its metrics do not say theirs."""
     values = getattr(module.val_metrics[0], "names", None)
     if values is None:

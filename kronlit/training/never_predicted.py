@@ -6,7 +6,7 @@ from typing import Any, cast
 from lightning.pytorch import Callback, LightningModule, Trainer
 
 from kronlit.data import TextFiles
-from kronlit.data.class_counts import listed
+from kronlit.data.class_counts import join_words
 from kronlit.metrics.classification import TaskMetrics
 
 
@@ -29,7 +29,7 @@ class NeverPredicted(Callback):
             return
         rows = metrics.scored_rows()
         missed = sorted(set(rows["target"].tolist()) - set(rows["prediction"].tolist()))
-        names = listed(metrics.task.labels[int(label)] for label in missed)
+        names = join_words(metrics.task.labels[int(label)] for label in missed)
         line = f"{split}: never predicted: {names}." if names else ""
         if trainer.is_global_zero and line and line != self.said:  # not after each epoch anew
             print(line, file=sys.stderr)

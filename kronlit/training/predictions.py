@@ -49,7 +49,9 @@ class PredictionWriter(Callback):
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         data = cast(Any, trainer).datamodule
-        self.known = [data.identified(split) for split in data.predicted()]  # while the file is the one that was read
+        self.known = [
+            data.row_identity(split) for split in data.predicted_splits()
+        ]  # while the file is the one that was read
 
     def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
         if trainer.is_global_zero:
@@ -78,9 +80,9 @@ class PredictionWriter(Callback):
         scores = {key: value for part in parts for key, value in part.items()}
         data = cast(Any, trainer).datamodule
         lines = [
-            {"split": data.predicted()[index]}
+            {"split": data.predicted_splits()[index]}
             | {column: values[row] for column, values in self.known[index].items() if column not in OWN_COLUMNS}
-            | labelled(data.task, scores[index, row])
+            | prediction_columns(data.task, scores[index, row])
             for index, row in sorted(scores)
         ]
         self._write(lines)
@@ -95,7 +97,7 @@ class PredictionWriter(Callback):
         faults = []
         for path in (self.path, *(folder / f"predictions-{os.getpid()}{self.path.suffix}" for folder in others)):
             try:
-                write_whole(path, lines)
+                write_new(path, lines)
             except OSError as error:
                 faults.append(f"{str(path)!r} cannot be written: {error.strerror}")
                 continue
@@ -111,7 +113,7 @@ def partial_of(path: Path) -> Path:
     return path.with_name(f".{path.name}.partial")
 
 
-def write_whole(path: Path, lines: list[dict[str, Any]]) -> None:
+def write_new(path: Path, lines: list[dict[str, Any]]) -> None:
     """Write predictions as a file that is not there, whole or not at all.
 
     What is no character of its own, half of a surrogate pair, is written as JSON escapes it.
@@ -128,7 +130,7 @@ def write_whole(path: Path, lines: list[dict[str, Any]]) -> None:
             partial.unlink(missing_ok=True)
 
 
-def labelled(task: Task, scores: Any) -> dict[str, Any]:
+def prediction_columns(task: Task, scores: Any) -> dict[str, Any]:
     """The label, and the score of each class; for regression the number, for free text the answer."""
     if task.free_text:
         return {"answer": scores}

@@ -6,7 +6,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.training.end_of_fit import SavesAtRest
-from kronlit.training.signals import STOPPED, TERMINATED, exit_code, heard, listen, listen_in_training
+from kronlit.training.signals import STOPPED, TERMINATED, exit_code, listen, listen_in_training, stop_requested
 
 
 class StopBetweenBatches(SavesAtRest):
@@ -43,7 +43,7 @@ class StopBetweenBatches(SavesAtRest):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self.asked = trainer.strategy.reduce_boolean_decision(heard(), all=False)
+        self.asked = trainer.strategy.reduce_boolean_decision(stop_requested(), all=False)
         if self.asked:  # which of the signals it was, only some of the processes may know
             terminated = exit_code() != STOPPED
             self.code = TERMINATED if trainer.strategy.reduce_boolean_decision(terminated, all=False) else STOPPED

@@ -22,7 +22,7 @@ def loggers(folder: Path, step: int = 0) -> list[Logger]:
 
 
 @contextmanager
-def held(folder: Path | None) -> Iterator[None]:
+def run_lock(folder: Path | None) -> Iterator[None]:
     """Keep other runs out of a run's folder; the system frees it when the process is gone.
 
     Raises:

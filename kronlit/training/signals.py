@@ -14,7 +14,7 @@ INTERRUPTED = 128 + signal.SIGINT
 AGAIN = 2.0
 """Seconds after which another SIGTERM is a second one, not the same that came by another way."""
 
-_heard: list[tuple[int, float]] = []
+_received: list[tuple[int, float]] = []
 
 
 class Terminated(SystemExit):
@@ -52,36 +52,36 @@ def listen_in_training() -> None:
 def end_at_once() -> None:
     """End at SIGTERM where the process stands."""
     if in_main_thread():
-        signal.signal(signal.SIGTERM, end)
+        signal.signal(signal.SIGTERM, end_process)
 
 
 def note(number: int, frame: object) -> None:
     """Keep a signal."""
-    _heard.append((number, time.monotonic()))
+    _received.append((number, time.monotonic()))
 
 
 def note_or_end(number: int, frame: object) -> None:
     """Keep the first of a kind, and end at one that comes later."""
-    before = [then for known, then in _heard if known == number]
+    before = [then for known, then in _received if known == number]
     if before and time.monotonic() - before[0] > AGAIN:
-        end(number, frame)
+        end_process(number, frame)
     note(number, frame)
     if not before:
         # Not `print`: it may be what the signal has interrupted
         os.write(2, b"kronlit: SIGTERM: saving and stopping after this batch; a second one ends it at once.\n")
 
 
-def end(number: int, frame: object) -> None:
+def end_process(number: int, frame: object) -> None:
     """End."""
     raise Terminated(TERMINATED)
 
 
-def heard() -> bool:
+def stop_requested() -> bool:
     """Whether one has come."""
-    return bool(_heard)
+    return bool(_received)
 
 
 def exit_code() -> int:
     """Of a run that has saved and stopped at what was heard: it has ended, unless a scheduler is to start it again."""
-    terminated = any(number == signal.SIGTERM for number, _ in _heard)
+    terminated = any(number == signal.SIGTERM for number, _ in _received)
     return TERMINATED if terminated and not in_job() else STOPPED

@@ -11,7 +11,7 @@ from kronlit.config.argument_types import annotations, check_arguments
 from kronlit.config.explain import subclasses
 from kronlit.data import TaskData
 from kronlit.data.tasks import GLUE_TASKS
-from kronlit.exchange.saved_run import described_by
+from kronlit.exchange.saved_run import module_from_config
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 
@@ -76,10 +76,10 @@ def test_the_line_names_argument_value_and_rule(kronlit, config, words, said):
 
 def test_null_in_a_yaml_is_refused_where_a_run_is_opened_again(config):
     content = yaml.safe_load(config.read_text())
-    described_by(content)
+    module_from_config(content)
     content["model"]["init_args"]["method"]["init_args"] = {"sites": None}
     with pytest.raises(ValueError, match=r"`model\.method\.sites`=null must be of type tuple\[str, \.\.\.\]"):
-        described_by(content)
+        module_from_config(content)
 
 
 @pytest.mark.parametrize(
@@ -96,7 +96,7 @@ def test_a_wrong_argument_in_the_yaml_of_a_run_is_named_where_the_run_is_opened_
     content = yaml.safe_load(config.read_text())
     content["model"]["init_args"] |= arguments
     with pytest.raises(ValueError, match=said):
-        described_by(content, task)
+        module_from_config(content, task)
 
 
 def test_a_type_that_is_there_for_type_checkers_alone_checks_nothing_and_hides_no_other():

@@ -341,17 +341,17 @@ def attached(glue, tiny_bert, max_length=32):
 def test_rows_are_tokenised_once(glue, tiny_bert):
     splits = ("train", "validation", "test")
     data, _ = attached(glue, tiny_bert)
-    expected = [data.encoded(split).to_list() for split in splits]
+    expected = [data.encode_once(split).to_list() for split in splits]
     again, module = attached(glue, tiny_bert)
     module.encode = None  # would fail if it were called
-    assert [again.encoded(split).to_list() for split in splits] == expected
+    assert [again.encode_once(split).to_list() for split in splits] == expected
 
 
 def test_what_changes_the_tokens_changes_the_cache(glue, tiny_bert, tmp_path):
     data, _ = attached(glue, tiny_bert)
-    assert max(data.encoded("train")["length"]) > 10
+    assert max(data.encode_once("train")["length"]) > 10
     shorter, _ = attached(glue, tiny_bert, max_length=10)
-    assert max(shorter.encoded("train")["length"]) == 10
+    assert max(shorter.encode_once("train")["length"]) == 10
     # The same vocabulary in a tokenizer that gives no segments, as DistilBERT's is to BERT's
     for file in tiny_bert.iterdir():
         (tmp_path / file.name).write_bytes(file.read_bytes())
@@ -359,5 +359,5 @@ def test_what_changes_the_tokens_changes_the_cache(glue, tiny_bert, tmp_path):
     (tmp_path / "tokenizer_config.json").write_text(
         json.dumps(settings | {"model_input_names": ["input_ids", "attention_mask"]})
     )
-    assert "token_type_ids" in data.encoded("train").column_names
-    assert "token_type_ids" not in attached(glue, tmp_path)[0].encoded("train").column_names
+    assert "token_type_ids" in data.encode_once("train").column_names
+    assert "token_type_ids" not in attached(glue, tmp_path)[0].encode_once("train").column_names

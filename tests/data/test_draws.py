@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from datasets import Dataset
 
-from kronlit.data.demonstrations import Demonstrated
-from kronlit.data.sampling import in_all, per_class, setfit, shuffled
+from kronlit.data.demonstrations import DemonstrationSet
+from kronlit.data.sampling import first_rows, lm_bff_order, rows_per_class, setfit_rows
 
 CLASSES = np.array([0, 1, 1, -1, 0, 2, 1, 0, 2, -1, 2, 0])
 ORDER = np.array([6, 3, 10, 0, 1, 4, 9, 8, 11, 5, 7, 2])
@@ -23,18 +23,20 @@ ORDER = np.array([6, 3, 10, 0, 1, 4, 9, 8, 11, 5, 7, 2])
     ],
 )
 def test_rows_are_drawn_from_each_class_by_itself(first, last, rows):
-    assert per_class(CLASSES, ORDER, first, last) == rows
+    assert rows_per_class(CLASSES, ORDER, first, last) == rows
 
 
 @pytest.mark.parametrize("seed", range(5))
 @pytest.mark.parametrize("k", [1, 2, 3])
 def test_setfit_draws_k_of_every_class_from_all_its_rows(k, seed):
-    rows = setfit(CLASSES, k, seed)
+    rows = setfit_rows(CLASSES, k, seed)
     assert sorted(CLASSES[rows].tolist()) == [0] * k + [1] * k + [2] * k
     assert len(set(rows)) == len(rows)
 
 
-@pytest.mark.parametrize("draw", [lambda seed: setfit(CLASSES, 1, seed), lambda seed: in_all(CLASSES, 3, seed)])
+@pytest.mark.parametrize(
+    "draw", [lambda seed: setfit_rows(CLASSES, 1, seed), lambda seed: first_rows(CLASSES, 3, seed)]
+)
 def test_every_labelled_row_is_drawn_sometime(draw):
     assert {row for seed in range(60) for row in draw(seed)} == set(np.flatnonzero(CLASSES >= 0).tolist())
 
@@ -44,17 +46,17 @@ def test_the_order_is_numpys_shuffle_and_colas_goes_on_from_the_seeds_before():
     for seed in (100, 13, 21):  # the script's order of seeds
         np.random.seed(seed)
         np.random.shuffle(lines)
-    assert shuffled(20, 21, cumulative=True).tolist() == lines
+    assert lm_bff_order(20, 21, cumulative=True).tolist() == lines
     alone = list(range(20))
     np.random.seed(21)
     np.random.shuffle(alone)
-    assert shuffled(20, 21).tolist() == alone
+    assert lm_bff_order(20, 21).tolist() == alone
 
 
 def data(rows=30, **options):
     columns = {"demonstration_ids": [[i] for i in range(rows)], "word": [i % 3 for i in range(rows)]}
     pool = Dataset.from_dict(columns)
-    return Demonstrated(pool, pool, ("a", "b", "c"), **options)
+    return DemonstrationSet(pool, pool, ("a", "b", "c"), **options)
 
 
 def drawn(one, key):
@@ -87,5 +89,5 @@ def test_the_most_similar_rows_are_told_apart_by_little():
     pool = Dataset.from_dict(columns)
     query = Dataset.from_dict({"embedding": [[1.0, 0.0]]})
     for rate, kept in ((0.25, {1}), (0.5, {1, 3}), (0.75, {1, 2, 3}), (1.0, {0, 1, 2, 3})):
-        one = Demonstrated(query, pool, ("a",), sets=100, rate=rate)
+        one = DemonstrationSet(query, pool, ("a",), sets=100, rate=rate)
         assert {rows[0] for rows in drawn(one, 0)} == kept

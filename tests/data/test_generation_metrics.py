@@ -10,7 +10,7 @@ from torchmetrics.functional.text import bleu_score, translation_edit_rate
 
 from kronlit.data.tasks import GENERATION_TASKS, GLUE_TASKS, SUPER_GLUE_TASKS
 from kronlit.metrics.classification import TaskMetrics
-from kronlit.metrics.generation import METRICS, GenerationMetrics, caption, scores, split, words
+from kronlit.metrics.generation import METRICS, GenerationMetrics, bleu_tokens, caption_words, scores, tokenize
 
 E2E, DART = GENERATION_TASKS["e2e"], GENERATION_TASKS["dart"]
 
@@ -83,7 +83,9 @@ def test_bleu_is_that_of_torchmetrics_where_nothing_is_to_tokenise():
 @pytest.mark.parametrize("example", [NIST, (NIST[0][:1], NIST[1][:1])])
 def test_nist_is_nltks_where_there_is_one_reference(example, order):
     texts, references = example
-    theirs = corpus_nist([[words(r) for r in row] for row in references], [words(text) for text in texts], order)
+    theirs = corpus_nist(
+        [[bleu_tokens(r) for r in row] for row in references], [bleu_tokens(text) for text in texts], order
+    )
     assert METRICS["nist"](texts, references, order) == pytest.approx(theirs)
 
 
@@ -137,17 +139,17 @@ def test_ter_leaves_out_no_reference_that_could_be_the_lowest():
     ],
 )
 def test_words_are_those_of_mteval(text, tokens):
-    assert " ".join(words(text)) == tokens
+    assert " ".join(bleu_tokens(text)) == tokens
 
 
 def test_captions_have_no_punctuation():
-    assert caption("The Eagle, a pub: it isn't child - friendly .") == "the eagle a pub it isn't child friendly"
+    assert caption_words("The Eagle, a pub: it isn't child - friendly .") == "the eagle a pub it isn't child friendly"
 
 
 @pytest.mark.parametrize("text", ["Café_Noir's 3.5 stars (a-b), OK?!", "  double  spaces. ", "ÀÉ—x"])
 def test_texts_of_webnlg_are_split_as_in_the_papers_code(text):
     # microsoft/AdaMix d361e9d, NLG/src/gpt2_decode.py, with --tokenize --lower: split at \W, spaces made single
-    assert split(text) == " ".join(" ".join(re.split(r"(\W)", text.lower())).split())
+    assert tokenize(text) == " ".join(" ".join(re.split(r"(\W)", text.lower())).split())
 
 
 def test_only_tasks_that_say_so_split_words():
@@ -216,7 +218,9 @@ def test_case_is_ignored_as_the_official_scripts_do(name):
 @pytest.mark.parametrize("order", [1, 2, 5])
 def test_nist_counts_a_repeated_n_gram_as_often_as_its_reference_has_it(order):
     texts, references = ["a a a b a a", "c d c d c d c"], [["a b a c"], ["c d e c d"]]
-    theirs = corpus_nist([[words(r) for r in row] for row in references], [words(text) for text in texts], order)
+    theirs = corpus_nist(
+        [[bleu_tokens(r) for r in row] for row in references], [bleu_tokens(text) for text in texts], order
+    )
     assert METRICS["nist"](texts, references, order) == pytest.approx(theirs)
 
 

@@ -185,7 +185,7 @@ def test_folders_of_classes_are_read(tmp_path):
     assert data.task.labels == CLASSES
     assert [len(data.rows(split)) for split in ("train", "validation", "test")] == [12, 3, 9]
     assert sorted(data.rows("test")["label"]) == [1] * 4 + [2] * 5
-    assert data.identified("test")["file"][0].endswith("x/test/dog/0.png")
+    assert data.row_identity("test")["file"][0].endswith("x/test/dog/0.png")
 
 
 def test_a_limit_draws_training_rows_by_its_seed(images):
@@ -297,28 +297,28 @@ def rows_of(*contents):
 def test_a_damaged_image_is_named_with_row_and_file(damage, way, reader):
     pixels = Pixels(rows_of(STRUCT, STRUCT, {"bytes": damage, "path": "cat.png"}), reader, "mine/train")
     with pytest.raises(ValueError, match=r"mine/train, row 2 \(cat.png\): the image is damaged or not there"):
-        pixels[2] if way == "lazily" else pixels.cached()
+        pixels[2] if way == "lazily" else pixels.from_cache()
 
 
 @pytest.mark.parametrize(("height", "width", "pays"), [(20, 24, True), (16, 16, True), (8, 16, False)])
 def test_a_cache_pays_where_images_shrink(height, width, pays, reader):
     rows = rows_of(*[{"bytes": png(picture(height, width)), "path": None}] * 3)
-    assert Pixels(rows, reader, "x").pays() == pays
+    assert Pixels(rows, reader, "x").cache_pays() == pays
 
 
 def test_a_cache_that_would_fill_the_disk_does_not_pay(reader, monkeypatch):
     pixels = Pixels(rows_of(STRUCT, STRUCT), reader, "x")
-    assert pixels.pays()
+    assert pixels.cache_pays()
     monkeypatch.setattr("kronlit.data.pixels.CACHE_BYTES", 2 * 3 * 16 * 16 - 1)
-    assert not pixels.pays()
+    assert not pixels.cache_pays()
 
 
 def test_what_is_cached_is_what_is_decoded_and_is_decoded_once(reader, monkeypatch, tmp_path):
     pixels = Pixels(rows_of(STRUCT, {"bytes": png(picture()[::-1]), "path": None}), reader, "x")
-    assert [pixels.cached()[row] for row in (0, 1)] == [pixels[row] for row in (0, 1)]
+    assert [pixels.from_cache()[row] for row in (0, 1)] == [pixels[row] for row in (0, 1)]
     assert pixels[0]["pixels"] != pixels[1]["pixels"]
     monkeypatch.setattr(Pixels, "__getitem__", None)
-    assert len(pixels.cached()) == 2
+    assert len(pixels.from_cache()) == 2
     assert len(list((tmp_path / "cache/kronlit").glob("*.arrow"))) == 1
 
 
@@ -330,7 +330,7 @@ def test_a_model_that_reads_images_otherwise_has_a_cache_of_its_own(tiny_vit, tm
     rows = rows_of(
         {"bytes": png(np.random.default_rng(0).integers(255, size=(20, 24, 3), dtype=np.uint8)), "path": None}
     )
-    assert Pixels(rows, reader, "x").cached()[0] != Pixels(rows, other, "x").cached()[0]
+    assert Pixels(rows, reader, "x").from_cache()[0] != Pixels(rows, other, "x").from_cache()[0]
 
 
 # --- augmentation ---

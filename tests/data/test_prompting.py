@@ -23,7 +23,7 @@ from kronlit import FullFineTuning, HeadOnly, KronA
 from kronlit.__main__ import main
 from kronlit.data import GLUE, FewShot
 from kronlit.data.batches import SeededBatches
-from kronlit.data.demonstrations import Demonstrated
+from kronlit.data.demonstrations import DemonstrationSet
 from kronlit.data.tasks import FEW_SHOT_TASKS, GLUE_TASKS, SUPER_GLUE_TASKS, few_shot
 from kronlit.modules import PromptClassification
 from kronlit.modules.template import Template
@@ -417,7 +417,7 @@ def drawn(data, key):
 
 
 def test_one_row_of_each_label_demonstrates_in_the_order_of_the_words_and_never_itself():
-    data = Demonstrated(POOL, POOL, LABELS, own=True)
+    data = DemonstrationSet(POOL, POOL, LABELS, own=True)
     seen = {row: set() for row in range(8)}
     for row, epoch in itertools.product(range(8), range(60)):
         (one,) = drawn(data, (5, epoch, row))
@@ -429,7 +429,7 @@ def test_one_row_of_each_label_demonstrates_in_the_order_of_the_words_and_never_
 
 def test_what_is_drawn_is_a_function_of_seed_epoch_and_row():
     def draws():
-        data = Demonstrated(POOL, POOL, LABELS, own=True)
+        data = DemonstrationSet(POOL, POOL, LABELS, own=True)
         return {key: drawn(data, key) for key in itertools.product((5, 6), range(40), (1,))}
 
     torch.manual_seed(1)
@@ -442,16 +442,16 @@ def test_what_is_drawn_is_a_function_of_seed_epoch_and_row():
 
 
 def test_evaluation_has_as_many_sets_as_asked_for_the_same_each_time():
-    data = Demonstrated(POOL, POOL, LABELS, sets=16, seed=3)
+    data = DemonstrationSet(POOL, POOL, LABELS, sets=16, seed=3)
     sets = drawn(data, 4)
     assert len(sets) == 16
     assert len({str(one) for one in sets}) > 3
-    assert drawn(data, 4) == sets != drawn(Demonstrated(POOL, POOL, LABELS, sets=16, seed=4), 4)
+    assert drawn(data, 4) == sets != drawn(DemonstrationSet(POOL, POOL, LABELS, sets=16, seed=4), 4)
     assert any(4 in one for one in sets)  # row 4 of a test set is not row 4 of the pool
 
 
 def test_two_processes_are_given_the_demonstrations_of_one():
-    data = Demonstrated(POOL, POOL, LABELS, own=True)
+    data = DemonstrationSet(POOL, POOL, LABELS, own=True)
 
     def items(rank, world_size, batch_size):
         batches = SeededBatches([1] * 8, batch_size, True, 9, rank, world_size)
@@ -463,7 +463,7 @@ def test_two_processes_are_given_the_demonstrations_of_one():
 @pytest.mark.parametrize(("words", "own", "label"), [([0, 0, 1], True, "b has 1"), ([0, 0, 0], False, "b has 0")])
 def test_a_label_with_too_few_training_rows_is_told(words, own, label):
     with pytest.raises(ValueError, match=f"`model.demonstrations` needs at least {1 + own} training rows.*; {label}"):
-        Demonstrated(pool(words), pool(words), ("a", "b"), own=own)
+        DemonstrationSet(pool(words), pool(words), ("a", "b"), own=own)
 
 
 @pytest.mark.parametrize(("demonstrations", "splits"), [(True, ("train", "test")), (False, ("test",))])
@@ -481,7 +481,7 @@ def test_the_filter_keeps_the_most_similar_half_of_each_label(own):
     vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
     words = [0, 1] * 6
     rows = pool(words, embedding=vectors.tolist())
-    data = Demonstrated(rows, rows, ("a", "b"), own=own, sets=200, rate=0.5)
+    data = DemonstrationSet(rows, rows, ("a", "b"), own=own, sets=200, rate=0.5)
     key = 3
     cosine = vectors @ vectors[key]
     others = [i for i in range(12) if i != key or not own]

@@ -267,7 +267,7 @@ def test_rows_to_predict_may_be_empty_but_not_torn(tmp_path):
     path.write_text('sentence1,sentence2,more\n,b,"1\n2"\nc,,3\n')
     data = GLUE("rte", predict_file=str(path))
     assert list(data.rows("predict")["sentence1"]) == ["", "c"]
-    assert data.identified("predict") == {"sentence1": ["", "c"], "sentence2": ["b", ""], "more": ["1\n2", "3"]}
+    assert data.row_identity("predict") == {"sentence1": ["", "c"], "sentence2": ["b", ""], "more": ["1\n2", "3"]}
     path.write_text('sentence1,sentence2,more\na,b,"1\n2"\nc,d,e,3\n')
     with pytest.raises(ValueError, match="line 4: 4 cells where 3 are expected"):
         data.rows("predict")

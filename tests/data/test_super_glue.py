@@ -15,9 +15,9 @@ from test_metrics import both, computed
 from kronlit import KronA
 from kronlit.__main__ import main
 from kronlit.data import SuperGLUE
-from kronlit.data.super_glue_rows import marked, wsc
+from kronlit.data.super_glue_rows import mark_span, prepare_wsc
 from kronlit.data.tasks import SUPER_GLUE_TASKS
-from kronlit.metrics.classification import TaskMetrics, marks
+from kronlit.metrics.classification import TaskMetrics, squad_scores
 from kronlit.modules import SequenceClassification, TextToText
 
 every = pytest.mark.parametrize("task", SUPER_GLUE_TASKS)
@@ -61,8 +61,8 @@ def test_wsc_is_the_fixed_one_where_it_is_there(tmp_path, path):
 
 
 def test_a_span_is_marked_as_it_stands_and_left_where_it_is_not():
-    assert marked("Who (he) is?", "(he)", 1, "*") == "Who * (he) * is?"
-    assert marked("Who is?", "he", 1, "*") == "Who is?"
+    assert mark_span("Who (he) is?", "(he)", 1, "*") == "Who * (he) * is?"
+    assert mark_span("Who is?", "he", 1, "*") == "Who is?"
 
 
 @pytest.mark.parametrize("task", [name for name in SUPER_GLUE_TASKS if name != "record"])
@@ -129,7 +129,7 @@ def test_multirc_is_scored_over_answers_and_over_questions():
     ],
 )
 def test_free_answers_are_marked_as_record_does(text, answers, f1, exact):
-    assert marks(text, answers) == pytest.approx((f1, exact))
+    assert squad_scores(text, answers) == pytest.approx((f1, exact))
 
 
 def test_marks_are_averaged_over_rows_that_count_once():
@@ -244,4 +244,4 @@ def test_an_unknown_task_is_one_line():
 def test_both_spans_of_wsc_are_marked_whichever_comes_first(spans, text):
     names = ("span1_text", "span1_index", "span2_text", "span2_index")
     row = {"text": "Ann saw that she knew Bob well"} | dict(zip(names, spans, strict=True))
-    assert wsc(row) == {"text": text}
+    assert prepare_wsc(row) == {"text": text}

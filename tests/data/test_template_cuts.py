@@ -53,7 +53,7 @@ def test_limits_keep_the_beginning_of_each_sentence(cut):
 
 def test_a_row_with_demonstrations_loses_the_end_of_them(mlm_roberta):
     template = Template("*cls**sent_0*_It*mask*.*sep+*", 1, AutoTokenizer.from_pretrained(mlm_roberta))
-    joined = template.joined([1, 2, 3], [[4, 5], [6, 7, 8]], 7, 2)
+    joined = template.join([1, 2, 3], [[4, 5], [6, 7, 8]], 7, 2)
     assert joined == {
         "input_ids": [1, 2, 3, 4, 5, 6, 7],
         "attention_mask": [1] * 7,
@@ -73,4 +73,4 @@ def test_a_row_with_demonstrations_loses_the_end_of_them(mlm_roberta):
 )
 def test_a_sentence_loses_its_last_character_where_its_variable_says_so(variable, said):
     (piece, *_) = (piece for piece in pieces(f"*cls**{variable}**mask*", 1) if piece.sentence == 0)
-    assert piece.said("the Cat.") == said
+    assert piece.fill_in("the Cat.") == said

@@ -13,9 +13,9 @@ from kronlit import AdaMixLoRA, IntrinsicSAID, KronA, LoRA
 from kronlit.adapters import Delta, SequentialAdapter
 from kronlit.adapters.state import adapter_state
 from kronlit.exchange.init_adapter import init_adapter
-from kronlit.exchange.peft.read import change
+from kronlit.exchange.peft.read import read_change
 from kronlit.structured import Circulant, Kronecker, LowRank, Mixture, Stacked
-from kronlit.training.checkpoint_lookup import checkpoint_in
+from kronlit.training.checkpoint_lookup import best_of_run
 
 
 def numbered(module):
@@ -95,7 +95,7 @@ def test_a_weight_that_moved_keeps_its_place_when_it_is_settled(tiny_bert):
 @pytest.mark.parametrize("rslora", [False, True])
 def test_patterns_of_peft_match_the_end_of_a_name(name, rank, alpha, rslora):
     content = {"r": 4, "lora_alpha": 6, "rank_pattern": {"query": 2}, "alpha_pattern": {"1.*query": 5}}
-    one = change(name, {"A": torch.ones(rank, 3), "B": torch.ones(3, rank)}, content | {"use_rslora": rslora})
+    one = read_change(name, {"A": torch.ones(rank, 3), "B": torch.ones(3, rank)}, content | {"use_rslora": rslora})
     assert one.scale == pytest.approx(alpha / (math.sqrt(rank) if rslora else rank))
 
 
@@ -140,9 +140,9 @@ def test_the_best_checkpoint_of_a_folder_is_found_before_the_last(tmp_path):
     for name in ("last", "best-epoch=1"):
         (tmp_path / "checkpoints").mkdir(exist_ok=True)
         (tmp_path / f"checkpoints/{name}.ckpt").touch()
-    assert checkpoint_in(tmp_path).name == "best-epoch=1.ckpt"
+    assert best_of_run(tmp_path).name == "best-epoch=1.ckpt"
     (tmp_path / "checkpoints/best-epoch=1.ckpt").unlink()
-    assert checkpoint_in(tmp_path).name == "last.ckpt"
+    assert best_of_run(tmp_path).name == "last.ckpt"
 
 
 def test_a_tied_parameter_is_in_a_checkpoint_once(tiny_bert):

@@ -23,7 +23,7 @@ from transformers import (
 import kronlit
 from kronlit.adapters import Delta, Insertion, placements
 from kronlit.adapters.tied_weights import untie
-from kronlit.adapters.transaction import whole_or_not
+from kronlit.adapters.transaction import all_or_nothing
 from kronlit.data.tasks import Task
 from kronlit.modules import SequenceClassification
 from kronlit.structured import Kronecker
@@ -286,7 +286,7 @@ def test_what_fails_late_parts_no_tied_weights_and_tells_no_names(tiny_gpt2, tin
     for model in (AutoModelForCausalLM.from_pretrained(tiny_gpt2), BERT.from_pretrained(tiny_bert)):
         before = state_and_config(model)
         tied = {name: getattr(module, "all_tied_weights_keys", None) for name, module in model.named_modules()}
-        with pytest.raises(RuntimeError), whole_or_not(model):  # noqa: PT012
+        with pytest.raises(RuntimeError), all_or_nothing(model):  # noqa: PT012
             untie(model)
             model.config.id2label, model.config.label2id = NAMES.values()
             raise RuntimeError

@@ -17,14 +17,14 @@ from fixtures.runs import ROOT, environment, fit_words
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 from kronlit import KronA, inject
-from kronlit.adapters.joint import OwnModules, Rows, joint, share_frozen
+from kronlit.adapters.joint import OwnModules, Rows, join_modules, share_frozen
 from kronlit.data.tasks import GLUE_TASKS
-from kronlit.experimental.side_by_side.command import main
+from kronlit.experimental.side_by_side.command import side_by_side_command
 from kronlit.experimental.side_by_side.passes import Group, Pass
 from kronlit.experimental.side_by_side.turns import Surroundings, Turns
 from kronlit.modules import SequenceClassification
-from kronlit.studies.plan import grouped, plan
-from kronlit.studies.process import Started
+from kronlit.studies.plan import group_runs, plan
+from kronlit.studies.process import RunProcess
 from kronlit.studies.study import Study
 
 # Rows and lengths of the batches differ from run to run, and so do the learning rates.
@@ -36,7 +36,7 @@ def together(commands, tmp_path):
     """The exit codes, and what each printed."""
     logs = [tmp_path / f"{number}.log" for number in range(len(commands))]
     codes = [tmp_path / f"{number}.code" for number in range(len(commands))]
-    main([(one, str(log), str(code)) for one, log, code in zip(commands, logs, codes, strict=True)])
+    side_by_side_command([(one, str(log), str(code)) for one, log, code in zip(commands, logs, codes, strict=True)])
     return [int(code.read_text()) for code in codes], [log.read_text() for log in logs]
 
 
@@ -269,7 +269,7 @@ def test_the_frozen_weights_are_there_once_and_computed_once(tiny_bert):
     frozen = {p.data_ptr() for model in models for p in model.parameters() if not p.requires_grad}
     assert len(frozen) == len([p for p in models[0].parameters() if not p.requires_grad])
     rows = Rows()
-    whole = joint(models, rows)
+    whole = join_modules(models, rows)
     own = {name for name, module in whole.named_modules() if isinstance(module, OwnModules)}
     layers = [f"bert.encoder.layer.{number}.attention.self.{part}" for number in (0, 1) for part in ("query", "value")]
     assert own == {"classifier", *(f"{layer}.matrix" for layer in layers)}
@@ -367,12 +367,12 @@ def test_groups_leave_every_process_its_share():
         methods=["A", "B"], tasks=["t"], seeds=[1, 2, 3, 4], grid={"model.lr": [1, 2], "model.max_length": [8, 9]}
     )
     runs = plan(study)
-    groups = grouped(runs, 8, 1)
+    groups = group_runs(runs, 8, 1)
     assert [len(group) for group in groups] == [8] * 4
     assert all(len({(one.method, one.point["model.max_length"]) for one in group}) == 1 for group in groups)
-    assert [len(group) for group in grouped(runs, 8, 4)] == [2] * 16
-    assert sorted(len(group) for group in grouped(runs, 3, 2)) == [2] * 4 + [3] * 8
-    assert [len(group) for group in grouped(runs, 1, 1)] == [1] * 32
+    assert [len(group) for group in group_runs(runs, 8, 4)] == [2] * 16
+    assert sorted(len(group) for group in group_runs(runs, 3, 2)) == [2] * 4 + [3] * 8
+    assert [len(group) for group in group_runs(runs, 1, 1)] == [1] * 32
 
 
 def test_a_run_that_died_with_its_group_has_its_own_code(tmp_path, monkeypatch):
@@ -391,9 +391,9 @@ os.kill(os.getpid(), signal.SIGKILL)
     (package / "__init__.py").touch()
     (package / "side_by_side.py").write_text(program)
     runs = plan(Study(methods=["A"], tasks=["t"], seeds=[1, 2]))
-    started = Started(runs, tmp_path, os.environ | {"PYTHONPATH": str(package.parents[1])}, (), None)
+    started = RunProcess(runs, tmp_path, os.environ | {"PYTHONPATH": str(package.parents[1])}, (), None)
     started.process.wait()
-    first, second = started.ended()
+    first, second = started.collect()
     assert (first.status, first.exit_code) == ("failed", 2)
     assert (second.status, second.exit_code) == ("failed", -9)
     assert "SIGKILL" in second.error

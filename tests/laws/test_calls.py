@@ -11,7 +11,7 @@ from torch import nn
 from kronlit import BitFit, HeadOnly, Houlsby, KronA, KronAB, LoRA, inject
 from kronlit.adapters import Insertion
 from kronlit.adapters import inject as insert
-from kronlit.adapters.calls import first_calls, passed_over
+from kronlit.adapters.calls import first_calls, is_passed_over
 
 SMALL = {"hidden_size": 24, "num_hidden_layers": 2, "num_attention_heads": 2, "intermediate_size": 48}
 VISION = {"vision_config": SMALL | {"image_size": 16, "patch_size": 4}}
@@ -108,7 +108,7 @@ def test_an_expert_that_is_not_chosen_is_not_passed_over():
     calls = first_calls(model)
     experts = [name for name, _ in model.named_modules() if name.endswith(".wi") and "expert" in name]
     assert {name in calls for name in experts} == {True, False}  # eight tokens cannot reach them all
-    assert not any(passed_over(name, model, calls) for name in experts)
+    assert not any(is_passed_over(name, model, calls) for name in experts)
 
 
 @pytest.mark.parametrize(

@@ -11,14 +11,14 @@ from torch.nn import functional as F
 from kronlit.adapters import Delta
 from kronlit.adapters.merged import MergedProduct
 from kronlit.structured import Circulant, Kronecker, LowRank, SkewCirculant, SymmetricToeplitz, Toeplitz
-from kronlit.structured.base import Summand
-from kronlit.structured.kronecker import added, of_factors
+from kronlit.structured.base import FusedUpdate
+from kronlit.structured.kronecker import add_kronecker, factor_gradients
 
 SHAPES = [((4, 2), (3, 6)), ((2, 6), (6, 2)), ((1, 12), (12, 1)), ((12, 1), (1, 12))]  # of A, of B; both orders
 
 
 def kronecker(a, b):
-    return Summand((a, b), added, of_factors)
+    return FusedUpdate((a, b), add_kronecker, factor_gradients)
 
 
 def merged_product(x, weight, bias, scale, summand):

@@ -264,7 +264,7 @@ def test_walsh_hadamard_is_scipys():
 @pytest.mark.parametrize(("columns", "rows"), [(5, 16), (16, 5), (7, 7), (1, 1), (3, 40)])
 def test_fastfood_is_the_product_of_its_definition(columns, rows):
     projection, x = Fastfood(columns, rows, seed=3), torch.randn(columns, dtype=torch.float64, requires_grad=True)
-    signs, permutation, normal = (factor.double() for factor in projection._drawn(x.device))
+    signs, permutation, normal = (factor.double() for factor in projection._draw(x.device))
     n = len(signs)
     h = torch.from_numpy(scipy.linalg.hadamard(n).astype(float))
     p = h @ torch.diag(normal) @ torch.eye(n, dtype=torch.float64)[permutation.long()] @ h @ torch.diag(signs)

@@ -11,12 +11,12 @@ import pytest
 import torch
 
 from kronlit.modules import SequenceClassification
-from kronlit.studies.process import why
+from kronlit.studies.process import failure_reason
 from kronlit.training import processes, signals
 
 @pytest.fixture(autouse=True)
 def _nothing_heard(monkeypatch):
-    monkeypatch.setattr(signals, "_heard", [])
+    monkeypatch.setattr(signals, "_received", [])
     before = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGINT)}
     yield
     for number, handler in before.items():
@@ -45,7 +45,7 @@ def test_a_fit_that_is_terminated_saves_ends_with_its_code_and_goes_on(kronlit, 
     assert "Traceback" not in err
     path = "runs/small/version_0/checkpoints/last.ckpt"
     assert torch.load(path, weights_only=True)["global_step"] == 1
-    signals._heard.clear()
+    signals._received.clear()
     code, out, _ = kronlit(*always, "--ckpt_path", "last")
     assert (code, "starting afresh" in out) == (0, False)
 
@@ -78,8 +78,8 @@ def test_what_is_ended_says_so(kronlit, config, monkeypatch, command, hook, numb
 @pytest.mark.parametrize("code", [-signal.SIGTERM, 128 + signal.SIGTERM])
 def test_a_study_says_what_ended_a_run(tmp_path, code):
     (tmp_path / "log.txt").write_text("the last words\n")
-    assert why(code, tmp_path / "log.txt") == "killed by SIGTERM"
-    assert why(2, tmp_path / "log.txt") == "the last words"
+    assert failure_reason(code, tmp_path / "log.txt") == "killed by SIGTERM"
+    assert failure_reason(2, tmp_path / "log.txt") == "the last words"
 
 
 def started(*words, **more):

@@ -98,7 +98,7 @@ def test_pixel_values_are_those_of_the_models_own_processor(processor, picture, 
     PROCESSORS[processor].save_pretrained(tmp_path)
     image = PICTURES[picture].convert("RGB")
     reader = ImageInput(str(tmp_path))
-    ours = reader.normalised(torch.from_numpy(reader(image))[None])
+    ours = reader.normalise(torch.from_numpy(reader(image))[None])
     theirs = PROCESSORS[processor](images=image, return_tensors="pt")["pixel_values"]
     torch.testing.assert_close(ours, theirs.float(), rtol=0, atol=2e-6)
 
@@ -112,7 +112,7 @@ def test_pixel_values_are_those_of_the_formula(channels, tmp_path):
     image = noise(8, 8, 3).convert(reader.mode)
     planes = np.asarray(image, dtype=np.float64).reshape(8, 8, channels).transpose(2, 0, 1)
     expected = (planes / 255 - np.reshape(mean, (-1, 1, 1))) / np.reshape(std, (-1, 1, 1))
-    ours = reader.normalised(torch.from_numpy(reader(image))[None])
+    ours = reader.normalise(torch.from_numpy(reader(image))[None])
     torch.testing.assert_close(ours[0], torch.from_numpy(expected).float(), rtol=0, atol=2e-6)
 
 

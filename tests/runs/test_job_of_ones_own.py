@@ -12,10 +12,10 @@ from torch.utils.data import DataLoader
 
 from kronlit.adapters import Bottleneck, Insertion, SequentialAdapter
 from kronlit.data.tasks import GLUE_TASKS
-from kronlit.exchange.saved_run import in_place
+from kronlit.exchange.saved_run import relocate_paths
 from kronlit.methods import KronA, Method
 from kronlit.methods.base import Group
-from kronlit.methods.written import described
+from kronlit.methods.written import describe_method
 from kronlit.modules import SequenceClassification
 from kronlit.structured import Dense
 
@@ -75,10 +75,10 @@ def test_a_training_without_an_end_is_saved(tiny_bert, tmp_path):
 
 def test_a_method_with_an_object_among_its_arguments_is_saved(tiny_bert, tmp_path):
     saved = fit(SequenceClassification(str(tiny_bert), WithAnObject(), GLUE_TASKS["rte"]), tmp_path)
-    assert saved["kronlit"]["method"] == described(WithAnObject())
-    assert " at 0x" not in described(WithAnObject(activation=lambda x: x))
+    assert saved["kronlit"]["method"] == describe_method(WithAnObject())
+    assert " at 0x" not in describe_method(WithAnObject(activation=lambda x: x))
 
 
 def test_a_text_that_is_too_long_for_a_name_is_no_file():
     text = {"template": "Read this. " * 60}
-    assert in_place(text, Path("/nowhere")) == text
+    assert relocate_paths(text, Path("/nowhere")) == text

@@ -8,7 +8,7 @@ import yaml
 from kronlit.data.tasks import GLUE_TASKS
 from kronlit.methods import HeadOnly
 from kronlit.modules import CausalLM
-from kronlit.training.monitors import check_monitors, logged
+from kronlit.training.monitors import check_monitors, logged_names
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def test_what_is_taken_for_logged_is_what_a_fit_logs(module_of, config, tmp_path
     words += ["--trainer.log_every_n_steps", "1"]
     module = module_of(*words)  # two validation sets
     rows = csv.DictReader((tmp_path / "runs/small/version_0/metrics.csv").open())
-    assert logged(module) == set(rows.fieldnames)
+    assert logged_names(module) == set(rows.fieldnames)
     assert "val_mismatched/accuracy" in rows.fieldnames
 
 
@@ -41,8 +41,8 @@ def test_texts_have_scores_in_validation_only_where_they_are_generated(tiny_gpt2
     from kronlit.data.tasks import GENERATION_TASKS
 
     module = CausalLM(str(tiny_gpt2), HeadOnly(), GENERATION_TASKS["e2e"], validate_by=validate_by)
-    assert {"val/loss", "val/perplexity", "val/score"} <= logged(module)
-    assert ("val/bleu" in logged(module)) == (validate_by == "generation")
+    assert {"val/loss", "val/perplexity", "val/score"} <= logged_names(module)
+    assert ("val/bleu" in logged_names(module)) == (validate_by == "generation")
 
 
 WRONG = [

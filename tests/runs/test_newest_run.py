@@ -5,7 +5,7 @@ import os
 import pytest
 import torch
 
-from kronlit.training.checkpoint_lookup import found_checkpoint, last_whole
+from kronlit.training.checkpoint_lookup import find_checkpoint, last_whole
 
 
 def put(folder, name, age, whole=True):
@@ -23,7 +23,7 @@ def put(folder, name, age, whole=True):
 def test_the_newest_run_is_the_one_that_wrote_last_whatever_its_number(tmp_path, ages, name, command):
     paths = {version: put(tmp_path / f"version_{version}", name, age) for version, age in ages.items()}
     newest = min(ages, key=ages.get)
-    assert found_checkpoint(name, tmp_path, command) == str(paths[newest])
+    assert find_checkpoint(name, tmp_path, command) == str(paths[newest])
 
 
 @pytest.mark.parametrize("names", [("best-epoch=1", "best-epoch=9"), ("best-epoch=9", "best-epoch=10")])

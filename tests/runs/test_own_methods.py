@@ -17,7 +17,7 @@ from transformers import AutoModelForSequenceClassification
 import kronlit
 from kronlit.exchange.init_adapter import init_adapter
 from kronlit.exchange.saved_run import saved_run
-from kronlit.methods.written import described, written
+from kronlit.methods.written import describe_method, to_plain
 from kronlit.structured import Kronecker, LowRank
 
 MINE = '''
@@ -285,14 +285,14 @@ def test_classes_of_one_name_are_not_mistaken_for_each_other(kronlit_, run_of, t
 
 
 def test_what_a_checkpoint_says_of_a_method_is_the_same_in_every_process():
-    assert described(kronlit.KronA()) == repr(kronlit.KronA())
-    assert written(partial(Kronecker, a_shape=(2, 3))) == {
+    assert describe_method(kronlit.KronA()) == repr(kronlit.KronA())
+    assert to_plain(partial(Kronecker, a_shape=(2, 3))) == {
         "class_path": "kronlit.structured.kronecker.Kronecker",
         "init_args": {"a_shape": [2, 3]},
     }
-    assert written(LowRank) == "kronlit.structured.low_rank.LowRank"
+    assert to_plain(LowRank) == "kronlit.structured.low_rank.LowRank"
     with pytest.raises(ValueError, match="no form in a file"):
-        written(lambda: 0)
+        to_plain(lambda: 0)
 
 
 # A console script has its own folder on the path, not the current one.

@@ -9,7 +9,7 @@ import pytest
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.modules import SequenceClassification
-from kronlit.training.predictions import PredictionWriter, write_whole
+from kronlit.training.predictions import PredictionWriter, write_new
 
 
 @pytest.fixture
@@ -39,9 +39,9 @@ EXPECTED = [0, "a whole 😀 pair", 2]
 def test_a_character_that_has_no_encoding_comes_through(tmp_path):
     # No file of rows may hold one (tests/data/test_row_files.py), but the name of a class from a YAML may.
     lines = [{"label": "half \ud83d pair"}, {"label": "whole 😀 pair"}]
-    write_whole(tmp_path / "mine.jsonl", lines)
+    write_new(tmp_path / "mine.jsonl", lines)
     assert [json.loads(line) for line in (tmp_path / "mine.jsonl").read_text(encoding="utf-8").splitlines()] == lines
-    write_whole(tmp_path / "mine.csv", lines)
+    write_new(tmp_path / "mine.csv", lines)
     with (tmp_path / "mine.csv").open(newline="", encoding="utf-8") as file:
         assert [row["label"] for row in csv.DictReader(file)] == ["half \\ud83d pair", "whole 😀 pair"]
     assert sorted(path.name for path in tmp_path.iterdir()) == ["mine.csv", "mine.jsonl"]

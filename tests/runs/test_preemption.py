@@ -16,7 +16,7 @@ from kronlit.training import signals
 
 @pytest.fixture(autouse=True)
 def _nothing_heard(monkeypatch):
-    monkeypatch.setattr(signals, "_heard", [])
+    monkeypatch.setattr(signals, "_received", [])
 
 
 def weights(run):
@@ -61,7 +61,7 @@ def test_a_run_that_is_asked_to_stop_goes_on_exactly(kronlit, config, tmp_path, 
         code, out, _ = kronlit("fit", *always)
     assert code == 75
     assert "asked to stop: saved" in out
-    monkeypatch.setattr(signals, "_heard", [])
+    monkeypatch.setattr(signals, "_received", [])
     code, out, _ = kronlit("fit", *always, "--ckpt_path", "last")
     assert code == 0
     assert "starting afresh" not in out

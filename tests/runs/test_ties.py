@@ -13,7 +13,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from kronlit.cli.earlier_run import MovedRun
 from kronlit.modules import SequenceClassification
 from kronlit.training.best_checkpoint import BestCheckpoint
-from kronlit.training.checkpoint_lookup import checkpoint_in, found_checkpoint
+from kronlit.training.checkpoint_lookup import best_of_run, find_checkpoint
 from kronlit.training.metrics_reader import best_scores
 
 NAN = float("nan")
@@ -151,5 +151,5 @@ def test_of_several_that_are_kept_the_best_is_taken(tmp_path):
     (tmp_path / "version_0/checkpoints").mkdir(parents=True)
     kept(tmp_path / "version_0/checkpoints", scores, save_top_k=3, filename="best-{epoch}")
     best = tmp_path / "version_0/checkpoints/best-epoch=1.ckpt"
-    assert found_checkpoint("best", tmp_path, "test") == str(best)
-    assert checkpoint_in(tmp_path) == checkpoint_in(tmp_path / "version_0") == best
+    assert find_checkpoint("best", tmp_path, "test") == str(best)
+    assert best_of_run(tmp_path) == best_of_run(tmp_path / "version_0") == best

@@ -16,7 +16,7 @@ import yaml
 from fixtures.runs import ROOT
 
 from kronlit.studies.plan import plan, points
-from kronlit.studies.process import environment
+from kronlit.studies.process import run_environment
 from kronlit.studies.progress import seconds_left
 from kronlit.studies.result import Result, read_result
 from kronlit.studies.study import Study
@@ -399,11 +399,11 @@ def test_a_result_that_cannot_be_read_is_named(kronlit, tmp_path, stand_in, text
 def test_cores_and_devices_are_shared_out(monkeypatch):
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
     cores = len(os.sched_getaffinity(0))
-    assert environment(1, None, 0)["OMP_NUM_THREADS"] == str(cores)
-    assert environment(2 * cores, None, 0)["OMP_NUM_THREADS"] == "1"
+    assert run_environment(1, None, 0)["OMP_NUM_THREADS"] == str(cores)
+    assert run_environment(2 * cores, None, 0)["OMP_NUM_THREADS"] == "1"
     monkeypatch.setenv("OMP_NUM_THREADS", "7")
-    assert environment(2, None, 0)["OMP_NUM_THREADS"] == "7"
-    assert [environment(3, [4, 6], slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4", "6", "4"]
+    assert run_environment(2, None, 0)["OMP_NUM_THREADS"] == "7"
+    assert [run_environment(3, [4, 6], slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4", "6", "4"]
 
 
 def test_the_time_left_is_the_mean_of_the_tasks_own_runs():

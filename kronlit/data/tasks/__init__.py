@@ -5,7 +5,7 @@ An entry is found by its name in the `TASKS` of its suite's file. What a model n
 
 from kronlit.data.tasks import few_shot, generation, glue, super_glue
 from kronlit.data.tasks.few_shot import MOVIE_REVIEWS
-from kronlit.data.tasks.task import Task, named
+from kronlit.data.tasks.task import Task, option_values
 
 GLUE_TASKS = {name: known.task for name, known in glue.TASKS.items()}
 SUPER_GLUE_TASKS = {name: known.task for name, known in super_glue.TASKS.items() if not known.predicted_by}
@@ -21,5 +21,5 @@ __all__ = [
     "SUPER_GLUE_DIAGNOSTICS",
     "SUPER_GLUE_TASKS",
     "Task",
-    "named",
+    "option_values",
 ]

@@ -6,7 +6,7 @@ from typing import Any
 
 from kronlit.data.tasks.hub import Hub
 from kronlit.data.tasks.task import Task
-from kronlit.data.triples import Pair, dart, webnlg
+from kronlit.data.triples import Pair, parse_dart, parse_webnlg
 
 
 @dataclass(frozen=True)
@@ -37,11 +37,11 @@ TASKS = {
         ),
         GenerationTask(  # Gardent et al., 2017
             Task("webnlg", ("context",), (), ("bleu", "ter"), "{context}", free_text=True, word_split=True),
-            released=webnlg,
+            released=parse_webnlg,
         ),
         GenerationTask(  # Nan et al., 2021, arXiv:2007.02871
             Task("dart", ("context",), (), ("bleu", "ter"), "{context}", free_text=True, word_split=True),
-            released=dart,
+            released=parse_dart,
         ),
     )
 }

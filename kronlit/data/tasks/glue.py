@@ -5,7 +5,7 @@ are those of the hub data set nyu-mll/glue, the numbers of rows those that glueb
 """
 
 from kronlit.data.tasks.benchmark import BenchmarkTask, Table
-from kronlit.data.tasks.task import Task, named
+from kronlit.data.tasks.task import Task, option_values
 
 NLI = ("entailment", "neutral", "contradiction")
 PREMISE_HYPOTHESIS = "premise: {premise} hypothesis {hypothesis}"  # the authors' code has no second colon
@@ -32,7 +32,7 @@ TASKS = {
                 ("sentence1", "sentence2"),
                 ("not_equivalent", "equivalent"),
                 ("f1", "accuracy"),
-                named("sentence1", "sentence2"),
+                option_values("sentence1", "sentence2"),
             ),
             tables=(Table("MRPC.tsv", 1725),),
             submitted=NUMBERS,
@@ -44,7 +44,7 @@ TASKS = {
                 ("question1", "question2"),
                 ("not_duplicate", "duplicate"),
                 ("accuracy", "f1"),
-                named("question1", "question2"),
+                option_values("question1", "question2"),
             ),
             tables=(Table("QQP.tsv", 390_965),),
             submitted=NUMBERS,
@@ -56,7 +56,7 @@ TASKS = {
                 ("sentence1", "sentence2"),
                 (),
                 ("pearson", "spearman"),
-                named("sentence1", "sentence2"),
+                option_values("sentence1", "sentence2"),
                 span=(0.0, 5.0),
             ),
             tables=(Table("STS-B.tsv", 1379),),
@@ -74,7 +74,7 @@ TASKS = {
                 ("question", "sentence"),
                 ("entailment", "not_entailment"),
                 ("accuracy",),
-                named("question", "sentence"),
+                option_values("question", "sentence"),
             ),
             tables=(Table("QNLI.tsv", 5463),),
             mahabadi="thousand",
@@ -85,7 +85,7 @@ TASKS = {
                 ("sentence1", "sentence2"),
                 ("entailment", "not_entailment"),
                 ("accuracy",),
-                named("sentence1", "sentence2"),
+                option_values("sentence1", "sentence2"),
             ),
             tables=(Table("RTE.tsv", 3000),),
             mahabadi="halves",
@@ -96,7 +96,7 @@ TASKS = {
                 ("sentence1", "sentence2"),
                 ("not_entailment", "entailment"),
                 ("accuracy",),
-                named("sentence1", "sentence2"),
+                option_values("sentence1", "sentence2"),
             ),
             tables=(Table("WNLI.tsv", 146),),
             submitted=NUMBERS,

@@ -10,9 +10,9 @@ from typing import Literal
 
 from datasets import Dataset
 
-from kronlit.data.super_glue_rows import multirc, record, wsc
+from kronlit.data.super_glue_rows import prepare_multirc, prepare_record, prepare_wsc
 from kronlit.data.tasks.benchmark import BenchmarkTask, Table
-from kronlit.data.tasks.task import Task, named
+from kronlit.data.tasks.task import Task, option_values
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,7 +37,7 @@ TASKS = {
     known.task.name: known
     for known in (
         SuperGlueTask(
-            task=Task("boolq", ("question", "passage"), NO_YES, source=named("question", "passage")),
+            task=Task("boolq", ("question", "passage"), NO_YES, source=option_values("question", "passage")),
             tables=(Table("BoolQ.jsonl", 3245),),
             submitted=("false", "true"),
             mahabadi="halves",
@@ -48,7 +48,7 @@ TASKS = {
                 ("premise", "hypothesis"),
                 ("entailment", "contradiction", "neutral"),
                 ("macro_f1", "accuracy"),
-                named("premise", "hypothesis"),
+                option_values("premise", "hypothesis"),
             ),
             tables=(Table("CB.jsonl", 250),),
             mahabadi="halves",
@@ -58,7 +58,7 @@ TASKS = {
                 "copa",
                 ("premise", "choice1", "choice2", "question"),
                 ("choice1", "choice2"),
-                source=named("premise", "choice1", "choice2", "question"),
+                source=option_values("premise", "choice1", "choice2", "question"),
             ),
             tables=(Table("COPA.jsonl", 500),),
             submitted=(0, 1),
@@ -70,13 +70,13 @@ TASKS = {
                 ("question", "answer", "paragraph"),
                 NO_YES,
                 ("f1a", "exact_match"),
-                named("question", "answer", "paragraph"),
+                option_values("question", "answer", "paragraph"),
                 segments=("{paragraph}", "{question} {answer}"),
             ),
             tables=(Table("MultiRC.jsonl", 9693),),
             submitted=(0, 1),
             mahabadi="halves",
-            prepare=lambda rows, split: rows.map(multirc),
+            prepare=lambda rows, split: rows.map(prepare_multirc),
             object="paragraph",
         ),
         SuperGlueTask(
@@ -90,11 +90,11 @@ TASKS = {
             ),
             tables=(Table("ReCoRD.jsonl", 10_000),),
             mahabadi="thousand",
-            prepare=lambda rows, split: record(rows, one_row_an_answer=split == "train"),
+            prepare=lambda rows, split: prepare_record(rows, one_row_an_answer=split == "train"),
             object="query",
         ),
         SuperGlueTask(
-            task=Task("rte", ("premise", "hypothesis"), ENTAILS, source=named("premise", "hypothesis")),
+            task=Task("rte", ("premise", "hypothesis"), ENTAILS, source=option_values("premise", "hypothesis")),
             tables=(Table("RTE.jsonl", 3000),),
             mahabadi="halves",
         ),
@@ -103,7 +103,7 @@ TASKS = {
                 "wic",
                 ("sentence1", "sentence2", "word"),
                 NO_YES,
-                source=named("sentence1", "sentence2", "word"),
+                source=option_values("sentence1", "sentence2", "word"),
                 segments=("{word}: {sentence1}", "{sentence2}"),
             ),
             tables=(Table("WiC.jsonl", 1400),),
@@ -111,11 +111,11 @@ TASKS = {
             mahabadi="halves",
         ),
         SuperGlueTask(
-            task=Task("wsc", ("text",), NO_YES, source=named("text")),
+            task=Task("wsc", ("text",), NO_YES, source=option_values("text")),
             tables=(Table("WSC.jsonl", 146),),
             mahabadi="halves",
             hub_name="wsc.fixed",
-            prepare=lambda rows, split: rows.map(wsc),
+            prepare=lambda rows, split: rows.map(prepare_wsc),
         ),
         SuperGlueTask(  # this and the next read as RTE's rows, whose model predicts them
             task=Task(
@@ -129,7 +129,7 @@ TASKS = {
             predicted_by="rte",
         ),
         SuperGlueTask(
-            task=Task("axg", ("premise", "hypothesis"), ENTAILS, source=named("premise", "hypothesis")),
+            task=Task("axg", ("premise", "hypothesis"), ENTAILS, source=option_values("premise", "hypothesis")),
             tables=(Table("AX-g.jsonl", 356),),
             predicted_by="rte",
         ),

@@ -74,6 +74,6 @@ class Task:
         return float(text) if re.fullmatch(r"-?\d{1,9}(\.\d+)?", text) else -1.0
 
 
-def named(*columns: str) -> str:
+def option_values(*columns: str) -> str:
     """The text-to-text source of columns, each after its name."""
     return " ".join(f"{column}: {{{column}}}" for column in columns)

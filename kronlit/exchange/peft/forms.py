@@ -152,7 +152,7 @@ def low_rank(matrix: StructuredLinear) -> tuple[Tensor, Tensor]:
     if isinstance(matrix, LowRank):
         return matrix.a, matrix.b
     if isinstance(matrix, Kronecker):
-        (left_a, right_a), (left_b, right_b) = halves(matrix.a), halves(matrix.b)
+        (left_a, right_a), (left_b, right_b) = split_matrix(matrix.a), split_matrix(matrix.b)
         return torch.kron(right_a, right_b), torch.kron(left_a, left_b)
     if isinstance(matrix, Mixture):
         return low_rank(matrix.mean_expert())
@@ -167,7 +167,7 @@ def low_rank(matrix: StructuredLinear) -> tuple[Tensor, Tensor]:
     raise UserError(f"a {type(matrix).__name__} is no product of two thin matrices")
 
 
-def halves(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def split_matrix(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """`matrix` as a product through its smaller side: itself and an identity."""
     rows, columns = matrix.shape
     identity = torch.eye(min(rows, columns), dtype=matrix.dtype, device=matrix.device)

@@ -15,10 +15,10 @@ from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, Insertion, inject, placements
 from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
-from kronlit.adapters.transaction import INJECTED, whole_or_not
+from kronlit.adapters.transaction import INJECTED, all_or_nothing
 from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import read_tensors
-from kronlit.exchange.class_names import as_config, matched, peft_base, peft_class_names
+from kronlit.exchange.class_names import as_config, match_classes, peft_base, peft_class_names
 from kronlit.exchange.peft.write import PREFIX, TENSORS
 from kronlit.modules.plm import load_model
 from kronlit.structured import Circulant, Kronecker, LowRank, StructuredLinear
@@ -96,7 +96,7 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
         else:
             own[name] = tensor.float()
     try:
-        changes = {name: change(name, tensors, content) for name, tensors in parts.items()}
+        changes = {name: read_change(name, tensors, content) for name, tensors in parts.items()}
     except (KeyError, RuntimeError, TypeError) as error:
         raise UserError(f"{str(folder)!r} is damaged: {error} is missing or of a wrong kind.") from error
     if not changes:
@@ -104,7 +104,7 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
     return changes, own
 
 
-def change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> PeftChange:
+def read_change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> PeftChange:
     """What the tensors of one module and the config come to."""
     if "kernel" in tensors:
         if tensors["kernel"].shape[:2] != (1, 1):
@@ -113,7 +113,7 @@ def change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> Pe
         return PeftChange(Circulant, {"a": kernel.flip(0).roll(1) / len(kernel)}, 1.0)
     alpha_name = "lora_alpha" if "A" in tensors else "alpha"
     rank, alpha = (
-        of_module(name, content.get(pattern), content[default])
+        value_for_module(name, content.get(pattern), content[default])
         for pattern, default in (("rank_pattern", "r"), ("alpha_pattern", alpha_name))
     )
     if "A" in tensors:
@@ -125,14 +125,14 @@ def change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> Pe
     return PeftChange(Kronecker, {"a": first, "b": second}, alpha / rank)
 
 
-def of_module(name: str, pattern: dict[str, float] | None, default: float) -> float:
+def value_for_module(name: str, pattern: dict[str, float] | None, default: float) -> float:
     """The number for a module: of the first pattern that the end of its name matches, as in PEFT, or the default."""
     found = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", name))
     return next(found, default)
 
 
 @torch.no_grad()
-def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | None) -> PreTrainedModel:
+def load_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | None) -> PreTrainedModel:
     """`model`, or the one that the folder names, with the folder's adapter.
 
     Raises:
@@ -147,13 +147,13 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
         raise UserError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
     dropout = content.get("lora_dropout", 0.0)
     state = {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
-    with whole_or_not(model):
-        own = matched(model, own, names if head_rows(own) == len(names) else (), repr(str(folder)))
+    with all_or_nothing(model):
+        own = match_classes(model, own, names if head_rows(own) == len(names) else (), repr(str(folder)))
         model.requires_grad_(False)
         inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
-        in_place = {in_host(name, changes): tensor for name, tensor in own.items()}
+        in_place = {wrapped_name(name, changes): tensor for name, tensor in own.items()}
         check_shapes(model, in_place | state, folder)
-        part(model, in_place, folder)
+        untie_if_different(model, in_place, folder)
         model.load_state_dict(in_place | state, strict=False)
     for name, parameter in model.named_parameters():
         parameter.requires_grad_(name in state or name in own)
@@ -161,13 +161,13 @@ def with_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
     return model.eval()
 
 
-def in_host(name: str, changes: Iterable[str]) -> str:
+def wrapped_name(name: str, changes: Iterable[str]) -> str:
     """What the parameter of this name is called where `changes` have wrapped its module."""
     module, _, own = name.rpartition(".")
     return f"{module}.host.{own}" if module in changes else name
 
 
-def part(model: nn.Module, own: dict[str, Tensor], folder: Path) -> None:
+def untie_if_different(model: nn.Module, own: dict[str, Tensor], folder: Path) -> None:
     """Untie the weights of `model` if its own parameters that PEFT saved differ: each is for its own place alone.
 
     PEFT trains a module apart from what it is tied to.

@@ -43,7 +43,9 @@ def write_submission(predictions: Path, output: Path, benchmark: Benchmark = "gl
             f"each with `kronlit predict --predictions`, {diagnostics(benchmark)}."
         )
     tables = {
-        table.name: form.table(its, predicted(predictions / f"{task}.jsonl", table.split, table.rows, form.keys(its)))
+        table.name: form.table(
+            its, predicted_rows(predictions / f"{task}.jsonl", table.split, table.rows, form.keys(its))
+        )
         for task, its in known.items()
         for table in its.tables
     }
@@ -61,7 +63,7 @@ def diagnostics(benchmark: Benchmark) -> str:
     )
 
 
-def predicted(file: Path, split: str, rows: int, keys: tuple[str, ...]) -> list[dict[str, Any]]:
+def predicted_rows(file: Path, split: str, rows: int, keys: tuple[str, ...]) -> list[dict[str, Any]]:
     """The rows of `file` that are of `split`, in their order; each has `keys`."""
     written = []
     with file.open(encoding="utf-8") as text:

@@ -7,6 +7,6 @@ from kronlit.training.signals import listen
 
 if __name__ == "__main__":
     listen()  # before what takes seconds to import
-    from kronlit.experimental.side_by_side.command import main
+    from kronlit.experimental.side_by_side.command import side_by_side_command
 
-    main(json.load(sys.stdin))
+    side_by_side_command(json.load(sys.stdin))

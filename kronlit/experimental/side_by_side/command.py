@@ -17,7 +17,7 @@ from kronlit.experimental.side_by_side.passes import Group, SideBySide
 from kronlit.experimental.side_by_side.turns import Turns
 
 
-def main(commands: Sequence[tuple[list[str], str, str]]) -> None:
+def side_by_side_command(commands: Sequence[tuple[list[str], str, str]]) -> None:
     """Run `kronlit fit` commands side by side.
 
     Args:
@@ -26,7 +26,7 @@ def main(commands: Sequence[tuple[list[str], str, str]]) -> None:
     """
     prepare()
     group = Group()
-    members = [functools.partial(coded, words, group, Path(code)) for words, _, code in commands]
+    members = [functools.partial(run_and_write_code, words, group, Path(code)) for words, _, code in commands]
     with ExitStack() as files:
         logs = [
             files.enter_context(Path(log).open("a", buffering=1, encoding="utf-8", errors="backslashreplace"))
@@ -36,7 +36,7 @@ def main(commands: Sequence[tuple[list[str], str, str]]) -> None:
         group.turns.run()
 
 
-def coded(words: list[str], group: Group, file: Path) -> None:
+def run_and_write_code(words: list[str], group: Group, file: Path) -> None:
     """Run one command and write its exit code; that of a fault of the code is 1."""
     code = 1
     try:
@@ -53,7 +53,10 @@ def fit(words: list[str], group: Group) -> int:
 
         def instantiate_trainer(self, **kwargs: Any) -> Trainer:
             trainer = self.config_init[self.subcommand].trainer
-            trainer.callbacks = [*(trainer.callbacks or []), SideBySide(group, settings(self.config[self.subcommand]))]
+            trainer.callbacks = [
+                *(trainer.callbacks or []),
+                SideBySide(group, loss_settings(self.config[self.subcommand])),
+            ]
             made = super().instantiate_trainer(**kwargs)
             if made.world_size > 1:
                 raise UserError(
@@ -74,7 +77,7 @@ def fit(words: list[str], group: Group) -> int:
     return 0
 
 
-def settings(config: Any) -> str:
+def loss_settings(config: Any) -> str:
     """All that makes of a run's rows a loss, as text: its model but for what each run has of its own, and more."""
     model = config.model.as_dict()
     arguments = {name: value for name, value in model["init_args"].items() if name not in OWN}

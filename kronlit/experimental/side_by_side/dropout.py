@@ -59,11 +59,11 @@ class OwnDropout(TorchFunctionMode):
         first = tensors[0]
         assert first is not None
         with self.drawing(index):
-            y = function(*(None if t is None else t[own(t, lengths)].contiguous() for t in tensors))
+            y = function(*(None if t is None else t[without_padding(t, lengths)].contiguous() for t in tensors))
         if y.shape == first.shape:
             return y
         whole = y.new_zeros(first.shape)
-        whole[own(first, lengths)] = y
+        whole[without_padding(first, lengths)] = y
         return whole
 
 
@@ -72,6 +72,6 @@ def dropout_share(input: Tensor, p: float = 0.5, training: bool = True, inplace:
     return p if training else 0.0
 
 
-def own(tensor: Tensor, lengths: dict[int, int]) -> tuple[slice, ...]:
+def without_padding(tensor: Tensor, lengths: dict[int, int]) -> tuple[slice, ...]:
     """The part of a tensor that is no padding for others; its first dimension, the rows, stays."""
     return (slice(None), *(slice(lengths.get(size, size)) for size in tensor.shape[1:]))

@@ -12,7 +12,7 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronlit.adapters.joint import Rows, indivisible, joint, share_frozen
+from kronlit.adapters.joint import Rows, join_modules, joint_blocker, share_frozen
 from kronlit.experimental.side_by_side.dropout import OwnDropout
 from kronlit.experimental.side_by_side.turns import Turns
 from kronlit.modules import FrozenPLM
@@ -54,7 +54,7 @@ class SideBySide(Callback):
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, FrozenPLM)
-        if obstacle := self.group.obstacle(pl_module, self.settings):
+        if obstacle := self.group.join_blocker(pl_module, self.settings):
             print(f"{obstacle}: this run trains by itself, while those beside it wait.")
             return
         self.group.add(pl_module, self.settings)
@@ -102,7 +102,7 @@ class Group:
         self._joint: Joint | None = None
         self._told = False
 
-    def obstacle(self, module: FrozenPLM, settings: str) -> str | None:
+    def join_blocker(self, module: FrozenPLM, settings: str) -> str | None:
         """Why a run cannot be computed together with the others; `None` if it can."""
         assert module.model is not None
         if self.modules and settings != self.settings:
@@ -111,7 +111,7 @@ class Group:
             return f"the batches of {type(module).__name__} cannot be one"
         if module.gradient_checkpointing:
             return "`model.gradient_checkpointing`=True computes activations again"
-        return indivisible(module.model)
+        return joint_blocker(module.model)
 
     def add(self, module: FrozenPLM, settings: str) -> None:
         """Take a run in, whose frozen weights become those of the first."""
@@ -133,9 +133,9 @@ class Group:
             backward([part for parts in backs.values() for part in parts])
         except Exception as error:  # half of it is done, and cannot be done again
             answers = dict.fromkeys(backs, error)
-        return answers | (self._passed(passes) if passes else {})
+        return answers | (self._run_passes(passes) if passes else {})
 
-    def _passed(self, passes: dict[int, Pass]) -> dict[int, Any]:
+    def _run_passes(self, passes: dict[int, Pass]) -> dict[int, Any]:
         """The passes as one, or where that fails, such as for lack of memory, each by itself and the errors of some."""
         routers = {i: one.module.routing.generator for i, one in passes.items()}
         before = {i: (self.turns.surroundings[i].torch, router.get_state()) for i, router in routers.items()}
@@ -151,7 +151,7 @@ class Group:
         for i, one in passes.items():
             self.turns.surroundings[i].torch, router = before[i]
             routers[i].set_state(router)
-            answers |= self._passed({i: one})
+            answers |= self._run_passes({i: one})
         return answers
 
     def _forward(self, passes: dict[int, Pass]) -> dict[int, Part]:
@@ -163,7 +163,7 @@ class Group:
         rows.begin([len(batch["row"]) for batch in batches])
         batch, lengths = side_by_side(module, batches, self._joint.widths)
         members = list(passes)
-        with OwnDropout(rows, lengths, lambda index: self._drawing(members[index])):
+        with OwnDropout(rows, lengths, lambda index: self._draws_of(members[index])):
             losses, log_probabilities = module.training_pass(batch)
         counts = [predictions(one) for one in batches]
         each = [list(losses.split(counts))]
@@ -177,7 +177,7 @@ class Group:
         return parts
 
     @contextmanager
-    def _drawing(self, member: int) -> Iterator[None]:
+    def _draws_of(self, member: int) -> Iterator[None]:
         """Torch's random numbers are those of a run, and the run's go on from there."""
         surroundings = self.turns.surroundings[member]
         restore_random_state([surroundings.torch], 0)
@@ -211,7 +211,7 @@ class Joint:
         models = [module.model for module in modules if module.model is not None]
         self.widths = widths(models[0])
         self.module = copy.copy(modules[0])
-        self.module._modules = self.module._modules | {"model": joint(models, self.rows)}
+        self.module._modules = self.module._modules | {"model": join_modules(models, self.rows)}
 
 
 def predictions(batch: Batch) -> int:

@@ -64,7 +64,7 @@ def draw_pareto(rows: list[Row], std: Std, path: Path) -> None:
 
     def draw(axes: Any, name: str) -> None:
         shown = [(i, row) for i, row in enumerate(rows) if row.cells[name].mean is not None]
-        points = [(trained(row, name), row.cells[name].mean or 0.0) for _, row in shown]
+        points = [(mean_parameters(row, name), row.cells[name].mean or 0.0) for _, row in shown]
         front = pareto_front(points)
         for n, (i, row) in enumerate(shown):
             drawn = style(i) | {"linestyle": "", "markerfacecolor": style(i)["color"] if n in front else "white"}
@@ -79,7 +79,7 @@ def draw_pareto(rows: list[Row], std: Std, path: Path) -> None:
     panels(list(rows[0].cells), draw, path)
 
 
-def trained(row: Row, column: str) -> float:
+def mean_parameters(row: Row, column: str) -> float:
     """Mean number of trained parameters of a row on a task, or on all for their average."""
     results = list(row.cells[column].results.values()) or row.results
     return fmean(result.summary["trained_parameters"] for result in results if result.summary)

@@ -38,7 +38,7 @@ class Sheet:
     rows: list[list[str]]
 
 
-def scores(study: Study, rows: list[Row], std: Std, metric: str | None) -> Sheet:
+def scores_sheet(study: Study, rows: list[Row], std: Std, metric: str | None) -> Sheet:
     """The scores, with a paper's numbers under ours."""
     columns = list(rows[0].cells)
     names = {task: metric or study.metric_of(task) for task in study.tasks}
@@ -53,7 +53,7 @@ def scores(study: Study, rows: list[Row], std: Std, metric: str | None) -> Sheet
     lines = []
     for row in rows:
         lines.append([row.name, *(score(row.cells[column], std, len(study.seeds)) for column in columns)])
-        if printed := published(study, row.method, columns):
+        if printed := published_row(study, row.method, columns):
             lines.append([f"{row.method}, published", *printed])
     if study.published:
         caption += f" Published: {study.published.source}."
@@ -70,7 +70,7 @@ def score(cell: Cell, std: Std, seeds: int) -> str:
     return f"{text}{count}{' *' if cell.missing else ''}"
 
 
-def published(study: Study, method: str, columns: list[str]) -> list[str]:
+def published_row(study: Study, method: str, columns: list[str]) -> list[str]:
     """A paper's numbers for a method; their average where it has all tasks."""
     printed = study.published.scores.get(method, {}) if study.published else {}
     if not printed:
@@ -85,7 +85,7 @@ def published(study: Study, method: str, columns: list[str]) -> list[str]:
     return [texts.get(column, "") for column in columns]
 
 
-def costs(rows: list[Row]) -> Sheet:
+def costs_sheet(rows: list[Row]) -> Sheet:
     """What each method trains and takes."""
     lines = [[row.name, *cost(row.results)] for row in rows]
     caption = (
@@ -126,7 +126,7 @@ def size(count: float) -> str:
     return f"{count:.3g} GB"
 
 
-def significance(found: list[Difference], baseline: str) -> Sheet:
+def significance_sheet(found: list[Difference], baseline: str) -> Sheet:
     """Every difference to the baseline, and whether it is more than chance."""
     caption = (
         f"Score less that of {baseline}. Over seeds: paired t-test (of so few seeds a rank test could not reach 0.05). "
@@ -148,7 +148,7 @@ def probability(value: float | None) -> str:
     return "" if value is None else "< 0.001" if value < 0.001 else f"{value:.3f}"
 
 
-def selected(study: Study, rows: list[Row]) -> Sheet:
+def selection_sheet(study: Study, rows: list[Row]) -> Sheet:
     """Which points of the grid count."""
     lines = []
     for row in rows:
@@ -160,7 +160,7 @@ def selected(study: Study, rows: list[Row]) -> Sheet:
     return Sheet("What was selected", "By how many seeds.", ["method", "task", "point"], lines)
 
 
-def missing(rows: list[Row], root: str) -> Sheet:
+def missing_sheet(rows: list[Row], root: str) -> Sheet:
     """The runs that are not there, and why."""
     lines = [
         [one.run.name, one.reason, f"{root}/{one.run.folder}/{LOG}" if one.reason != "not run" else ""]
@@ -172,7 +172,7 @@ def missing(rows: list[Row], root: str) -> Sheet:
     return Sheet("Missing runs", "None of these is in any number above.", ["run", "why", "log"], lines)
 
 
-def every(
+def build_sheets(
     study: Study,
     rows: list[Row],
     found: list[Difference],
@@ -182,10 +182,10 @@ def every(
     root: str,
 ) -> Iterator[Sheet]:
     """All sheets that have something to say."""
-    yield scores(study, rows, std, metric)
+    yield scores_sheet(study, rows, std, metric)
     if baseline is not None:
-        yield significance(found, baseline)
-    yield costs(rows)
-    for sheet in (selected(study, rows), missing(rows, root)):
+        yield significance_sheet(found, baseline)
+    yield costs_sheet(rows)
+    for sheet in (selection_sheet(study, rows), missing_sheet(rows, root)):
         if sheet.rows and (sheet.title != "What was selected" or study.select != "none"):
             yield sheet

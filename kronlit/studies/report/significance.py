@@ -72,7 +72,7 @@ def over_examples(ours: ScoredSystem, theirs: ScoredSystem, seed: int = 0) -> fl
     names = [name.split("/")[1] for name in ours.metrics]
     if not names or any(name not in ROW_METRICS for name in names) or len(ours.files) != len(theirs.files):
         return None
-    loaded = [[load(file, names) for file in system.files] for system in (ours, theirs)]
+    loaded = [[read_scored_rows(file, names) for file in system.files] for system in (ours, theirs)]
     first = next((one for system in loaded for one in system if one), None)
     if first is None or any(one is None or not same_rows(one, first) for system in loaded for one in system):
         return None
@@ -103,7 +103,7 @@ def over_examples(ours: ScoredSystem, theirs: ScoredSystem, seed: int = 0) -> fl
     return float(result.pvalue)
 
 
-def load(path: Path, metrics: Sequence[str]) -> "dict[str, Array] | None":
+def read_scored_rows(path: Path, metrics: Sequence[str]) -> "dict[str, Array] | None":
     """Row and target of a file of scored rows, and by metric its marks or else the predictions.
 
     `None` if there is no such file. What has marks has no targets: the rows stand for them.

@@ -95,7 +95,7 @@ def table(study: Study, root: Path, metric: str | None = None) -> list[Row]:
                 runs = [(r, x) for r, x in found if r.method == method and r.task == task and r.point in kept]
                 cells[task] = cell(study, runs, metric or study.metric_of(task))
             name = row_name(method, kept[0]) if study.select == "none" else method
-            rows.append(Row(name, method, cells | averaged(cells)))
+            rows.append(Row(name, method, cells | average_cells(cells)))
     return rows
 
 
@@ -103,15 +103,15 @@ def cell(study: Study, runs: list[tuple[Run, Result | None]], metric: str) -> Ce
     """One cell, of the runs that may count for it."""
     compares = len({run.folder.parent for run, _ in runs}) > 1
     needed = [metric, study.select_by] if compares else [metric]
-    missing = [Missing(run, reason) for run, result in runs if (reason := lack(result, needed))]
-    whole = [(run, result) for run, result in runs if result and not lack(result, needed)]
-    counts = chosen(study, whole)
+    missing = [Missing(run, reason) for run, result in runs if (reason := why_incomplete(result, needed))]
+    whole = [(run, result) for run, result in runs if result and not why_incomplete(result, needed)]
+    counts = choose_runs(study, whole)
     scores = {seed: 100 * result.scores[metric] for seed, (_, result) in counts.items()}
     runs_by_seed = {seed: run for seed, (run, _) in counts.items()}
     return Cell(scores, runs_by_seed, {seed: result for seed, (_, result) in counts.items()}, missing)
 
 
-def lack(result: Result | None, scores: list[str]) -> str:
+def why_incomplete(result: Result | None, scores: list[str]) -> str:
     """Why a run cannot count; nothing if it can."""
     if result is None:
         return "not run"
@@ -126,7 +126,7 @@ def lack(result: Result | None, scores: list[str]) -> str:
 Pair = tuple[Run, Result]
 
 
-def chosen(study: Study, runs: list[Pair]) -> dict[int, Pair]:
+def choose_runs(study: Study, runs: list[Pair]) -> dict[int, Pair]:
     """By seed, the run at the point of the grid that `select` takes; of equal ones that of lower loss."""
 
     def score(pair: Pair) -> tuple[float, float]:
@@ -150,7 +150,7 @@ def means(ranks: Iterable[tuple[float, float]]) -> tuple[float, ...]:
     return tuple(statistics.fmean(values) for values in zip(*ranks, strict=True))
 
 
-def averaged(cells: dict[str, Cell]) -> dict[str, Cell]:
+def average_cells(cells: dict[str, Cell]) -> dict[str, Cell]:
     """The mean over tasks, seed by seed; there is none for a seed that a task lacks."""
     if len(cells) < 2:
         return {}

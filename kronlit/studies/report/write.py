@@ -12,7 +12,7 @@ from kronlit.studies.plan import plan
 from kronlit.studies.report.differences import Difference, differences
 from kronlit.studies.report.plots import draw_curves, draw_pareto
 from kronlit.studies.report.render import latex, markdown, page
-from kronlit.studies.report.sheets import every
+from kronlit.studies.report.sheets import build_sheets
 from kronlit.studies.report.table import AVERAGE, Row, Std, table
 from kronlit.studies.result import read_result, write_whole
 from kronlit.studies.study import Study
@@ -48,14 +48,14 @@ def report(
     rows = table(study, root, metric)
     if baseline is not None and baseline not in (names := [row.name for row in rows]):
         raise UserError(f"`baseline`={baseline!r} is no row{nearest(baseline, names, everything=True)}")
-    needs("scipy", "`baseline`: tests of significance need", baseline is not None)
-    needs("matplotlib", "plots (`--plots false` leaves them out) need", plots)
+    check_package("scipy", "`baseline`: tests of significance need", baseline is not None)
+    check_package("matplotlib", "plots (`--plots false` leaves them out) need", plots)
 
     folder = root / "report"
     folder.mkdir(exist_ok=True)
     found = differences(study, root, rows, baseline, metric) if baseline is not None else []
-    sheets = list(every(study, rows, found, baseline, std, metric, str(root)))
-    drawn = pictures(study, root, rows, std, folder) if plots and any(row.results for row in rows) else []
+    sheets = list(build_sheets(study, rows, found, baseline, std, metric, str(root)))
+    drawn = draw_plots(study, root, rows, std, folder) if plots and any(row.results for row in rows) else []
     text = markdown(root.name, sheets, [path for _, path in drawn])
     if "md" in formats:
         write_whole(folder / "report.md", text)
@@ -64,18 +64,18 @@ def report(
     if "html" in formats:
         write_whole(folder / "report.html", page(root.name, sheets, drawn))
     if "csv" in formats:
-        write_csv(folder / "table.csv", cells(study, rows, found, std, metric))
-        write_csv(folder / "runs.csv", runs(study, root))
+        write_csv(folder / "table.csv", cell_lines(study, rows, found, std, metric))
+        write_csv(folder / "runs.csv", run_lines(study, root))
     return text
 
 
-def needs(package: str, sentence: str, wanted: bool) -> None:
+def check_package(package: str, sentence: str, wanted: bool) -> None:
     """Raise `ValueError` if a package is wanted that is not there."""
     if wanted and importlib.util.find_spec(package) is None:
         raise UserError(f"{sentence} {package}, which is missing: pip install 'kronlit[study]'.")
 
 
-def pictures(study: Study, root: Path, rows: list[Row], std: Std, folder: Path) -> list[tuple[str, Path]]:
+def draw_plots(study: Study, root: Path, rows: list[Row], std: Std, folder: Path) -> list[tuple[str, Path]]:
     """Draw all pictures; gives what each shows, and its file."""
     front, curves = folder / "pareto_front.png", folder / "learning_curves.png"
     draw_pareto(rows, std, front)
@@ -86,7 +86,7 @@ def pictures(study: Study, root: Path, rows: list[Row], std: Std, folder: Path) 
     ]
 
 
-def cells(
+def cell_lines(
     study: Study, rows: list[Row], found: list[Difference], std: Std, metric: str | None
 ) -> Iterable[dict[str, Any]]:
     """The table, a line for each cell, unrounded."""
@@ -112,7 +112,7 @@ def cells(
             }
 
 
-def runs(study: Study, root: Path) -> Iterable[dict[str, Any]]:
+def run_lines(study: Study, root: Path) -> Iterable[dict[str, Any]]:
     """Every run of the study, that which is not there included."""
     costs = ("trained_parameters", "per_cent", "seconds", "seconds_per_epoch", "peak_memory_bytes", "adapter_bytes")
     for run in plan(study):
