@@ -1,4 +1,4 @@
-"""The command `kronlit`. What needs no torch answers without importing it."""
+"""The command `kronlit`. Commands that need no torch do not import it."""
 
 import difflib
 import sys
@@ -11,14 +11,14 @@ COMMANDS = {
     "fit": "train, validating as it goes; with --test_after_fit true, then test the best checkpoint",
     "validate": "score a checkpoint on the validation rows",
     "test": "score a checkpoint on the test rows",
-    "predict": "write the predictions of a checkpoint for the test rows or a file of one's own",
-    "merge": "write a run as a plain Transformers folder",
-    "export": "write the adapter of a run, without the frozen model, for kronlit or for PEFT",
+    "predict": "write a checkpoint's predictions for the test rows or for your own file",
+    "merge": "merge a run's adapter into the model, and write a plain Transformers folder",
+    "export": "write a run's adapter, without the frozen model, for kronlit or for PEFT",
     "submission": "put predictions for all test sets of GLUE or SuperGLUE into the zip that its site scores",
-    "info": "say what a checkpoint, an adapter or a config holds: method, shapes, parameters, size",
+    "info": "describe a checkpoint, an adapter or a config: method, shapes, parameters, size",
     "configs": "list the YAMLs that come with kronlit, copy one, check one",
-    "study": "run tasks x methods x seeds and make one table of them; `study report DIR` writes it up",
-    "submit": "a fit as a job of Slurm; `submit study` a study as a job array",
+    "study": "run tasks x methods x seeds and tabulate the scores; `study report DIR` writes the report",
+    "submit": "run a fit as a Slurm job; `submit study` runs a study as a job array",
 }
 
 HELP = f"""usage: kronlit COMMAND --config FILE.yaml [--config MORE.yaml ...] [--KEY VALUE ...]
@@ -45,7 +45,7 @@ def main() -> None:
         try:
             run_command(sys.argv[1:])
         finally:
-            sys.stdout.flush()  # here, where a closed pipe is no traceback
+            sys.stdout.flush()  # here, so that a closed pipe does not end in a traceback at exit
     except BaseException as error:
         if (ending := outside_ending(error)) is None:
             raise
@@ -93,14 +93,14 @@ def run_command(arguments: list[str]) -> None:
         from kronlit.cli.fit import trainer_command
         from kronlit.studies.retired import with_run_dir
 
-        sys.argv[2:] = with_run_dir(arguments[1:])  # in place: processes of DDP are started with these words again
+        sys.argv[2:] = with_run_dir(arguments[1:])  # in place: DDP starts its processes with these words
         trainer_command()
 
 
 def find_files_here() -> None:
-    """Let a YAML name a class in a file of the current folder, which is not on a console script's path."""
+    """Let a YAML name a class in the current folder, which is not on the path of a console script."""
     if "" not in sys.path and not getattr(sys.flags, "safe_path", False):
-        sys.path.append("")  # last, so that it hides nothing
+        sys.path.append("")  # last, so that it hides no other module
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Laws that every structured matrix keeps, for the tests of whoever writes one."""
+"""Laws that every structured matrix obeys, to test your own with."""
 
 import functools
 from collections.abc import Callable
@@ -19,19 +19,19 @@ def check_structure(
     zero_start: bool = False,
     **arguments: Any,
 ) -> None:
-    """Check that a structured matrix is one: that its fast way, its definition and its gradients agree.
+    """Check a structured matrix: its fast product, its dense matrix and its gradients must agree.
 
-    It draws random parameters, and is at work on the CPU for a fraction of a second.
+    It draws random parameters, and takes a fraction of a second on the CPU.
 
     Args:
         structure: the class, or anything that makes one from `(in_features, out_features)`.
-        in_features: width of the input to try.
-        out_features: width of the output to try; where a structure must be square, the same.
-        zero_start: whether it is to start as zero, so that a `Delta` with it changes nothing at first.
-        arguments: others of the class.
+        in_features: the input width to try.
+        out_features: the output width to try; for square structures, take the same.
+        zero_start: whether it must start as zero, so that a `Delta` with it changes nothing at first.
+        arguments: other arguments of the class.
 
     Raises:
-        AssertionError: naming the law that is broken, and by how much.
+        AssertionError: if a law is broken; the message says which one, and by how much.
 
     Example:
         >>> from kronlit.structured import Kronecker
@@ -45,7 +45,7 @@ def check_structure(
         f"{name}: `in_features`, `out_features` are {widths}, not {(in_features, out_features)}: give them to "
         "`super().__init__`."
     )
-    matrix.eval()  # a mixture is a map in evaluation alone
+    matrix.eval()  # a mixture is a fixed map only in evaluation
     check_shapes(matrix)
     check_start(matrix, zero_start)
     for parameter in matrix.parameters():
@@ -57,7 +57,7 @@ def check_structure(
 
 
 def check_start(matrix: StructuredLinear, zero_start: bool) -> None:
-    """A start of finite numbers, of zeros where that is claimed, which `reset_parameters` gives again."""
+    """The start is finite, is zero if that is claimed, and `reset_parameters` restores it."""
     name, shapes = type(matrix).__name__, [tuple(parameter.shape) for parameter in matrix.parameters()]
     assert shapes, f"{name} has no parameters: make them `nn.Parameter`s in `__init__`."
     for moment in ("after `__init__`", "after `reset_parameters`"):
@@ -73,7 +73,7 @@ def check_start(matrix: StructuredLinear, zero_start: bool) -> None:
 
 
 def check_shapes(matrix: StructuredLinear) -> None:
-    """`(out_features, in_features)` of the dense matrix, and any leading dimensions of the input."""
+    """The dense matrix is `(out_features, in_features)`, and the input may have any leading dimensions."""
     name, shape = type(matrix).__name__, (matrix.out_features, matrix.in_features)
     found = tuple(matrix.to_dense().shape)
     assert found == shape, f"{name}: `to_dense` has the shape {found}; it must be (out_features, in_features)={shape}."
@@ -87,7 +87,7 @@ def check_shapes(matrix: StructuredLinear) -> None:
 
 
 def check_forward(matrix: StructuredLinear) -> None:
-    """`forward` multiplies by `to_dense`, also where the input lies otherwise in memory, and leaves it as it was."""
+    """`forward` multiplies by `to_dense`, for any memory layout of the input, and does not change the input."""
     name, double = type(matrix).__name__, matrix.double()
     for leading in ((), (5,), (2, 3, 4)):
         x = torch.randn(matrix.in_features, *leading, dtype=torch.float64).movedim(0, -1)
@@ -99,7 +99,7 @@ def check_forward(matrix: StructuredLinear) -> None:
 
 
 def check_gradients(matrix: StructuredLinear) -> None:
-    """Gradients of the input and of all parameters are those of finite differences, in float64."""
+    """Gradients of the input and of all parameters equal finite differences, in float64."""
     name = type(matrix).__name__
     double = matrix.double()
     names, values = zip(*double.named_parameters(), strict=True)
@@ -120,7 +120,7 @@ def check_gradients(matrix: StructuredLinear) -> None:
 
 
 def check_sum(matrix: StructuredLinear) -> None:
-    """`added_to` adds the product; `summand`, where there is one, the matrix, with the same gradients."""
+    """`added_to` adds the product. `summand`, if there is one, adds the matrix, with the same gradients."""
     name, double = type(matrix).__name__, matrix.double()
     x, y = (torch.randn(3, n, dtype=torch.float64) for n in (matrix.in_features, matrix.out_features))
     dense = double.to_dense()
@@ -142,7 +142,7 @@ def check_sum(matrix: StructuredLinear) -> None:
 
 
 def check_dtypes(matrix: StructuredLinear) -> None:
-    """Parameters in float32; outputs of the input's dtype, or of autocast's, whose gradients are float32."""
+    """Parameters and their gradients are float32; outputs have the input's dtype, or autocast's."""
     name, x = type(matrix).__name__, torch.randn(4, matrix.in_features)
     dense = matrix.to_dense()
     assert dense.dtype == torch.float32, f"{name}: `to_dense` of float32 parameters is {dense.dtype}."
@@ -162,7 +162,7 @@ def check_dtypes(matrix: StructuredLinear) -> None:
 
 
 def close(found: Tensor, expected: Tensor, law: str, rtol: float | None = None) -> None:
-    """Raise `AssertionError` with `law` and the largest difference unless both are equal to rounding."""
+    """Raise `AssertionError` with `law` and the largest difference, unless both are equal up to rounding."""
     try:
         torch.testing.assert_close(found, expected, rtol=rtol, atol=rtol, check_dtype=False)
     except AssertionError as error:

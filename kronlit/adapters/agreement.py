@@ -1,4 +1,4 @@
-"""Whether folding a placement leaves the map as it was: its own forward pass against that of its merged host."""
+"""Checks a merge numerically: a placement's forward pass against that of its merged host."""
 
 import copy
 
@@ -9,14 +9,18 @@ from kronlit.adapters.placement import Placement
 from kronlit.structured import Mixture
 
 TOLERANCE = 1e-4
-"""Of the largest output, how far another one may be: more than float32 rounds away, less than any slip costs."""
+"""Largest tolerated difference, as a share of the largest output.
+
+It is above the rounding of float32, and below the error that a wrong `to_dense` makes.
+"""
 
 
 @torch.no_grad()
 def disagreement(placement: Placement) -> str | None:
-    """How far the outputs of `placement`, a mixture being its mean, are from those of its host once it is merged.
+    """Compare the outputs of `placement` with those of its merged host, and say how far they differ.
 
-    It works on a copy. `None` where they are equal but for rounding, or the host is a block, whose input is not known.
+    It works on a copy, in which each mixture is its mean. `None` if they agree up to rounding, or if the host is a
+    block: the input of a block is not known.
     """
     if not is_linear(placement.host):
         return None
@@ -36,6 +40,7 @@ def disagreement(placement: Placement) -> str | None:
 
 
 def tolerance(dtype: torch.dtype) -> float:
-    """The share of the largest output that weights of `dtype`, and products in it, may round away."""
+    """The rounding to tolerate for weights of `dtype`, as a share of the largest output."""
+    # Other settings ("high", "medium") let products keep only two or three digits.
     exact = torch.get_float32_matmul_precision() == "highest"
     return max(TOLERANCE if exact else 1e-2, 4 * torch.finfo(dtype).eps)

@@ -25,12 +25,12 @@ ACTIVATIONS: dict[str, Callable[[Tensor], Tensor]] = {
 class Bottleneck(nn.Module):
     r"""Down, activation, up: :math:`W_u \, \phi(W_d x + b_d) + b_u`. Biases start as zero.
 
-    A projection that has a bias of its own, as a mixture has, is given no other.
+    A projection that has its own bias, such as a mixture, gets no second one.
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
-        width: of the bottleneck.
+        width: width of the bottleneck.
         down: makes :math:`W_d` from `(in_features, width)`.
         up: makes :math:`W_u` from `(width, out_features)`.
         activation: relu, gelu, gelu_new (with tanh, as T5 v1.1 and GPT-2 have it), silu, mish or tanh.
@@ -64,7 +64,7 @@ class Bottleneck(nn.Module):
 
 
 def own_bias(matrix: StructuredLinear) -> nn.Parameter | None:
-    """A bias for `matrix`, unless it has one."""
+    """A bias for `matrix`; `None` if it has its own."""
     return nn.Parameter(torch.zeros(matrix.out_features)) if getattr(matrix, "bias", None) is None else None
 
 
@@ -78,7 +78,7 @@ def bottleneck_width(width: int, reduction_factor: int) -> int:
     """The width of a bottleneck, `width // reduction_factor`.
 
     Raises:
-        ValueError: if nothing would be left.
+        ValueError: if the width would be 0.
     """
     if not 1 <= reduction_factor <= width:
         raise ValueError(f"`reduction_factor`={reduction_factor} must lie between 1 and the width, {width}.")

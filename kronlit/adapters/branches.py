@@ -1,4 +1,4 @@
-"""Kronecker products side by side, the body of KronA^B: Edalati et al., 2022, arXiv:2212.10650, appendix B.2."""
+"""Parallel Kronecker products, the body of KronA^B: Edalati et al., 2022, arXiv:2212.10650, appendix B.2."""
 
 import torch
 from torch import Tensor, nn
@@ -7,17 +7,17 @@ from kronlit.structured import Kronecker
 
 
 class KroneckerBranches(nn.Module):
-    r"""The sum of several affine maps with a Kronecker product each, :math:`\sum_k (A_k \otimes B_k) x + b_k`.
+    r"""The sum of several affine maps, each a Kronecker product: :math:`\sum_k (A_k \otimes B_k) x + b_k`.
 
     Biases start as zero.
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
-        num_branches: how many maps.
-        output_biases: how many of them have a bias on their output, of `out_features`.
-        inner_biases: how many of them have a bias between their two small products, of the shape that lies there,
-            `(a_1, b_2)` for :math:`(a_1, a_2)` the shape of :math:`A` and :math:`(b_1, b_2)` that of :math:`B`.
+        num_branches: number of maps.
+        output_biases: how many of them have a bias on their output, `(out_features,)`.
+        inner_biases: how many of them have a bias between their two small products. Its shape is `(a_1, b_2)`, where
+            :math:`A` is :math:`(a_1, a_2)` and :math:`B` is :math:`(b_1, b_2)`.
         a_shape: see `kronlit.structured.Kronecker`.
 
     Shape:
@@ -47,6 +47,6 @@ class KroneckerBranches(nn.Module):
         return y
 
     def _biases(self) -> list[Tensor]:
-        """All biases as they appear on the output: `(AX + C)Bᵀ = AXBᵀ + CBᵀ`, and CBᵀ is the same for all tokens."""
+        """All biases, moved to the output: `(AX + C)Bᵀ = AXBᵀ + CBᵀ`, and CBᵀ is the same for all tokens."""
         inner = zip(self.branches, self.inner_bias, strict=False)
         return [*self.output_bias, *((bias @ branch.b.mT).flatten() for branch, bias in inner)]

@@ -1,4 +1,4 @@
-"""Which modules a forward pass calls, and with what: one that is never called cannot be wrapped."""
+"""Records which modules a forward pass calls, and how. A module that is never called cannot be wrapped."""
 
 import inspect
 from collections.abc import Iterator
@@ -10,12 +10,12 @@ import torch
 from torch import Tensor, nn
 
 TOKENS = 8
-"""Length of the text that the pass reads."""
+"""Length of the made-up text, in tokens."""
 
 
 @dataclass(frozen=True)
 class Call:
-    """How a module was called: what it was given by place and by name, and what it gave."""
+    """One call of a module: its positional arguments, its keyword arguments and its output."""
 
     args: tuple[Any, ...]
     kwargs: dict[str, Any]
@@ -23,10 +23,10 @@ class Call:
 
 
 def first_calls(model: nn.Module) -> dict[str, Call]:
-    """The first call of each module of a Transformers model in a forward pass over a made-up row, by name.
+    """The first call of each module in a forward pass of a Transformers model over a made-up row, by module name.
 
-    Without gradients, in evaluation, and without a trace in torch's random numbers. Nothing where the model can't be
-    called so, as one that reads neither texts nor images.
+    The pass is without gradients, in evaluation mode, and leaves torch's random state as it was. The result is empty
+    if the model cannot be called this way, for example because it reads neither text nor images.
     """
     calls: dict[str, Call] = {}
 
@@ -46,19 +46,19 @@ def first_calls(model: nn.Module) -> dict[str, Call]:
 
 @torch.no_grad()
 def output_for_made_up_row(model: nn.Module) -> Any:
-    """What `model` gives for `made_up_row`; `None` where it can't be called so."""
+    """The output of `model` for `made_up_row`; `None` if it cannot be called this way."""
     if (row := made_up_row(model)) is None:
         return None
     with evaluation_mode(model):
         try:
             return model(**row)
-        except Exception:  # any model's own code runs here, on a row that it may not be made for
+        except Exception:  # this runs any model's own code, on a row that it may not accept
             return None
 
 
 @contextmanager
 def evaluation_mode(model: nn.Module) -> Iterator[None]:
-    """`model` is in evaluation, and draws no random numbers of others."""
+    """Keep `model` in evaluation mode, and restore the random state and each module's mode afterwards."""
     training = [module for module in model.modules() if module.training]
     devices = {parameter.device for parameter in model.parameters() if parameter.device.type == "cuda"}
     model.eval()
@@ -71,9 +71,9 @@ def evaluation_mode(model: nn.Module) -> Iterator[None]:
 
 
 def made_up_row(model: nn.Module) -> dict[str, Tensor] | None:
-    """What `model` reads, for one row: an image of its size, or a text that ends as its texts do; else nothing."""
+    """One row of input for `model`: an image of its size, or a text with its end token; `None` for other models."""
     config: Any = getattr(model, "config", None)
-    if config is None:  # none of Transformers'
+    if config is None:  # not a Transformers model
         return None
     device = next(model.parameters()).device
     reads = inspect.signature(model.forward).parameters
@@ -87,15 +87,15 @@ def made_up_row(model: nn.Module) -> dict[str, Tensor] | None:
     end = getattr(config, "eos_token_id", None)
     ids = torch.arange(3, 3 + TOKENS, device=device)[None]
     if isinstance(end, int):
-        ids[ids == end] = 3 + TOKENS  # BART counts them
+        ids[ids == end] = 3 + TOKENS  # BART's head looks for end tokens: the last one is to be the only one
         ids[0, -1] = end
     return {"input_ids": ids} | ({"decoder_input_ids": ids} if "decoder_input_ids" in reads else {})
 
 
 def is_passed_over(name: str, model: nn.Module, calls: dict[str, Call]) -> bool:
-    """Whether the module of this name was not called although the one that it is in was.
+    """Whether the module of this name was not called, although its parent was.
 
-    A part of the model that was not reached, such as an expert that was not chosen, is not passed over.
+    A module that this row did not reach, such as an expert that the router did not choose, does not count.
     """
     path = name.rpartition(".")[0]
     while path and isinstance(parent := model.get_submodule(path), (nn.ModuleList, nn.ModuleDict)):

@@ -1,4 +1,4 @@
-"""Put placements into a model, tie what they share, and fold them away again."""
+"""Puts placements into a model, ties what they share, and merges them into the weights again."""
 
 import inspect
 from collections.abc import Callable, Iterable, Iterator
@@ -19,13 +19,13 @@ from kronlit.structured import Mixture, StructuredLinear
 
 @dataclass(frozen=True)
 class Insertion:
-    """What goes where.
+    """A placement, and the sites where it goes.
 
     Args:
         sites: names of sites (`kronlit.adapters.sites`) or regular expressions over module names.
-        placement: makes the placement from `(host, in_features, out_features)`; of a block, both are the model's
-            hidden size. Where sites are parts of one module, it is also given its `slices`.
-        first_layer: leave out the layers before this one, of each stack, counted from 0.
+        placement: makes the placement from `(host, in_features, out_features)`. For a block, both widths are the
+            model's hidden size. If sites are parts of one module, it is also given `slices`.
+        first_layer: the first layer of each stack that is changed, counted from 0.
     """
 
     sites: tuple[str, ...]
@@ -34,13 +34,13 @@ class Insertion:
 
 
 def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
-    """Wrap every host that an insertion names, and tie what is shared.
+    """Wrap every host that an insertion names, and tie the shared parameters.
 
-    Where a site is a regular expression, a forward pass over one made-up row says whether what it names is called.
+    If a site is a regular expression, a forward pass over one made-up row checks that its modules are called.
 
     Raises:
-        ValueError: if there are no sites, one matches nothing in `model`, its width does not suit the placement, or it
-            is not called in a forward pass; then `model` is as it was.
+        ValueError: if there are no sites, or a site matches nothing in `model`, has a width that does not suit the
+            placement, or is not called in a forward pass. `model` is then unchanged.
     """
     calls: dict[str, Call] | None = None
     added: dict[str, Placement] = {}
@@ -64,7 +64,7 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
 
 
 def find_hosts(model: nn.Module, insertion: Insertion) -> dict[str, list[str]]:
-    """The names of the modules that `insertion` wraps, each with those of its sites that are there."""
+    """The names of the modules that `insertion` wraps, each with the sites that matched it."""
     if not insertion.sites:
         raise ValueError(
             "`sites`=[] must name one or more; to add nothing, use the method `HeadOnly`, "
@@ -82,7 +82,7 @@ def find_hosts(model: nn.Module, insertion: Insertion) -> dict[str, list[str]]:
 
 
 def check_call(name: str, model: nn.Module, calls: dict[str, Call], placement: Placement) -> None:
-    """Raise `ValueError` if the host of `placement`, of this name, is not called, or in a way that does not suit it."""
+    """Raise `ValueError` if the host of `placement` is not called, or is called in a way that does not suit it."""
     if is_passed_over(name, model, calls):
         raise ValueError(
             f"a {type(model).__name__} does not call this {type(placement.host).__name__}, so what is added to it "
@@ -93,7 +93,7 @@ def check_call(name: str, model: nn.Module, calls: dict[str, Call], placement: P
 
 
 def make_placement(insertion: Insertion, model: nn.Module, host: nn.Module, sites: list[str]) -> Placement:
-    """What `insertion` makes of `host`, which is at `sites` or has them as parts of its output."""
+    """Make the placement of `insertion` for `host`, which is the module at `sites` or computes them as slices."""
     in_features, out_features = widths(model, host)
     slices = {site: part for site in sites if (part := slice_of(model, site, out_features)) is not None}
     if not slices:
@@ -106,11 +106,11 @@ def make_placement(insertion: Insertion, model: nn.Module, host: nn.Module, site
 
 
 def widths(model: nn.Module, host: nn.Module) -> tuple[int, int]:
-    """Width of the input and output of a linear module, or of a block of `model`."""
+    """Input and output width of a linear module, or of a block of `model`."""
     if is_linear(host):
         return features(host)
     config = getattr(model, "config", None)
-    config = getattr(config, "vision_config", config)  # CLIP's own has none: it is of two models
+    config = getattr(config, "vision_config", config)  # CLIP's own config has no width: it describes two models
     hidden_size: int | None = getattr(config, "hidden_size", None)
     if hidden_size is None:
         raise ValueError(
@@ -121,7 +121,7 @@ def widths(model: nn.Module, host: nn.Module) -> tuple[int, int]:
 
 
 def tie(model: nn.Module) -> None:
-    """Let one copy of each parameter that structured matrices call `tied` serve the whole model."""
+    """Share one copy of each parameter that structured matrices list in `tied` across the whole model."""
     first: dict[tuple[type, str], nn.Parameter] = {}
     for module in model.modules():
         if isinstance(module, StructuredLinear):
@@ -131,28 +131,28 @@ def tie(model: nn.Module) -> None:
 
 
 def placements(model: nn.Module) -> Iterator[tuple[str, Placement]]:
-    """The placements of `model` with their names."""
+    """The placements in `model`, each with its name."""
     for name, module in model.named_modules():
         if isinstance(module, Placement):
             yield name, module
 
 
 def collapse(model: nn.Module) -> None:
-    """Make each mixture in `model` one ordinary expert, the mean that it evaluates to, for good."""
+    """Replace each mixture in `model` by the mean of its experts. This cannot be undone."""
     for module in model.modules():
         if isinstance(module, Mixture):
             module.collapse()
 
 
 def merge(model: nn.Module) -> None:
-    """Fold all that was added to `model` into its weights, for good. A model without adapters stays as it is.
+    """Fold everything that was added to `model` into its weights. This cannot be undone.
 
-    Mixtures are folded as their mean. Where a weight that changes is that of the embeddings too, they part, and the
-    model's config says so.
+    A model without adapters stays as it is. A mixture is folded as the mean of its experts. If a changed weight is
+    tied to the embeddings, the two are untied, and the model's config says so.
 
     Raises:
-        TypeError: if a placement cannot be folded, with the reason; then nothing is.
-        ValueError: if folding one would make another map of it; then nothing is folded.
+        TypeError: if a placement cannot be folded, with the reason. Nothing is folded then.
+        ValueError: if folding a placement would change its outputs. Nothing is folded then.
     """
     tied = [name for name, placement in placements(model) if is_shared(model, placement.host.parameters())]
     for name, placement in placements(model):
@@ -168,11 +168,11 @@ def merge(model: nn.Module) -> None:
         untie(model)
     replace(model, {id(placement): placement.merge() for _, placement in list(placements(model))})
     bake_in(model)
-    vars(model).pop(INJECTED, None)  # a plain model now
+    vars(model).pop(INJECTED, None)  # from now on it is a plain model
 
 
 def replace(model: nn.Module, others: dict[int, nn.Module]) -> None:
-    """Put others in the place of modules of `model`, by the `id` of these, wherever one stands."""
+    """Replace modules of `model` wherever they occur; `others` maps the `id` of a module to its replacement."""
     for parent in list(model.modules()):
         for name, child in parent._modules.items():
             if id(child) in others:

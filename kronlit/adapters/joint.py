@@ -1,4 +1,4 @@
-"""Several models that share their frozen weights, as one model that takes the rows of all in one batch."""
+"""Joins several models that share their frozen weights into one, which computes the rows of all in one batch."""
 
 import copy
 from collections.abc import Iterable, Sequence
@@ -13,11 +13,11 @@ from kronlit.structured import StructuredLinear
 
 
 class Rows:
-    """Whose rows stand where in a batch.
+    """Which rows of a batch belong to which model.
 
     Attributes:
-        counts: rows of each model, one model after the other.
-        current: the model whose own modules compute now; `None` where what is shared does.
+        counts: number of rows of each model, in the order of the models.
+        current: the model whose own modules compute now; `None` while shared modules compute.
     """
 
     def __init__(self) -> None:
@@ -25,14 +25,14 @@ class Rows:
         self.current: int | None = None
 
     def begin(self, counts: list[int]) -> None:
-        """Begin a batch that has so many rows of each model."""
+        """Begin a batch with this number of rows for each model."""
         self.counts, self.current = counts, None
 
     def split(self, tensor: Tensor) -> Sequence[Tensor]:
         """Each model's rows.
 
         Raises:
-            ValueError: if the first dimension is not that of all rows, as of a table that serves them all.
+            ValueError: if the first dimension is not the number of all rows, as in a table that all rows share.
         """
         if not tensor.ndim or len(tensor) != sum(self.counts):
             raise ValueError(
@@ -42,14 +42,14 @@ class Rows:
 
 
 class OwnModules(nn.Module):
-    """One module of each model, of which each computes its own model's rows.
+    """One module for each model; each computes the rows of its own model.
 
     Args:
-        modules: one for each model, alike but for what was trained.
-        rows: whose rows are whose; read at each call.
+        modules: one for each model; they differ only in what was trained.
+        rows: which rows belong to which model; read at each call.
 
     Shape:
-        The first argument has all rows, and so do other tensors, or they serve all rows and go to all modules.
+        The first argument has all rows. Another tensor has all rows too, or goes to every module as it is.
     """
 
     def __init__(self, modules: Sequence[nn.Module], rows: Rows) -> None:
@@ -75,7 +75,7 @@ class OwnModules(nn.Module):
 
     @property
     def weight(self) -> Tensor:
-        """That of the first: Hugging Face code reads its dtype (T5's `wo`)."""
+        """The weight of the first module: Hugging Face code reads its dtype (T5's `wo`)."""
         return self.each[0].weight  # type: ignore[return-value]
 
     def added_to(self, y: Tensor, x: Tensor, scale: float) -> Tensor:
@@ -85,17 +85,18 @@ class OwnModules(nn.Module):
         return torch.cat([matrix.added_to(own_y, own_x, scale) for matrix, own_y, own_x in parts])
 
     def summand(self) -> None:
-        """None: the matrices of several models are not added to one weight."""
+        """`None`: the matrices of several models cannot be added to one weight."""
 
 
 def share_frozen(models: Sequence[nn.Module]) -> None:
-    """Let the frozen weights of the first of `models` serve in all that have the same, so that they exist once.
+    """Store the frozen weights that `models` have in common only once, as those of the first model.
 
-    The parameters stay each model's own, only what they hold is shared: one that is moved elsewhere leaves the others.
+    Each model keeps its own parameters and only their memory is shared. A model that is moved to another device gets
+    its own memory again.
     """
     first = dict(named_parameters(models[0]))
     for model in models[1:]:
-        own: dict[int, nn.Parameter] = {}  # so that what is tied stays tied
+        own: dict[int, nn.Parameter] = {}  # keeps tied parameters tied
         for (path, name), parameter in named_parameters(model):
             other = first.get((path, name))
             if other is None or other.requires_grad or parameter.requires_grad or is_same_frozen(other, parameter):
@@ -106,7 +107,7 @@ def share_frozen(models: Sequence[nn.Module]) -> None:
 
 
 def is_same_frozen(one: nn.Parameter, other: nn.Parameter) -> bool:
-    """Whether two parameters are one, or hold the same memory and are frozen."""
+    """Whether two parameters are the same object, or are both frozen and share their memory."""
     if one is other:
         return True
     frozen = not (one.requires_grad or other.requires_grad)
@@ -114,7 +115,7 @@ def is_same_frozen(one: nn.Parameter, other: nn.Parameter) -> bool:
 
 
 def named_parameters(model: nn.Module) -> Iterable[tuple[tuple[str, str], nn.Parameter]]:
-    """All parameters, those of several places each time, by the path of their module and their own name."""
+    """All parameters with the path of their module and their own name; a tied one comes once for each place."""
     for path, module in model.named_modules(remove_duplicate=False):
         for name, parameter in module.named_parameters(recurse=False):
             yield (path, name), parameter
@@ -123,8 +124,8 @@ def named_parameters(model: nn.Module) -> Iterable[tuple[tuple[str, str], nn.Par
 def join_modules(modules: Sequence[nn.Module], rows: Rows) -> nn.Module:
     """One module that computes what each of `modules`, of the same structure, does with its own rows.
 
-    What all share computes all rows at once. A module with parameters of its own that differ computes each model's rows
-    by themselves; of a placement, that is what was added to its host.
+    A module that all models share computes all rows at once. A module whose parameters differ between the models
+    computes each model's rows separately; in a placement, that is what was added to the host.
     """
     first = modules[0]
     if have_same_parameters(module.parameters() for module in modules):
@@ -132,7 +133,7 @@ def join_modules(modules: Sequence[nn.Module], rows: Rows) -> nn.Module:
     whole = isinstance(first, StructuredLinear) or any(isinstance(child, HOLDERS) for child in first.children())
     if whole or not have_same_parameters(module.parameters(recurse=False) for module in modules):
         return OwnModules(modules, rows)
-    # Not a deep copy: what is shared stays shared, and what each model has of its own is still that model's.
+    # Not a deep copy: shared modules stay shared, and each model's own modules still belong to that model.
     copied = copy.copy(first)
     copied._modules = {
         name: None if child is None else join_modules([module.get_submodule(name) for module in modules], rows)
@@ -160,10 +161,10 @@ def joint_blocker(model: nn.Module) -> str | None:
 
 
 HOLDERS = (nn.ParameterList, nn.ParameterDict)
-"""Modules that hold parameters for the one around them, and are not called."""
+"""Modules that only hold parameters for their parent, and are never called themselves."""
 
 
 def have_same_parameters(parameters: Iterable[Iterable[nn.Parameter]]) -> bool:
-    """Whether all models have the same parameters here."""
+    """Whether these modules have the same parameters in all models."""
     first, *others = (list(each) for each in parameters)
     return all(len(own) == len(first) and all(map(is_same_frozen, first, own)) for own in others)

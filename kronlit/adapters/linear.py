@@ -1,4 +1,4 @@
-"""What counts as a linear module of a Transformer: `nn.Linear`, and GPT-2's `Conv1D`, which stores its transpose."""
+"""The linear modules of a Transformer: `nn.Linear`, and GPT-2's `Conv1D`, which stores the transposed weight."""
 
 from typing import cast
 
@@ -15,15 +15,18 @@ def is_linear(module: nn.Module) -> bool:
 
 
 def weight_of(module: nn.Module) -> Tensor:
-    """The weight of a linear module, as it is stored; torch types a module's attributes as tensor or module."""
+    """The weight of a linear module, as it is stored.
+
+    The cast is for type checkers: torch types an attribute of a module as a tensor or a module.
+    """
     return cast(Tensor, module.weight)
 
 
 def features(module: nn.Module) -> tuple[int, int]:
-    """Width of the input and output of a linear module, whose weight may be packed.
+    """Input and output width of a linear module. Its weight may be packed, as a quantised one is.
 
     Raises:
-        ValueError: if it does not say them.
+        ValueError: if the module does not tell its widths.
     """
     if isinstance(module, nn.Linear):
         return module.in_features, module.out_features
@@ -40,13 +43,16 @@ def matrix_of(module: nn.Module) -> Tensor:
 
 
 def is_whole(weight: Tensor) -> bool:
-    """Whether `weight` holds the very numbers of a matrix, neither packed nor scaled, as a quantised one does."""
+    """Whether `weight` is a plain matrix of numbers, not packed or scaled as a quantised one is."""
     return weight.dtype in FLOATS and type(weight.detach()) is Tensor
 
 
 @torch.no_grad()
 def merge_blocker(module: nn.Module) -> str | None:
-    """Why nothing can be added to the weight of a linear module; `None` where that is the matrix that it applies."""
+    """Why nothing can be added to the weight of a linear module; `None` if the module applies just that weight.
+
+    Some subclasses of `nn.Linear` compute more than `weight @ x`; two rows of input tell.
+    """
     weight = weight_of(module)
     in_features, out_features = features(module)
     if not is_whole(weight) or matrix_of(module).shape != (out_features, in_features):

@@ -1,4 +1,4 @@
-"""A frozen weight and a structured matrix added to it, applied as one matrix."""
+"""Applies a frozen weight and the structured matrix added to it as one matrix."""
 
 from typing import Any
 
@@ -13,9 +13,9 @@ from kronlit.structured.base import FusedUpdate
 class MergedProduct(torch.autograd.Function):
     r"""`y = (weight + scale · W) x + bias`, for the price of the host's product and of forming one matrix.
 
-    The matrix is formed in forward and again in backward, for the gradient of `x`; between them only the input is kept.
-    The gradients of what generates :math:`W` are contracted from `x` and that of `y`, and the one of the whole matrix
-    never is formed. In 16 bits the sum would round a small change away.
+    The matrix is formed in forward and again in backward, for the gradient of `x`; only the input is kept in between.
+    The gradients of the generators of :math:`W` are contracted from `x` and the gradient of `y`, so the gradient of
+    the whole matrix is never formed. Do not use it in 16 bits, where the sum would round away a small change.
     """
 
     @staticmethod

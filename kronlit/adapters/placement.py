@@ -23,14 +23,13 @@ class Placement(Addition):
     """A frozen host and what is added to it. The host is wrapped, never changed, until `merge`.
 
     Args:
-        host: the module that is wrapped; it keeps its parameters. A linear module, or, for placements that say so, a
-            whole block.
+        host: the module to wrap, which keeps its parameters: a linear module, or a whole block if `takes_blocks`.
         in_features: width of the host's input.
         out_features: width of the host's output.
     """
 
     takes_blocks = False
-    """Whether the host may be something else than a linear module."""
+    """Whether the host may be something other than a linear module."""
 
     def __init__(self, host: nn.Module, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -40,7 +39,7 @@ class Placement(Addition):
         self.in_features = in_features
         self.out_features = out_features
 
-    # Hugging Face code reads these on the modules that are wrapped (T5 looks at `wo.weight.dtype`).
+    # Hugging Face code reads these two attributes of a wrapped module (T5 looks at `wo.weight.dtype`).
     @property
     def weight(self) -> Tensor:
         return self.host.weight  # type: ignore[return-value]
@@ -55,11 +54,11 @@ class Placement(Addition):
 
     @property
     def merge_blocker(self) -> str | None:
-        """Why mathematics forbids to merge this placement; `None` where it can be merged."""
+        """Why this placement cannot be merged; `None` if it can."""
         return None
 
     def misfit(self, call: Call) -> str | None:
-        """Why the host, which the model calls so, cannot be wrapped; `None` if it can."""
+        """Why the host cannot be wrapped, given how the model calls it; `None` if it can."""
         if self.takes_blocks or takes_rows(call, self.in_features, self.out_features):
             return None
         return (
@@ -68,12 +67,15 @@ class Placement(Addition):
         )
 
     def merge(self) -> nn.Module:
-        """Fold what was added into the host and return it; only where there is no `obstacle`."""
+        """Fold what was added into the host, and return the host. Call it only if `merge_blocker` is `None`."""
         raise NotImplementedError
 
 
 def takes_rows(call: Call, in_features: int, out_features: int, most: int = 1) -> bool:
-    """Whether a module was given one tensor, or up to `most`, the last of `in_features`, and gave `out_features`."""
+    """Whether a call has the form of a linear map.
+
+    It takes one tensor (or up to `most`), the last of them `in_features` wide, and returns one `out_features` wide.
+    """
     *_, x, y = (None, *call.args, call.output)
     if call.kwargs or not 1 <= len(call.args) <= most or not (isinstance(x, Tensor) and isinstance(y, Tensor)):
         return False
@@ -88,11 +90,11 @@ class Delta(Placement):
         in_features: width of the host's input.
         out_features: width of the host's output.
         matrix: makes :math:`W` from `(in_features, out_features)`.
-        scale: the fixed factor :math:`s`; or `trained`, a scalar that starts at 0, and with which :math:`W` must not
-            start as zero.
+        scale: the fixed factor :math:`s`; or `trained`, a scalar that starts at 0. :math:`W` must then not start as
+            zero.
         dropout: share of the entries of :math:`x` that :math:`W` does not see in training.
-        slices: name and place of those parts of the host's output that are changed, each by a matrix of its own; for
-            a host that computes several projections at once. By default all of it.
+        slices: the parts of the host's output that are changed, by name, each by its own matrix. This is for a host
+            that computes several projections at once. By default the whole output is changed.
     """
 
     def __init__(
@@ -127,7 +129,7 @@ class Delta(Placement):
         return self.matrix.added_to(y, seen, self.scale)
 
     def _in_one_product(self, x: Tensor) -> bool:
-        """Whether host and change are applied as one matrix: where nothing is rounded away and it is faster."""
+        """Whether to apply host and change as one matrix: only if that is faster and loses no precision."""
         weight = self.host.weight
         return (
             self._plain
@@ -136,7 +138,7 @@ class Delta(Placement):
             and not weight.requires_grad
             and not isinstance(self.scale, Tensor)
             and not (self.dropout and self.training)
-            and 2 * x.numel() >= self.in_features**2  # fewer tokens do not repay the forming of the matrix
+            and 2 * x.numel() >= self.in_features**2  # for fewer tokens, forming the matrix costs more than it saves
         )
 
     @property
@@ -145,7 +147,7 @@ class Delta(Placement):
 
     @torch.no_grad()
     def merge(self) -> nn.Module:
-        # In float32 at least, and rounded once: adding in bfloat16 would lose most of a small change.
+        # Add in float32 at least and round once: adding in bfloat16 would lose most of a small change.
         weight = matrix_of(self.host)
         dtype = torch.promote_types(weight.dtype, torch.float32)
         weight.copy_(weight.to(dtype) + self.scale * self.matrix.to_dense().to(dtype))
@@ -156,12 +158,12 @@ class Delta(Placement):
 
 
 class SequentialAdapter(Placement):
-    r"""An adapter behind its host, with a residual connection: :math:`h = \mathrm{host}(x)`, :math:`y = h + f(h)`.
+    r"""An adapter after its host, with a residual connection: :math:`h = \mathrm{host}(x)`, :math:`y = h + f(h)`.
 
-    It can be merged where :math:`f` is a matrix, without activation and bias: :math:`y = (I + W) \, \mathrm{host}(x)`.
+    It can be merged if :math:`f` is a matrix without activation and bias: :math:`y = (I + W) \, \mathrm{host}(x)`.
 
     Args:
-        host: a linear module; the last one of a sublayer, so that dropout, residual and layer norm come after.
+        host: the last linear module of a sublayer, so that dropout, residual and layer norm come after the adapter.
         in_features: width of the host's input.
         out_features: width of the host's output.
         body: makes :math:`f` from `(out_features, out_features)`.
@@ -188,7 +190,7 @@ class SequentialAdapter(Placement):
         assert isinstance(self.body, StructuredLinear)
         matrix = self.body.to_dense()
         for own in (matrix_of(self.host), self.bias):
-            if own is not None:  # in float32 at least, and rounded once
+            if own is not None:  # in float32 at least, and rounded once, as in `Delta`
                 value = own.to(torch.promote_types(own.dtype, torch.float32))
                 own.copy_(value + matrix.to(value.dtype) @ value)
         return self.host
@@ -197,9 +199,9 @@ class SequentialAdapter(Placement):
 class ParallelAdapter(Placement):
     r"""An adapter beside its host, :math:`y = \mathrm{host}(x) + s \, f(x)`, or with :math:`+ \, s_{res} \, x`.
 
-    The host is a block that maps `x` to `y`, such as T5's feed-forward network. In BERT's family no module is that
-    block: its second half is called with the first half's output and with `x`, which it adds. There what is placed in
-    parallel goes onto that `x`, which is the same sum.
+    The host is a block that maps `x` to `y`, such as T5's feed-forward network. BERT's family has no such module. The
+    second half of its block is called with the output of the first half and with `x`, which it adds. There the
+    adapter's output is added to that `x`, which gives the same sum.
 
     Args:
         host: the block, or its second half.
@@ -207,7 +209,7 @@ class ParallelAdapter(Placement):
         out_features: width of the block's output.
         body: makes :math:`f` from `(in_features, out_features)`.
         scale: the fixed factor :math:`s`.
-        residual_scale: start of the learnable scalar :math:`s_{res}`; without it there is none.
+        residual_scale: initial value of the learnable scalar :math:`s_{res}`; by default there is no such term.
     """
 
     takes_blocks = True
@@ -241,7 +243,7 @@ class ParallelAdapter(Placement):
         return self.host(x, self._beside(block_input, block_input))
 
     def _beside(self, y: Tensor, x: Tensor) -> Tensor:
-        """`y` plus what is parallel on `x`."""
+        """`y` plus the parallel branch of `x`."""
         y = torch.add(y, self.body(x), alpha=self.scale)
         return y if self.residual_scale is None else y + self.residual_scale.to(x.dtype) * x
 
@@ -254,9 +256,9 @@ class ParallelAdapter(Placement):
 
 
 class Bias(Placement):
-    """A bias for a host that has none, `y = host(x) + bias`, zero at the start (BitFit on T5)."""
+    """A bias for a host that has none, `y = host(x) + bias`. It starts as zero (BitFit on T5)."""
 
-    takes_blocks = True  # layer norms
+    takes_blocks = True  # T5's layer norms get one too
 
     def __init__(self, host: nn.Module, in_features: int, out_features: int) -> None:
         super().__init__(host, in_features, out_features)

@@ -10,13 +10,13 @@ from kronlit.adapters.placement import Placement
 
 
 class SoftPrompt(Placement):
-    """Trained embeddings before those of the input of a sequence-to-sequence model's encoder.
+    """Trained embeddings before the input embeddings of the encoder of a sequence-to-sequence model.
 
     Args:
         host: the encoder.
         in_features: width of its embeddings.
         out_features: the same.
-        prompt: the embeddings at the start, `(num_tokens, in_features)`.
+        prompt: initial values of the embeddings, `(num_tokens, in_features)`.
     """
 
     takes_blocks = True
@@ -24,7 +24,7 @@ class SoftPrompt(Placement):
     def __init__(self, host: nn.Module, in_features: int, out_features: int, prompt: Tensor) -> None:
         super().__init__(host, in_features, out_features)
         self.prompt = nn.Parameter(prompt)
-        self.main_input_name = "input_ids"  # generation asks
+        self.main_input_name = "input_ids"  # `generate` reads it
 
     def forward(
         self,
@@ -48,7 +48,7 @@ class SoftPrompt(Placement):
 
 
 class PromptedDecoder(Placement):
-    """The decoder beside a `SoftPrompt`: it attends to the prompt, so its mask over the input has room for that.
+    """The decoder that goes with a `SoftPrompt`. It attends to the prompt, so its encoder mask must cover it.
 
     Args:
         host: the decoder.
@@ -74,9 +74,9 @@ class PromptedDecoder(Placement):
 
 
 def prompt_mask(attention_mask: Tensor, num_tokens: int) -> tuple[Tensor, Tensor]:
-    """The mask of rows with a prompt, and which of prompt and row stands in each place, both `(n, num_tokens + L)`.
+    """The attention mask of rows with a prompt, and the order of prompt and row, both `(n, num_tokens + L)`.
 
-    The prompt stands beside a row's first token: what fills the row up on the left comes before both.
+    The prompt comes right before a row's first token. Padding on the left comes before both.
     """
     before = (attention_mask.cumsum(-1) == 0).sum(-1, keepdim=True)
     place = torch.arange(num_tokens + attention_mask.shape[-1], device=attention_mask.device).expand(len(before), -1)

@@ -11,12 +11,12 @@ from kronlit.structured.fastfood import Fastfood
 
 
 class RandomSubspace(Reparametrisation):
-    r"""The parametrisation of one tensor, :math:`\theta_0 + \lambda P \theta` (SAID, equation 3).
+    r"""The parametrisation of one tensor as :math:`\theta_0 + \lambda P \theta` (SAID, equation 3).
 
     Args:
-        theta: the coordinates in the subspace, `(d,)`, zero at the start; one parameter for all tensors.
-        numel: numbers in the tensor.
-        seed: of its projection :math:`P`.
+        theta: the coordinates in the subspace, `(d,)`. They start as zero, and all tensors share them.
+        numel: number of entries of the tensor.
+        seed: seed of its projection :math:`P`.
     """
 
     def __init__(self, theta: nn.Parameter, numel: int, seed: int) -> None:
@@ -27,14 +27,14 @@ class RandomSubspace(Reparametrisation):
         self._value: tuple[Any, Tensor] | None = None
 
     def forward(self, original: Tensor) -> Tensor:
-        # Formed once a step: Hugging Face code reads `weight` several times a layer, and decoding runs many layers.
+        # Formed once a step and kept: Hugging Face code reads `weight` several times in each layer's forward pass.
         state = (self.theta._version, self.scale._version, original._version, torch.is_grad_enabled(), original.device)
         if self._value is None or self._value[0] != state:
-            # Hooks that do nothing: gradient checkpointing is not to drop what this keeps for the backward pass.
+            # These hooks do nothing but override those of gradient checkpointing, which would drop the saved tensors.
             with torch.autograd.graph.saved_tensors_hooks(lambda tensor: tensor, lambda tensor: tensor):
                 value = original + (self.scale * self.projection(self.theta)).view_as(original)
             if value.requires_grad:
-                value.register_hook(self._forget)  # backward frees the graph that this value hangs on
+                value.register_hook(self._forget)  # backward frees this value's graph, so it cannot be used again
             self._value = (state, value)
         return self._value[1]
 
@@ -43,13 +43,13 @@ class RandomSubspace(Reparametrisation):
 
 
 def restrict(model: nn.Module, parameters: Iterable[nn.Parameter], dimension: int, seed: int) -> None:
-    """Let `parameters` of `model` move in one random subspace; they stay tied where they are.
+    """Restrict `parameters` of `model` to one random subspace. Tied parameters stay tied.
 
     Args:
-        model: whose modules hold the parameters.
-        parameters: what moves.
-        dimension: numbers that are trained in all, the λ of each tensor included.
-        seed: of the projections.
+        model: the model whose modules hold the parameters.
+        parameters: the parameters to restrict.
+        dimension: how many numbers are trained in all, including the λ of each tensor.
+        seed: seed of the projections.
 
     Raises:
         ValueError: if `dimension` does not exceed the number of tensors.

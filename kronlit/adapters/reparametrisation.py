@@ -31,7 +31,7 @@ def bake_in(model: nn.Module) -> None:
         if isinstance(parametrisations[0], Reparametrisation)
     ]
     originals = {id(parametrisations.original): parametrisations for _, _, parametrisations in computed}
-    for parametrisations in originals.values():  # of those that are tied, one
+    for parametrisations in originals.values():  # tied weights share one original: write to it once
         with torch.no_grad():
             parametrisations.original.copy_(parametrisations[0](parametrisations.original))
     for module, name, _ in computed:

@@ -1,4 +1,4 @@
-"""What is trained, as a table."""
+"""Counts the trained parameters, and lists them in a table."""
 
 import math
 from collections.abc import Iterable, Sequence
@@ -10,27 +10,27 @@ from kronlit.adapters.sites import without_layers
 
 
 def parameter_counts(model: nn.Module) -> tuple[int, int]:
-    """The number of trainable parameters of `model`, and of all parameters of the model as it came."""
+    """The number of trainable parameters of `model`, and the number of parameters that it had before injection."""
     added = {id(p) for module in model.modules() if isinstance(module, Addition) for p in module.added()}
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
     return trained, sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in added)
 
 
 def trainable_report(model: nn.Module) -> str:
-    """A table of the trainable parameters of `model`: name, copies, shape, count, per cent of the model as it came.
+    """A table of the trainable parameters of `model`: name, copies, shape, count, and share of the original model.
 
-    Parameters of one shape whose names differ only in numbers of layers share a row.
+    Parameters of the same shape whose names differ only in the layer's number share a row.
     """
     shapes = [(name, parameter.shape) for name, parameter in model.named_parameters() if parameter.requires_grad]
     return shape_table(shapes, parameter_counts(model)[1])
 
 
 def shape_table(shapes: Iterable[tuple[str, Sequence[int]]], total: int | None) -> str:
-    """The table of `trainable_report`, from names and shapes.
+    """Make the table of `trainable_report` from names and shapes.
 
     Args:
-        shapes: of what is trained.
-        total: parameters of the model as it came; without, there are no per cents.
+        shapes: name and shape of each trained parameter.
+        total: number of parameters of the original model; without it the table has no percentages.
     """
     rows: dict[tuple[str, str], list[int]] = {}
     for name, shape in shapes:

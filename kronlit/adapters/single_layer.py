@@ -1,4 +1,4 @@
-"""One layer without a bottleneck, the body of SURM's adapters: Sehanobish et al., 2024, arXiv:2406.17740."""
+"""A layer without a bottleneck, the body of SURM's adapters: Sehanobish et al., 2024, arXiv:2406.17740."""
 
 from collections.abc import Callable
 
@@ -16,9 +16,9 @@ class SingleLayer(nn.Module):
         in_features: width of the input.
         out_features: width of the output.
         matrix: makes :math:`W` from `(in_features, out_features)`.
-        activation: relu, gelu, gelu_new (with tanh, as T5 v1.1 and GPT-2 have it), silu, mish or tanh. Where
-            :math:`W` starts as zero, relu would leave it there.
-        dropout: of the input.
+        activation: relu, gelu, gelu_new (with tanh, as T5 v1.1 and GPT-2 have it), silu, mish or tanh. If :math:`W`
+            starts as zero, do not take relu: its gradient at 0 is 0, so the matrix would stay there.
+        dropout: dropout rate of the input.
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.

@@ -1,4 +1,4 @@
-"""Sites: where in a Transformer something can be added, one table for all architectures."""
+"""Sites: the places in a Transformer where something can be added, in one table for all architectures."""
 
 import re
 
@@ -6,8 +6,8 @@ from torch import nn
 
 from kronlit.adapters.linear import is_linear
 
-# `ffn` is the feed-forward block, for what stands parallel to it (`ParallelAdapter`). BERT's family has no module of
-# that extent: there it is the block's second half, which is also given the block's input.
+# `ffn` is the feed-forward block, for a `ParallelAdapter`. BERT's family has no module for the whole block. There
+# `ffn` is the block's second half, which also receives the block's input.
 
 BERT = {
     "query": r"attention\.self\.query",
@@ -43,8 +43,8 @@ GPT2 = {
     "ffn": r"mlp",
 }
 
-# Transformers has renamed the modules of ViT and DeiT (with 5.0) and of DINOv2 (within 5); saved files keep the older
-# names. Both are here. `ffn` alone has none in ViT's older style: its second half is given no normalised input there.
+# Transformers has renamed the modules of ViT and DeiT (with 5.0) and of DINOv2 (within 5), while saved files keep the
+# older names, so both are here. Only `ffn` has no older name: in the older ViT no module receives the normalised input.
 VIT = {
     "query": r"attention\.(q_proj|attention\.query)",
     "key": r"attention\.(k_proj|attention\.key)",
@@ -113,10 +113,10 @@ SITES: dict[str, dict[str, str]] = {
     "clip": {site: rf"vision_model\.(.*\.)?{pattern}" for site, pattern in CLIP.items()},  # not in the text model
     "clip_vision_model": CLIP,
 }
-"""Architecture (`config.model_type`) to site to a pattern that the end of a module's name must match."""
+"""Maps an architecture (`config.model_type`) and a site to a pattern for the end of a module's name."""
 
 FUSED = {"gpt2": ("query", "key", "value"), "openai-gpt": ("query", "key", "value")}
-"""Architectures in which one module computes several sites, by equal parts of its output, in this order."""
+"""Architectures in which one module computes several sites: equal parts of its output, in this order."""
 
 
 def matches(model: nn.Module, site: str) -> list[str]:
@@ -124,11 +124,11 @@ def matches(model: nn.Module, site: str) -> list[str]:
 
     Args:
         model: a Transformers model.
-        site: a site of the model's architecture, or a regular expression that a whole module name must match, for an
-            architecture or a place that the table lacks. Where it matches linear modules, it means those alone.
+        site: a site of the model's architecture; or, for architectures and places that the table lacks, a regular
+            expression that must match a whole module name. If it matches linear modules, only those are taken.
 
     Raises:
-        ValueError: if nothing matches; it lists what the model has.
+        ValueError: if nothing matches; the message lists what the model has.
     """
     architecture = architecture_of(model)
     known = SITES.get(architecture, {})
@@ -146,12 +146,12 @@ def matches(model: nn.Module, site: str) -> list[str]:
 
 
 def known_sites(model: nn.Module, sites: list[str]) -> bool:
-    """Whether all `sites` are in the table for the model's architecture, and none is a regular expression."""
+    """Whether the table has all `sites` for the model's architecture, so that none is a regular expression."""
     return all(site in SITES.get(architecture_of(model), {}) for site in sites)
 
 
 def slice_of(model: nn.Module, site: str, out_features: int) -> slice | None:
-    """The part of its module's output that is `site`; `None` if it is all of it."""
+    """The slice of its module's output that belongs to `site`; `None` if that is the whole output."""
     parts = FUSED.get(architecture_of(model), ())
     if site not in parts:
         return None
@@ -160,18 +160,18 @@ def slice_of(model: nn.Module, site: str, out_features: int) -> slice | None:
 
 
 def architecture_of(model: nn.Module) -> str:
-    """The `model_type` of a Transformers model; of another one the name of its class."""
+    """The `model_type` of a Transformers model; for other models, the name of the class."""
     return getattr(getattr(model, "config", None), "model_type", type(model).__name__)
 
 
 def layer_of(name: str) -> int:
-    """The number, from 0, of the layer of its stack that a module is in, from its name; 0 for one in none."""
+    """The layer that a module belongs to, by its name, counted from 0; 0 if it is in no layer."""
     number = re.search(r"\.(\d+)\.", f".{name}.")
     return int(number[1]) if number else 0
 
 
 def without_layers(name: str) -> str:
-    """`name` with a star for each number of a layer: as a regular expression, it matches what it stands for."""
+    """`name` with a star in place of each layer number. As a regular expression, it matches all those names."""
     return ".".join("*" if part.isdecimal() else part for part in name.split("."))
 
 

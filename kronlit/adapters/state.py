@@ -1,4 +1,4 @@
-"""The state of what is trained: its entries, its names across versions, and the frozen weights it belongs to."""
+"""The trained state: its entries, their names across versions, and the frozen weights that it belongs to."""
 
 import hashlib
 import re
@@ -9,9 +9,9 @@ from kronlit.adapters.inject import placements
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
-    """The entries of `model.state_dict()` that a checkpoint needs: what is trained, and all that placements hold.
+    """The entries of `model.state_dict()` that a checkpoint needs: trained parameters, and all state of placements.
 
-    A parameter that is tied has one entry, under its first name.
+    A tied parameter has one entry, under its first name.
     """
     names = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     others = {name for name, _ in model.named_parameters(remove_duplicate=False)} - {
@@ -28,10 +28,10 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """Twelve digits that tell the frozen weights of `model` from others."""
+    """A hash of the frozen weights of `model`: twelve hexadecimal digits."""
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
     starts = [parameter.detach().flatten()[:100].float().cpu().numpy().tobytes() for parameter in frozen]
-    # Sorted: Transformers reorders modules from one version to the next (ViT, DINOv2).
+    # Sorted, because Transformers reorders modules from one version to the next (ViT, DINOv2).
     return hashlib.sha256(b"".join(sorted(starts))).hexdigest()[:12]
 
 
@@ -42,11 +42,11 @@ RENAMED = (
     (r"(?<=\d\.)intermediate\.dense\b", "mlp.fc1"),
     (r"(?<=\d\.)output\.dense\b", "mlp.fc2"),
 )
-"""The names of a ViT's modules that versions of Transformers have renamed, and what they are now."""
+"""Module names of ViT that versions of Transformers have renamed: a pattern for the old name, and the new one."""
 
 
 def with_current_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, Tensor]:
-    """`state` under the names that the modules of `model` have in the installed version of Transformers."""
+    """`state` under the module names of the installed version of Transformers."""
 
     def canonical(name: str) -> str:
         for older, newer in RENAMED:
@@ -58,7 +58,7 @@ def with_current_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, 
 
 
 def state_mismatch(model: nn.Module, state: dict[str, Tensor]) -> str:
-    """Where `state` does not hold exactly what `model` trains, in the same shapes; nothing where it does."""
+    """How `state` differs from what `model` trains, in names and shapes; empty if it does not."""
     own = adapter_state(model)
     faults = [f"lacks {name}" for name in own if name not in state]
     faults += [f"has {name}, which this model does not train" for name in state if name not in own]

@@ -1,4 +1,4 @@
-"""Weights that stand in several places of a model, such as embeddings that are the head too, and their parting."""
+"""Finds and unties weights that occur in several places of a model, such as embeddings that are also the head."""
 
 from collections.abc import Iterable, Iterator
 from typing import Any
@@ -10,7 +10,7 @@ from kronlit.adapters.calls import output_for_made_up_row
 
 
 def parameter_places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]:
-    """The modules that hold each parameter themselves, by its `id`, with its name in them."""
+    """Maps the `id` of each parameter to the modules that hold it directly, with its name there."""
     found: dict[int, list[tuple[nn.Module, str]]] = {}
     for module in model.modules():
         for name, parameter in module._parameters.items():
@@ -20,13 +20,13 @@ def parameter_places(model: nn.Module) -> dict[int, list[tuple[nn.Module, str]]]
 
 
 def is_shared(model: nn.Module, parameters: Iterable[nn.Parameter]) -> bool:
-    """Whether some of `parameters` stand elsewhere in `model` too."""
+    """Whether one of `parameters` occurs in several places of `model`."""
     found = parameter_places(model)
     return any(len(found.get(id(parameter), ())) > 1 for parameter in parameters)
 
 
 def untie_blocker(model: nn.Module) -> str | None:
-    """Why the tied weights of `model` cannot be parted; `None` if they can."""
+    """Why the tied weights of `model` cannot be untied; `None` if they can."""
     tying = tying_configs(model)
     for config in tying:
         said = type(config).from_dict(config.to_dict() | {"tie_word_embeddings": False})
@@ -44,19 +44,19 @@ def untie_blocker(model: nn.Module) -> str | None:
 
 
 def untie(model: nn.Module) -> None:
-    """Give each place in `model` a weight of its own, and have its config say so."""
+    """Give each place in `model` its own copy of the weight, and say so in its config."""
     for holders in parameter_places(model).values():
         for module, name in holders[1:]:
             parameter = module.get_parameter(name)
             module._parameters[name] = nn.Parameter(parameter.detach().clone(), parameter.requires_grad)
     set_tying(tying_configs(model), False)
     for module in model.modules():
-        if hasattr(module, "all_tied_weights_keys"):  # what Transformers would tie, or save once
+        if hasattr(module, "all_tied_weights_keys"):  # Transformers would tie these again, or save them only once
             vars(module)["all_tied_weights_keys"] = {}
 
 
 def tying_configs(model: nn.Module) -> list[Any]:
-    """The configs in `model` that say that weights are tied, each once."""
+    """The configs in `model` that say that weights are tied, without duplicates."""
     configs = {
         id(config): config for module in model.modules() for config in nested_configs(getattr(module, "config", None))
     }
@@ -64,7 +64,7 @@ def tying_configs(model: nn.Module) -> list[Any]:
 
 
 def nested_configs(config: Any) -> Iterator[Any]:
-    """`config`, and those in it."""
+    """`config` and all configs in it."""
     if hasattr(config, "to_dict"):
         yield config
         for part in vars(config).values():
@@ -72,11 +72,11 @@ def nested_configs(config: Any) -> Iterator[Any]:
 
 
 def set_tying(configs: Iterable[Any], value: bool) -> None:
-    """Let `configs` say whether weights are tied."""
+    """Set in `configs` whether weights are tied."""
     for config in configs:
         config.tie_word_embeddings = value
 
 
 def logits(model: nn.Module) -> Tensor | None:
-    """What `model` gives for a made-up row; `None` where it can't be called so."""
+    """The logits of `model` for a made-up row; `None` if it cannot be called this way."""
     return getattr(output_for_made_up_row(model), "logits", None)

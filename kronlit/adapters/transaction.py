@@ -1,4 +1,4 @@
-"""Changes of a model that are made whole or not at all."""
+"""Changes a model completely or not at all."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -9,14 +9,14 @@ from torch import nn
 from kronlit.adapters.tied_weights import nested_configs
 
 INJECTED = "_kronlit_method"
-"""The attribute in which a model remembers what was added to it."""
+"""The attribute in which a model remembers the method that was injected."""
 
 
 @contextmanager
 def all_or_nothing(model: nn.Module) -> Iterator[None]:
-    """Put back the modules, parameters and configs of `model`, and which are trained, if what is done within fails.
+    """Undo changes to `model` if the body fails: its modules, parameters, configs, and what is trained.
 
-    Values of parameters are not kept: check all before the first is copied.
+    Values of parameters are not restored, so check everything before you write the first one.
     """
     modules = [(each, dict(vars(each)), dict(each._modules), dict(each._parameters)) for each in model.modules()]
     configs = {
@@ -38,6 +38,6 @@ def all_or_nothing(model: nn.Module) -> Iterator[None]:
 
 
 def restore(registry: dict[str, Any], before: dict[str, Any]) -> None:
-    """Make `registry` hold what it held `before`."""
+    """Set `registry` back to what it held `before`."""
     registry.clear()
     registry.update(before)

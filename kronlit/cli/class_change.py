@@ -1,4 +1,4 @@
-"""What is left of a class's arguments where a later config or option names another class in its place."""
+"""Which arguments of a class survive when a later config or option replaces the class by another one."""
 
 from typing import Any
 
@@ -11,17 +11,17 @@ DISCARD: Any = typehints.discard_init_args_on_class_path_change
 
 
 def own_defaults_for_methods() -> None:
-    """Let a method that is named in place of another start from its own defaults.
+    """Let a method that replaces another one start from its own defaults.
 
-    jsonargparse keeps the arguments that both classes take. For models and data that is right: `plm`, `lr`, `path` and
-    `batch_size` mean the same in all of them. A method's `sites`, `scale` and `trains` belong to its paper. There is no
-    setting for it, so its function is replaced.
+    jsonargparse keeps the arguments that both classes take. This is right for models and data, where `plm`, `lr`,
+    `path` and `batch_size` always mean the same. But the `sites`, `scale` and `trains` of a method belong to its paper.
+    jsonargparse has no setting for this, so this replaces its function.
     """
     typehints.discard_init_args_on_class_path_change = discard_all_of_methods
 
 
 def discard_all_of_methods(parser: Any, previous: Any, value: Any) -> None:
-    """Jsonargparse's function, after all arguments of a method that another takes the place of are gone."""
+    """Drop all arguments of a method that is replaced by another, then do what jsonargparse does."""
     if previous and "init_args" in previous and another_method(previous["class_path"], value["class_path"]):
         for name in list(vars(previous["init_args"])):
             previous["init_args"].pop(name)
@@ -29,6 +29,6 @@ def discard_all_of_methods(parser: Any, previous: Any, value: Any) -> None:
 
 
 def another_method(old: str, new: str) -> bool:
-    """Whether two paths of classes are those of two methods."""
+    """Whether two class paths name two different methods."""
     before, after = (typehints.import_object(typehints.resolve_class_path_by_name(Method, path)) for path in (old, new))
     return before is not after and isinstance(before, type) and issubclass(before, Method)

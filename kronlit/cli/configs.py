@@ -41,7 +41,7 @@ def configs_command(words: list[str]) -> None:
 
 
 def list_configs() -> str:
-    """The names of all, with the first line of each."""
+    """The names of all shipped YAMLs, each with its first line."""
     paths = sorted(
         shipped_folder().rglob("*.yaml"), key=lambda path: (len(path.relative_to(shipped_folder()).parts), path)
     )
@@ -52,10 +52,10 @@ def list_configs() -> str:
 
 
 def copy_config(name: str, output: str | None) -> Path:
-    """Copy a YAML or a folder of them, and say where it is.
+    """Copy a YAML or a folder of them, and return the path of the copy.
 
     Raises:
-        ValueError: if there is none of this name, or something is there already.
+        ValueError: if there is no YAML of this name, or the target exists already.
     """
     source = shipped_folder() / name
     if not source.exists() or not source.resolve().is_relative_to(shipped_folder().resolve()):
@@ -80,7 +80,7 @@ def copy_config(name: str, output: str | None) -> Path:
 
 
 def check_config(files: list[str]) -> str:
-    """A line on the YAMLs that are right; the wrong ones end as they would in `fit` or `study`."""
+    """Check YAMLs and describe them in a line. A wrong one ends as it would in `fit` or `study`."""
     files = [config_path(file) for file in files]
     for file in files:
         if not Path(file).is_file():
@@ -97,7 +97,7 @@ def check_config(files: list[str]) -> str:
 
 
 def merged_config(files: list[str]) -> dict[str, Any]:
-    """What YAMLs come to, by the command line itself: later ones win, defaults fill up."""
+    """The merged config of YAMLs, made by the command line itself: later files win, defaults fill the rest."""
     from kronlit.cli.fit import trainer_command
 
     argv, out = sys.argv, io.StringIO()

@@ -1,4 +1,4 @@
-"""A run that is used again: its folder and config, wherever it has been moved, and from wherever it is used."""
+"""Using an earlier run again: finds its folder and config, even if it was moved or is used from another folder."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
@@ -18,10 +18,10 @@ EVALUATIONS = ("validate", "test", "predict")
 
 
 def run_of_checkpoint(words: Sequence[str]) -> Path | None:
-    """The folder of the run that `--ckpt_path` alone names, in a command that evaluates without `--config`.
+    """The folder of the run that `--ckpt_path` names, for an evaluation without `--config`; else `None`.
 
     Raises:
-        ValueError: if it names no run that has a checkpoint and a config.yaml.
+        ValueError: if it does not name a run with a checkpoint and a config.yaml.
     """
     path = next(reversed(values_of(words, "--ckpt_path")), None)
     given = {word.split("=")[0] for word in words}
@@ -39,12 +39,12 @@ def run_of_checkpoint(words: Sequence[str]) -> Path | None:
 
 
 def run_of_config(paths: Iterable[Any], run_dir: str | None, words: Sequence[str]) -> Path | None:
-    """The folder of the run whose own config `--config` names, unless another `run_dir` is given beside it.
+    """The folder of the run if `--config` names a run's own config.yaml and no other `run_dir` is given.
 
     Args:
         paths: the config files.
-        run_dir: what came of all of them and the command line.
-        words: of the command line.
+        run_dir: the value that the configs and the command line give.
+        words: the words of the command line.
     """
     own = [Path(str(path)) for path in paths if (Path(str(path)).parent / "checkpoints").is_dir()]
     if not own or values_of(words, "--run_dir") or read_yaml(own[-1]).get("run_dir") != run_dir:
@@ -53,7 +53,7 @@ def run_of_config(paths: Iterable[Any], run_dir: str | None, words: Sequence[str
 
 
 def relocate_files(config: Namespace, folder: Path) -> None:
-    """Turn the files that `model` and `data` name from the folder in which the run was started, if it is another."""
+    """Make paths in `model` and `data` absolute if they are relative to another folder, where the run was started."""
     start = start_folder(folder, read_yaml(folder / "config.yaml"))
     for key in ("model", "data"):
         if start is not None and key in config:
@@ -62,7 +62,7 @@ def relocate_files(config: Namespace, folder: Path) -> None:
 
 
 class MovedRun(Callback):
-    """Lets a run go on in a folder that was moved, or is named in another way, with what it knew of its checkpoints."""
+    """Lets a run resume in a folder that was moved or renamed, and still know its checkpoints."""
 
     def on_load_checkpoint(self, trainer: Trainer, pl_module: LightningModule, checkpoint: dict[str, Any]) -> None:
         for callback in trainer.checkpoint_callbacks:

@@ -1,4 +1,4 @@
-"""How a command ends that was stopped from outside: by Ctrl-C, by SIGTERM, or because nobody reads what it prints."""
+"""How a command ends that is stopped from outside: by Ctrl-C, by SIGTERM, or by a closed pipe after it."""
 
 import os
 import select
@@ -10,15 +10,15 @@ from kronlit.training.signals import INTERRUPTED, TERMINATED, Terminated
 
 
 def outside_ending(error: BaseException) -> tuple[int, str] | None:
-    """The exit code for what ended a command from outside, and a line on it; `None` for any other end."""
+    """The exit code and a message if a command was ended from outside; `None` for any other error."""
     if isinstance(error, Terminated):
         return TERMINATED, "ended by SIGTERM."
     if isinstance(error, SystemExit) and error.code != 1:
-        return None  # it was said already
+        return None  # its message is printed already
     if reader_is_gone(error):
         return 128 + signal.SIGPIPE, ""
     chain: BaseException | None = error
-    while chain is not None:  # Lightning, and what imports compiled code, make other errors of Ctrl-C
+    while chain is not None:  # Lightning, and imports of compiled code, turn Ctrl-C into other errors
         if isinstance(chain, KeyboardInterrupt):
             return INTERRUPTED, "interrupted."
         chain = chain.__cause__ or chain.__context__
@@ -26,7 +26,7 @@ def outside_ending(error: BaseException) -> tuple[int, str] | None:
 
 
 def reader_is_gone(error: BaseException) -> bool:
-    """Whether `error` is that the pipe is closed to which this process prints; it prints to nowhere from then on."""
+    """Whether `error` says that nobody reads the output any more. If so, later output goes to /dev/null."""
     if not isinstance(error, BrokenPipeError):
         return False
     closed = [stream for stream in (sys.stdout, sys.stderr) if is_closed_pipe(stream)]
@@ -36,17 +36,17 @@ def reader_is_gone(error: BaseException) -> bool:
 
 
 def is_closed_pipe(stream: TextIO) -> bool:
-    """Whether a stream goes to a pipe whose other end is closed."""
+    """Whether `stream` is a pipe whose other end is closed."""
     try:
         poll = select.poll()
         poll.register(stream, select.POLLOUT)
-    except (AttributeError, ValueError):  # Windows; a stream of no file
+    except (AttributeError, ValueError):  # no `poll` on Windows; or a stream without a file
         return False
     return any(event & select.POLLERR for _, event in poll.poll(0))
 
 
 def exit_process(code: int, line: str) -> None:
-    """End with an exit code; of several processes the first says why."""
+    """End with an exit code. Of several processes, only the first prints the reason."""
     if line and os.environ.get("LOCAL_RANK", "0") == "0":
         print(f"kronlit: {line}", file=sys.stderr)
     sys.exit(code)

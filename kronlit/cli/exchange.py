@@ -1,4 +1,4 @@
-"""The commands that give away what a run has learned. Their help needs no torch."""
+"""The commands that export what a run has learned. Their help needs no torch."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -9,18 +9,18 @@ from jsonargparse import ArgumentParser, Namespace
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 
-CKPT_PATH = "A checkpoint of a run, in its folder; or the folder, for its best one."
+CKPT_PATH = "A checkpoint in a run's folder; or the folder, for its best checkpoint."
 OUTPUT = "The folder to write; it must not exist."
 
 
 def exchange_command(command: str, words: list[str]) -> None:
-    """Run the words after `kronlit merge` and the like."""
+    """Run one of the commands `merge`, `export` and `submission` with the words after it."""
     with one_line():
         COMMANDS[command](words)
 
 
 def exchange_parser(command: str, description: str) -> ArgumentParser:
-    """A parser of a command that reads a checkpoint and writes a folder."""
+    """The parser of a command that reads a checkpoint and writes a folder."""
     parser = Parser(prog=f"kronlit {command}", description=description)
     parser.add_argument("--ckpt_path", type=str, required=True, help=CKPT_PATH)
     parser.add_argument("--output", type=str, required=True, help=OUTPUT)
@@ -30,7 +30,7 @@ def exchange_parser(command: str, description: str) -> ArgumentParser:
 
 
 def write_and_push(config: Namespace, write: Callable[[], None]) -> None:
-    """Write the folder, and upload it where that is asked for."""
+    """Write the folder, and upload it if the user asked for that."""
     from kronlit.cli.quiet import quieten
 
     quieten()
@@ -61,8 +61,8 @@ def export(words: list[str]) -> None:
         "--format",
         type=Literal["kronlit", "peft", "auto"],
         default="auto",
-        help="peft, LoKr, LoRA or C3A where one is exactly the same map; kronlit, for every method, read by "
-        "`kronlit.load`; auto, the former where it can be.",
+        help="peft: LoKr, LoRA or C3A, if one of them is exactly the same map; kronlit: for every method, read by "
+        "`kronlit.load`; auto: peft if possible, else kronlit.",
     )
     config = parser.parse_args(words)
     from kronlit.exchange.export import export_run
@@ -78,8 +78,8 @@ def submission(words: list[str]) -> None:
         "--predictions",
         type=str,
         required=True,
-        help="A folder with cola.jsonl and so on for every task, and ax.jsonl (SuperGLUE: axb.jsonl and axg.jsonl), as "
-        "`kronlit predict` writes them.",
+        help="A folder with the files of `kronlit predict`: cola.jsonl and so on for every task, and ax.jsonl "
+        "(SuperGLUE: axb.jsonl and axg.jsonl).",
     )
     parser.add_argument("--benchmark", type=Literal["glue", "super_glue"], default="glue", help="Whose zip.")
     parser.add_argument("--output", type=str, required=True, help="The zip to write; it must not exist.")

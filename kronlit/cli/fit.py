@@ -1,4 +1,4 @@
-"""The command line: a LightningCLI whose YAMLs name a model, a method and data."""
+"""The commands of the trainer: a LightningCLI whose YAMLs name a model, a method and data."""
 
 import importlib
 import sys
@@ -56,7 +56,7 @@ StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFr
 
 
 class CLI(LightningCLI):
-    """`fit`, `validate`, `test` and `predict`, each leaving a directory of its own."""
+    """The commands `fit`, `validate`, `test` and `predict`. Each run writes a folder of its own."""
 
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         add_options(parser)
@@ -68,7 +68,7 @@ class CLI(LightningCLI):
         return parser
 
     def _parse_ckpt_path(self) -> None:
-        """Nothing: the command line and the configs say what runs, never what a checkpoint remembers."""
+        """Do nothing: what runs is set by the command line and the configs, never by a checkpoint."""
 
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         words = sys.argv[1:]
@@ -91,7 +91,7 @@ class CLI(LightningCLI):
         if used := run or self.run_alone:
             relocate_files(config, used)
         self.run_dir = run.parent if run else Path(config.run_dir or Path("runs", "-".join(names) or "unnamed"))
-        config.run_dir = str(self.run_dir)  # so that the saved config, whose name is another, finds its run
+        config.run_dir = str(self.run_dir)  # the default comes from the config's name, and the saved one is renamed
         check_class(config.model, "model")
         check_class(config.data, "data")
         for key, kind in {"trainer": Trainer, "best_checkpoint": ModelCheckpoint}.items():
@@ -104,16 +104,16 @@ class CLI(LightningCLI):
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
         if self.subcommand == "fit":
             say_what_is_not_found({name: config[f"{name}_checkpoint"] for name in KEYWORDS})
-        config.ckpt_path = None  # the saved config says how to repeat the run, from its beginning
+        config.ckpt_path = None  # the saved config is to repeat the run from its beginning
         if self.subcommand != "fit" and self.ckpt_path is None:
             rank_zero_only(print)(
                 "no --ckpt_path: this is the model as it comes, with nothing trained.", file=sys.stderr
             )
 
     def _follow_checkpoint(self, data: Any) -> None:
-        """Have `data` mean by classes and columns what the checkpoint does."""
+        """Give `data` the classes and columns of the checkpoint."""
         checkpoint = AtomicCheckpoint().load_checkpoint(self.ckpt_path) if self.ckpt_path else {}
-        # Without what may be as large as the model: this stays until the command ends, and Lightning loads the rest.
+        # Without the large entries: this stays in memory until the command ends, and Lightning loads the file again.
         self.checkpoint = {k: v for k, v in checkpoint.items() if k not in ("state_dict", "optimizer_states")}
         if (task := task_of(self.checkpoint)) is not None:
             module, name = data.class_path.rsplit(".", 1)
@@ -131,7 +131,7 @@ class CLI(LightningCLI):
         super()._set_seed()
 
     def _check_checkpoint(self) -> None:
-        """Raise `ValueError` where the checkpoint is of other classes, rows or settings; before rows are tokenised."""
+        """Raise `ValueError` if the checkpoint has other classes, rows or settings. This is before tokenising."""
         check_meaning(self.model, self.checkpoint)
         rows = self.checkpoint.get(type(self.datamodule).__qualname__, {})
         if self.subcommand == "fit":
@@ -141,7 +141,7 @@ class CLI(LightningCLI):
             self._check_seed(rows.get("train", {}).get("seed"))
 
     def _check_seed(self, theirs: int | None) -> None:
-        """Raise `ValueError` where a training is to go on with another seed, whose numbers it would not draw."""
+        """Raise `ValueError` if a resumed training has another seed: it would not draw that seed's numbers."""
         config = self.config.fit
         ours = config.seed_everything
         if theirs is None or ours is False or ours % 2**31 == theirs:
@@ -178,17 +178,17 @@ class CLI(LightningCLI):
         if config.scored_rows and self.log_dir is not None:
             callbacks.append(ScoredRows(self.log_dir))
         if SLURMEnvironment.detect():
-            trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does that, and exactly
+            trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does it, after a batch
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
         with user_errors((*ON_ARGUMENTS, TypeError), about="`trainer`: "):
             made = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit" and self.log_dir is not None:
             last = str(self.log_dir / "checkpoints" / "last.ckpt")
-            cast(Any, made).callbacks += [StopBetweenBatches(last), EndOfFit(last)]  # after those whose state they save
+            cast(Any, made).callbacks += [StopBetweenBatches(last), EndOfFit(last)]  # last: they save all others' state
         return made
 
     def _run_folder(self, trainer: Any) -> Path:
-        """The run's own folder, with the loggers that write there."""
+        """Make or find the run's folder, and add the loggers that write there."""
         if self.goes_on:
             folder = Path(self.goes_on).parents[1]
         elif self.run_alone and not values_of(sys.argv[1:], "--run_dir"):
@@ -196,7 +196,7 @@ class CLI(LightningCLI):
         else:
             folder = new_version(self.run_dir)
         trainer.default_root_dir = folder
-        if trainer.logger not in (False, []):  # what is given comes beside ours: Lightning writes where the first does
+        if trainer.logger not in (False, []):  # ours come first: Lightning takes the folder of the first logger
             given = [] if trainer.logger in (None, True) else trainer.logger
             given = given if isinstance(given, list) else [given]
             trainer.logger = [*loggers(folder, self.checkpoint.get("global_step", 0) if self.goes_on else 0), *given]
@@ -213,14 +213,14 @@ class CLI(LightningCLI):
             config = self.config_init.fit
             own = {key: [config[key]] for key in ("best_checkpoint", "last_checkpoint")}
             check_monitors(self.model, own | {"trainer.callbacks": config.trainer.callbacks or []})
-        check_method(self.model, trains=subcommand == "fit")  # now, not after all rows were tokenised
+        check_method(self.model, trains=subcommand == "fit")  # before all rows are tokenised
         with run_lock(self.log_dir if subcommand == "fit" else None), trainer_errors():
             super()._run_subcommand(subcommand)
 
     def before_fit(self) -> None:
         self.started = time.perf_counter()
         if self.config_init.fit.test_after_fit:
-            self.datamodule.check_labels("test")  # now, not after the training
+            self.datamodule.check_labels("test")  # before the training, not after it
 
     def after_fit(self) -> None:
         if self.config_init.fit.test_after_fit and self.log_dir is not None:
@@ -237,28 +237,28 @@ class CLI(LightningCLI):
 
 
 def trainer_command() -> None:
-    """Run the command line in `sys.argv`; the user's mistakes end in one line and exit code 2."""
+    """Run the command line in `sys.argv`. A mistake of the user ends in one line and exit code 2."""
     prepare()
     hook, threading.excepthook = threading.excepthook, quiet_on_a_full_disk(threading.excepthook)
     try:
         with one_line():
             check_configs()
             command_line(CLI)
-    except SIGTERMException as error:  # of Lightning's own handler, in the moments before ours
+    except SIGTERMException as error:  # from Lightning's handler, which is active for a moment before ours
         raise Terminated(TERMINATED) from error
     finally:
         threading.excepthook = hook
 
 
 def prepare() -> None:
-    """Set what a process sets once."""
+    """Make the settings that a process needs once."""
     quieten()
     own_defaults_for_methods()
-    set_parsing_settings(subclasses_enabled=[Task])  # lets a dataclass be linked into a model
+    set_parsing_settings(subclasses_enabled=[Task])  # so that a dataclass can be linked into a model
 
 
 def command_line(kind: type[CLI]) -> None:
-    """Run the words in `sys.argv` as a command line of some `kind`."""
+    """Run the words in `sys.argv` with a command line of class `kind`."""
     kind(
         FrozenPLM,
         TaskData,
@@ -276,5 +276,8 @@ def command_line(kind: type[CLI]) -> None:
 def quiet_on_a_full_disk(
     hook: Callable[[threading.ExceptHookArgs], Any],
 ) -> Callable[[threading.ExceptHookArgs], Any]:
-    """A hook for errors in threads that is silent where the disk is full: TensorBoard's thread hands that error on."""
+    """A hook for errors in threads that keeps silent about a full disk.
+
+    The error of TensorBoard's writer thread is raised again in the main thread, which reports it.
+    """
     return lambda found: None if full_disk(found.exc_value) else hook(found)

@@ -23,7 +23,7 @@ def info_command(words: list[str]) -> None:
 
 
 def describe_path(path: Path) -> str:
-    """Lines on `path`, the last ones a table of what is trained."""
+    """Describe `path` in lines, followed by a table of what is trained."""
     from kronlit.cli.quiet import quieten
 
     quieten()
@@ -37,7 +37,7 @@ def describe_path(path: Path) -> str:
 
 
 def describe_config(path: Path) -> str:
-    """On a YAML: what it would train, for which the pre-trained model is loaded."""
+    """Describe what a YAML would train. This loads the pre-trained model."""
     from kronlit.adapters import trainable_report
     from kronlit.cli.configs import merged_config
     from kronlit.exchange.saved_run import model_from_config
@@ -56,7 +56,7 @@ def describe_config(path: Path) -> str:
 
 
 def describe_adapter(path: Path) -> str:
-    """On a folder that kronlit or PEFT wrote."""
+    """Describe an adapter's folder that kronlit or PEFT wrote."""
     from kronlit.adapters import shape_table
     from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
     from kronlit.exchange.peft import write as peft
@@ -85,7 +85,7 @@ def describe_adapter(path: Path) -> str:
 
 
 def describe_plain_model(path: Path) -> str:
-    """On a model as Transformers writes it, such as a merged one."""
+    """Describe a model as Transformers writes it, such as a merged one."""
     from kronlit.exchange.adapter_folder import read_json, read_tensors
 
     content = read_json(path / "config.json")
@@ -103,7 +103,7 @@ def describe_plain_model(path: Path) -> str:
 
 
 def describe_run(path: Path) -> str:
-    """On a checkpoint."""
+    """Describe a checkpoint or the folder of a run."""
     from kronlit.adapters import shape_table
     from kronlit.data.trained_task import task_of
     from kronlit.exchange.saved_run import saved_run
@@ -136,6 +136,6 @@ def describe_run(path: Path) -> str:
 
 
 def two_columns(lines: dict[str, Any]) -> str:
-    """Names and values as two columns, without what there is not."""
+    """Names and values as two columns, without empty values."""
     width = max(map(len, lines))
     return "\n".join(f"{name:{width}}  {value}" for name, value in lines.items() if value not in (None, "", [], {}))

@@ -1,4 +1,4 @@
-"""The options of `fit`, `validate`, `test` and `predict` beside Lightning's own, and how a wrong one is said."""
+"""The options that kronlit adds to `fit`, `validate`, `test` and `predict`, and the parser that reports wrong ones."""
 
 import re
 from typing import Any, NoReturn
@@ -21,12 +21,12 @@ from kronlit.training.best_checkpoint import BestCheckpoint
 from kronlit.training.strategies import check_precision_name
 
 TRAINER_DEFAULTS = {
-    "enable_model_summary": False,  # the table of what is trained stands in its place
+    "enable_model_summary": False,  # kronlit prints a table of what is trained instead
     "log_every_n_steps": 10,
-    "use_distributed_sampler": False,  # kronlit.data.batches shares the rows out itself
+    "use_distributed_sampler": False,  # kronlit.data.batches distributes the rows itself
 }
 
-# Two, because Lightning renews a monitored checkpoint's `save_last` only when the score has improved.
+# Two checkpoint callbacks, because Lightning updates `save_last` of a monitored one only when the score improves.
 CHECKPOINT_DEFAULTS = {
     "best_checkpoint.monitor": "val/score",
     "best_checkpoint.mode": "max",
@@ -36,12 +36,12 @@ CHECKPOINT_DEFAULTS = {
 }
 
 CKPT_PATH = {
-    "fit": "`last`, to go on in the folder of the newest run in `run_dir` that has one (or of the run whose own "
-    "config.yaml is given); or a checkpoint to start from, in a folder of its own.",
-    "others": "`best` or `last`, of the newest run in `run_dir` (or of the run whose own config.yaml is given), or a "
-    "checkpoint. Without `config`, the folder of a run, for its best one, or a checkpoint in it: the run's own config "
-    "is used, and what is written goes into the new folder `{command}` (then `{command}-2` and so on) in the run's; "
-    "with `run_dir`, into a version_N there.",
+    "fit": "`last` resumes, in its folder, the newest run in `run_dir` that has a checkpoint (or the run whose own "
+    "config.yaml is given). The path of a checkpoint starts from it, in a new folder.",
+    "others": "`best` or `last` of the newest run in `run_dir` (or of the run whose own config.yaml is given), or the "
+    "path of a checkpoint. Without `config`: the folder of a run, for its best checkpoint, or a checkpoint in it. The "
+    "run's own config is used then, and output goes into a new folder `{command}` (then `{command}-2` and so on) in "
+    "the run's folder; or, with `run_dir`, into a version_N there.",
 }
 
 
@@ -51,7 +51,7 @@ class OneLineParser(Parser, LightningArgumentParser):
     bases = {"model": FrozenPLM, "data": TaskData, "method": Method, "matrix": StructuredLinear}
 
     def parse_args(self, args: Any = None, *rest: Any, **kwargs: Any) -> Any:
-        words = None if args is None else [as_yaml(word) for word in args]  # None: the command line itself
+        words = None if args is None else [as_yaml(word) for word in args]  # None means the command line itself
         return super().parse_args(words, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:
@@ -70,33 +70,33 @@ def add_options(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--run_dir",
         type=str | None,
-        help="Folder of this experiment's runs, each a version_N in it; by default runs/ and the configs' names, "
-        "or where the run is whose own config.yaml is given.",
+        help="Folder of this experiment's runs, each a version_N in it. By default it is runs/ and the names of the "
+        "configs; or, for a run's own config.yaml, the folder where that run is.",
     )
     parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
     parser.add_argument(
         "--compile_layers",
         type=bool,
         default=False,
-        help="In fit, compile each layer with torch.compile: minutes of a first step for shorter ones after it; "
+        help="In fit, compile each layer with torch.compile. The first step takes minutes, later ones are faster: "
         "for long runs on a GPU.",
     )
     parser.add_argument(
         "--init_adapter",
         type=str | None,
-        help="Start fit from an adapter that `kronlit export` or PEFT (LoRA, LoKr, C3A) wrote, a folder or an id "
-        "of the hub; not where a run goes on from a checkpoint.",
+        help="Start fit from an adapter that `kronlit export` or PEFT (LoRA, LoKr, C3A) wrote: a folder or a hub id. "
+        "Ignored if fit starts from a checkpoint.",
     )
     parser.add_argument(
         "--scored_rows",
         type=bool,
         default=False,
-        help="Write row, prediction and target of all that test (or the command validate) scores as a CSV file in "
-        "the run's folder, for tests of significance over examples.",
+        help="Write row, prediction and target of every row that test (or the command validate) scores to a CSV file "
+        "in the run's folder, for significance tests over examples.",
     )
     parser.add_argument(
         "--predictions",
         type=str | None,
-        help="Where predict writes, .jsonl or .csv; by default predictions.jsonl in the folder that it makes.",
+        help="The .jsonl or .csv file that predict writes; by default predictions.jsonl in its new folder.",
     )
     parser.add_argument("--slurm", type=Job | None, help="Read by `kronlit submit` alone.")

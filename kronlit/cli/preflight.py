@@ -1,4 +1,4 @@
-"""What can be known of a model and a method before any weight is read or any row tokenised."""
+"""Checks a model and a method before any weight is read and any row is tokenised."""
 
 import torch
 
@@ -9,16 +9,16 @@ from kronlit.modules.recompute import recompute_activations
 
 
 def check_method(module: FrozenPLM, trains: bool) -> None:
-    """Do to a model of `module`'s config, without weights, what is to be done to that with them.
+    """Apply the method to a model on the meta device, which has the config of `module`'s model but no weights.
 
-    Nothing is drawn and nothing kept. What cannot be done without weights is left to the time when they are there.
+    No random numbers are drawn, and nothing is kept. What needs weights is checked later, when they are loaded.
 
     Args:
-        module: whose method is checked, and what else is set of its model.
-        trains: whether it is to be trained.
+        module: the module whose method and other settings of the model are checked.
+        trains: whether the command trains it.
 
     Raises:
-        ValueError: if the method, or what else is set, does not suit the model.
+        ValueError: if the method or another setting does not suit the model.
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):

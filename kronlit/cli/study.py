@@ -57,9 +57,9 @@ class StudyParser(Parser):
 
 
 def study_parser() -> ArgumentParser:
-    """The parser of a study's YAML, and of what says how to run it."""
+    """The parser of a study's YAML, and of the options of how to run it."""
     description = (
-        "Run tasks x methods x a grid x seeds, each a `kronlit fit`. The same command goes on after a kill. "
+        "Run tasks x methods x a grid x seeds; each run is a `kronlit fit`. After a kill, the same command resumes. "
         "`kronlit study report DIR` writes the report."
     )
     parser = StudyParser(prog="kronlit study", description=description)
@@ -72,26 +72,26 @@ def study_parser() -> ArgumentParser:
         "--side_by_side",
         type=int,
         default=1,
-        help="Train up to so many runs of one task and method that differ by seed, learning rate, weight decay or "
-        "warm-up in one process, as one batch over one frozen model; each gets the result that it has alone. It pays "
-        "where batches are too small to keep the device busy.",
+        help="Train up to this many runs in one process, as one batch over one frozen model. They share task and "
+        "method, and differ by seed, learning rate, weight decay or warm-up. Each gets the same result as alone. This "
+        "pays if batches are too small to keep the device busy.",
     )
-    add("--gpus", type=list[int] | None, help="Devices to share out, one a run; by default the trainer takes its own.")
-    add("--retry_failed", type=bool, default=False, help="Run what failed before again, from its last checkpoint.")
+    add("--gpus", type=list[int] | None, help="Devices to use, one for each run; by default the trainer chooses.")
+    add("--retry_failed", type=bool, default=False, help="Run failed runs again, from their last checkpoints.")
     add("--dry_run", type=bool, default=False, help="Print the commands and run none.")
     add(
         "--only",
         type=str,
         nargs="+",
-        help="Run these alone, each METHOD/TASK as the study names them, or with * for any, such as 'KronA/*'.",
+        help="Run only these: METHOD/TASK as the study names them, with * for any, such as 'KronA/*'.",
     )
-    add("--run", type=int | None, help="Run this one alone, in the order of --dry_run from 0; others may go on beside.")
+    add("--run", type=int | None, help="Run only this one, numbered from 0 as in --dry_run; others may run meanwhile.")
     add("--slurm", type=Job | None, help="Read by `kronlit submit study` alone.")
     return parser
 
 
 def run_study(words: list[str]) -> None:
-    """Run a study, then print its scores; exit code 1 if a run failed."""
+    """Run a study and print its scores. The exit code is 1 if a run failed."""
     parser = study_parser()
     config = parser.parse_args(words)
     study = study_from_config(config)
@@ -102,7 +102,7 @@ def run_study(words: list[str]) -> None:
         raise UserError(f"`side_by_side`={config.side_by_side} must be at least 1.")
     if config.dry_run:
         for one in select_runs(plan(study), config.only):
-            one.config_hash()  # reads the files it names
+            one.config_hash()  # reads the config files, and so finds those that are missing
             print(shlex.join(run_command(one, root)))
         return
     try:
@@ -144,7 +144,7 @@ def study_from_config(config: Namespace) -> Study:
 
 
 def count_runs(path: str) -> int:
-    """The number of runs of the study in a YAML, whose files and options are read and none is run."""
+    """The number of runs of the study in a YAML. It reads all config files and options, but runs nothing."""
     check_aliases(path)
     runs = plan(study_from_config(study_parser().parse_args(["--config", path])))
     for one in runs:
@@ -153,7 +153,7 @@ def count_runs(path: str) -> int:
 
 
 def report_study(words: list[str]) -> str:
-    """Write the report of the study in the folder that the words name, and give its Markdown."""
+    """Write the report of the study in the folder that the words name, and return its Markdown."""
     parser = Parser(prog="kronlit study report", description="Write the report of a study to DIR/report.")
     parser.add_argument("dir", type=str, metavar="DIR", help="The study's folder.")
     parser.add_function_arguments(report, skip={"study", "root"})

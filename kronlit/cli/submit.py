@@ -40,11 +40,11 @@ def submit_command(words: list[str]) -> None:
 
 
 def job_parser() -> ArgumentParser:
-    """The parser of what is asked of Slurm."""
+    """The parser of the options for Slurm."""
     description = (
-        "Run `kronlit fit` with the options that are not listed here as a job of Slurm; with the word `study` before "
-        "them, run `kronlit study` as a job array. The section `slurm` of a config file sets the same options. Before "
-        "the time limit the run saves, ends, and is queued again, to go on in its folder."
+        "Run `kronlit fit` as a Slurm job, or, with the word `study` first, `kronlit study` as a job array. Options "
+        "that are not listed here go to that command. The section `slurm` of a config file sets the same options. "
+        "Before the time limit the run saves and ends, and is queued again to resume in its folder."
     )
     parser = Parser(prog="kronlit submit", description=description, usage="kronlit submit [study] --config ...")
     parser.add_class_arguments(Job)
@@ -53,7 +53,7 @@ def job_parser() -> ArgumentParser:
 
 
 def split_words(words: list[str]) -> tuple[list[str], list[str]]:
-    """The words that say what is asked of Slurm, and the others."""
+    """Split the words into options for Slurm and all others."""
     own, rest = [], []
     waiting = list(words)
     while waiting:
@@ -73,7 +73,7 @@ def split_words(words: list[str]) -> tuple[list[str], list[str]]:
 
 
 def slurm_sections(paths: Iterable[str]) -> Iterator[str]:
-    """The sections `slurm` of config files, as words."""
+    """The `slurm` sections of config files, as words of a command line."""
     for path in paths:
         section = read_config(path).get("slurm") or {}
         if not isinstance(section, dict):
@@ -86,12 +86,12 @@ def slurm_sections(paths: Iterable[str]) -> Iterator[str]:
 
 
 def read_config(path: str) -> dict[str, Any]:
-    """What a config file says."""
+    """Read a config file."""
     return read_yaml(path, f"`config`={path!r}")
 
 
 def submit_fit(job: Job, words: list[str], dry_run: bool) -> None:
-    """Submit one run, in a folder of the job's own."""
+    """Submit one run, which gets a folder named after the job."""
     configs = values_of(words, "--config")
     if not configs:
         raise UserError("`config` is missing: `kronlit submit --config FILE.yaml`.")
@@ -105,7 +105,7 @@ def submit_fit(job: Job, words: list[str], dry_run: bool) -> None:
 
 
 def submit_study(job: Job, words: list[str], dry_run: bool) -> None:
-    """Submit all runs of a study as one job array; what is done ends at once."""
+    """Submit all runs of a study as one job array. Jobs of finished runs end at once."""
     if job.nodes * job.tasks > 1:
         raise UserError("a run of a study is one process: `nodes` and `tasks_per_node` must be 1.")
     config = study_parser().parse_args(words)
@@ -132,7 +132,7 @@ def submit(text: str, folder: Path, dry_run: bool) -> None:
     print(text, end="")
     if dry_run:
         return
-    folder.mkdir(parents=True, exist_ok=True)  # Slurm makes no folder for the log
+    folder.mkdir(parents=True, exist_ok=True)  # Slurm does not create the folder of the log
     try:
         done = subprocess.run(["sbatch", "--parsable"], input=text, capture_output=True, text=True)
     except FileNotFoundError as error:

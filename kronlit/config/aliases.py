@@ -1,4 +1,4 @@
-"""YAML's aliases, with which a few lines can stand for more values than a memory holds."""
+"""Guards against YAML aliases, with which a few lines can expand to more values than fit in memory."""
 
 from pathlib import Path
 
@@ -8,19 +8,19 @@ from kronlit.config.files import config_files
 from kronlit.config.user_error import UserError
 
 MANY = 100_000
-"""More values than this no config has."""
+"""The most values that a config may have; real ones have far fewer."""
 
 
 def check_configs() -> None:
-    """Raise `ValueError` if a config that the command line names stands for more than `MANY` values."""
+    """Raise `ValueError` if a config on the command line expands to more than `MANY` values."""
     for path in config_files():
         check_aliases(path)
 
 
 def check_aliases(path: str | Path) -> None:
-    """Raise `ValueError` if a YAML file stands for more than `MANY` values, or for one that holds itself.
+    """Raise `ValueError` if a YAML file expands to more than `MANY` values, or contains itself.
 
-    One that cannot be read is left to who reads it.
+    A file that cannot be read is reported later, by whoever reads it.
     """
     try:
         node = yaml.compose(Path(path).read_text(encoding="utf-8"), Loader=yaml.SafeLoader)
@@ -36,9 +36,9 @@ def check_aliases(path: str | Path) -> None:
 
 
 def count_values(node: yaml.Node, known: dict[int, float]) -> float:
-    """How many values a node stands for; infinitely many if it holds itself."""
+    """The number of values that a node expands to; infinite if it contains itself."""
     if id(node) not in known:
-        known[id(node)] = float("inf")  # for whoever comes here again before it is known
+        known[id(node)] = float("inf")  # the answer for a node that contains itself
         children: list[yaml.Node] = []
         if isinstance(node, yaml.MappingNode):
             children = [child for pair in node.value for child in pair]

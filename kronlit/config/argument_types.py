@@ -1,4 +1,4 @@
-"""Values that jsonargparse lets through though an argument does not take them: null, and numbers beyond all use."""
+"""Rejects values that jsonargparse lets through by mistake: null, and numbers that are too large to compute with."""
 
 import inspect
 from contextlib import suppress
@@ -13,20 +13,20 @@ from kronlit.config.user_error import UserError
 
 GREATEST_INTEGER = 2**63 - 1
 GREATEST_FLOAT = 3.4028234663852886e38
-"""What 64 bits and float32 hold."""
+"""The largest numbers that 64 bits and float32 hold."""
 
 
 def check_arguments(kind: type[Any], values: Namespace, key: str, float32: bool = True) -> None:
-    """Check the values that a class is to be made with, and those of the classes in it.
+    """Check the arguments of a class, and those of the classes among them.
 
     Args:
         kind: the class.
-        values: by argument.
-        key: what the user calls it, such as `model.method`.
-        float32: whether its numbers are computed with.
+        values: the value of each argument.
+        key: the user's name for the class, such as `model.method`.
+        float32: whether its numbers are used in float32.
 
     Raises:
-        ValueError: if one is null where the annotation has no None, or no number of 64 bits or of float32.
+        ValueError: if a value is null although its annotation has no None, or does not fit 64 bits or float32.
     """
     hints, defaults = annotations(kind)
     for name, value in vars(values).items():
@@ -47,7 +47,7 @@ def check_class(spec: Any, key: str, float32: bool = True) -> None:
 
 
 def annotations(kind: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
-    """By argument of a class's constructor, or of one that it hands the rest on to, its type and its default."""
+    """The types and the defaults of a constructor's arguments, including those it passes on to its base classes."""
     hints: dict[str, Any] = {}
     for constructor in reversed(constructors(kind)):
         hints |= hints_of(constructor)
@@ -55,7 +55,7 @@ def annotations(kind: type[Any]) -> tuple[dict[str, Any], dict[str, Any]]:
 
 
 def hints_of(function: Any) -> dict[str, Any]:
-    """The types of a function's arguments, without those that are imported for type checkers alone."""
+    """The types of a function's arguments, without types that are imported only for type checkers."""
     found: dict[str, Any] = {}
     for name, hint in inspect.get_annotations(function).items():
         with suppress(NameError, TypeError, AttributeError):
@@ -64,9 +64,9 @@ def hints_of(function: Any) -> dict[str, Any]:
 
 
 def takes_null(hint: Any, default: Any) -> bool:
-    """Whether None is a value of an argument, by its type or as its default.
+    """Whether an argument accepts None, by its type or its default.
 
-    One without a default is jsonargparse's to ask for, or filled in by a link.
+    An argument without a default counts too: jsonargparse asks for it, or a link fills it in.
     """
     if default in (None, inspect.Parameter.empty) or hint in (Any, None, type(None)):
         return True
@@ -74,12 +74,12 @@ def takes_null(hint: Any, default: Any) -> bool:
 
 
 def type_name(hint: Any) -> str:
-    """A type in a message."""
+    """The name of a type, for a message."""
     return f"of type {hint.__name__ if isinstance(hint, type) and not get_args(hint) else hint}".replace("typing.", "")
 
 
 def check_numbers(value: Any, argument: str, float32: bool) -> None:
-    """Raise `ValueError` if a number in `value` is beyond what is computed with."""
+    """Raise `ValueError` if a number in `value` is too large to compute with."""
     if isinstance(value, (list, tuple)):
         for part in value:
             check_numbers(part, argument, float32)

@@ -20,12 +20,12 @@ WHERE = "work in the folder of its file, or add that to PYTHONPATH"
 
 
 def explain_error(message: str, parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
-    """A parser's error in one line, with the nearest name where one is not known.
+    """Rewrite a parser's error as one line, with the nearest name for an unknown one.
 
     Args:
-        message: the parser's own words.
-        parser: knows the names of the options.
-        bases: option to the class of which it names a subclass.
+        message: the parser's own message.
+        parser: the parser, which knows the names of the options.
+        bases: for each option that names a class, the base of the classes that it may name.
     """
     message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("typing.", "")
     message = re.sub(r"Key must be a string, got: (.*)\.", rf"the key \1 stands where a name must: {QUOTE}", message)
@@ -62,8 +62,8 @@ def explain_error(message: str, parser: ArgumentParser, bases: dict[str, type[An
 
 
 def unknown_class(message: str, bases: dict[str, type[Any]]) -> str | None:
-    """The sentence on a class that is not known, or not in its module, if a parser's error is about one."""
-    if found := re.search(r"^\s*- (`class_path`=.*)$", message, re.MULTILINE):  # said by a parser within this one
+    """The message for a class that is unknown or not in its module; `None` if the error is about something else."""
+    if found := re.search(r"^\s*- (`class_path`=.*)$", message, re.MULTILINE):  # from an inner parser
         return found[1]
     if found := re.search(r"given class_path '([\w.]+)':\s+No module named '([\w.]+)'", message):
         return f"`class_path`={found[1]!r} needs the module {found[2]}, which is not found: {WHERE}."
@@ -82,7 +82,7 @@ def unknown_class(message: str, bases: dict[str, type[Any]]) -> str | None:
 
 
 def missing_options(names: list[str], parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
-    """The sentence on options that are not given, and on words that stand without one."""
+    """The message for missing options and missing positional words."""
     words = {
         action.dest for one in (parser, *subparsers(parser)) for action in one._actions if not action.option_strings
     }
@@ -94,7 +94,7 @@ def missing_options(names: list[str], parser: ArgumentParser, bases: dict[str, t
 
 
 def wrong_type(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_list: bool) -> str:
-    """The sentence on a value of another type than its option takes."""
+    """The message for a value that has the wrong type for its option."""
     value = "null" if value == "None" else value
     cure = f"; one is written '{as_list(value, rule)}'" if a_list else ""
     unquoted = a_list and "str" in rule and re.search(r"\b(True|False|None|\d+)\b", value)
@@ -102,7 +102,10 @@ def wrong_type(key: str, value: str, rule: str, bases: dict[str, type[Any]], a_l
 
 
 def argument_of(key: str, bases: dict[str, type[Any]]) -> str:
-    """`key` after the option whose classes take it as an argument; data comes first, as it gives the model its task."""
+    """`key` with the option whose classes take it as an argument, such as `data.task`.
+
+    `data` wins over `model`, because it gives the model its task; it also sorts first.
+    """
     options = [
         option for option, base in bases.items() if any(key in parameters(subclass) for subclass in subclasses(base))
     ]
@@ -110,7 +113,7 @@ def argument_of(key: str, bases: dict[str, type[Any]]) -> str:
 
 
 def nearest_option(name: str, message: str, parser: ArgumentParser, bases: dict[str, type[Any]]) -> str:
-    """The end of a sentence on the option `name` that there is not."""
+    """The end of a message about an unknown option: the nearest known name."""
     path = name.split(".")
     if "does not accept" in message or "arguments" in message:  # the whole path is given
         if path[0] not in top_level(parser):
@@ -120,7 +123,7 @@ def nearest_option(name: str, message: str, parser: ArgumentParser, bases: dict[
 
 
 def nearest(name: str, names: Iterable[str], everything: bool = False) -> str:
-    """The end of a sentence that says which of `names` was meant, or all there are."""
+    """The end of a message: the nearest of `names`, or all of them with `everything`."""
     names = sorted(set(names) - {name})
     lower = {known.lower(): known for known in names}
     near = difflib.get_close_matches(name.lower(), lower, 1, cutoff=0.6)
@@ -129,13 +132,13 @@ def nearest(name: str, names: Iterable[str], everything: bool = False) -> str:
 
 
 def top_level(parser: ArgumentParser) -> set[str]:
-    """First names of the options of `parser` or of its subcommands."""
+    """The first parts of the option names of `parser` and its subcommands."""
     parsers = [parser, *subparsers(parser)]
     return {action.dest.split(".")[0] for one in parsers for action in one._actions}
 
 
 def known_options(parser: ArgumentParser, bases: Iterable[type[Any]]) -> Iterator[str]:
-    """Last names of all options: the parser's, and the arguments of every class that an option can name."""
+    """The last parts of all option names: the parser's own, and the arguments of every class that it can name."""
     for one in (parser, *subparsers(parser)):
         yield from (action.dest.split(".")[-1] for action in one._actions)
     for base in bases:
@@ -150,7 +153,7 @@ def subparsers(parser: ArgumentParser) -> list[ArgumentParser]:
 
 
 def subclasses(base: type[Any]) -> Iterator[type[Any]]:
-    """All classes below `base` that can be made."""
+    """All subclasses of `base` that are not abstract."""
     for subclass in base.__subclasses__():
         if not inspect.isabstract(subclass):
             yield subclass

@@ -1,14 +1,14 @@
-"""Options of a class within a class, such as `--model.method.sites`, read as in a YAML."""
+"""Reads options of a class within a class, such as `--model.method.sites`, as in a YAML."""
 
 import ast
 import json
 
 
 def as_yaml(word: str) -> str:
-    """An option that jsonargparse hands on to the parser of the inner class, with its value as YAML.
+    """Write the value of an option as YAML where jsonargparse would pass it on to an inner parser as Python.
 
-    It reads lists and dictionaries first, and hands them on as Python writes them: there a backslash stands for itself
-    in twos, and null is None.
+    jsonargparse reads lists and dictionaries, and passes them on in Python's notation. There a backslash is doubled,
+    and null is None.
     """
     name, equals, value = word.partition("=")
     try:

@@ -1,4 +1,4 @@
-"""What the user reads after a mistake: one line that names the argument, the value, the rule and the cure."""
+"""Tells the user about a mistake in one line, which names the argument, the value, the rule and the cure."""
 
 import errno
 import sys
@@ -17,7 +17,7 @@ def fail(message: str) -> NoReturn:
 
 @contextmanager
 def one_line() -> Iterator[None]:
-    """Make one line and exit code 2 of what the user got wrong; a fault of the code keeps its traceback."""
+    """Report a mistake of the user in one line with exit code 2. A fault of the code keeps its traceback."""
     try:
         yield
     except UserError as error:
@@ -31,7 +31,7 @@ def one_line() -> Iterator[None]:
 
 
 def system_message(error: Exception) -> str | None:
-    """The message of an error that the system raised on a file."""
+    """The message of an error that the system raised for a file."""
     chain: BaseException | None = error
     while chain is not None:  # a full disk is met again where a library closes its files
         if isinstance(chain, OSError) and full_disk(chain):
@@ -43,5 +43,5 @@ def system_message(error: Exception) -> str | None:
 
 
 def full_disk(error: BaseException | None) -> bool:
-    """Whether `error` says that the disk, or the user's share of it, is full."""
+    """Whether `error` says that the disk, or the user's quota, is full."""
     return isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT)

@@ -1,4 +1,4 @@
-"""Parsers whose errors are one line."""
+"""A parser that reports errors in one line."""
 
 from typing import Any, NoReturn
 
@@ -11,10 +11,10 @@ from kronlit.config.user_error import UserError
 
 
 class Parser(ArgumentParser):
-    """A parser whose errors are one line and exit code 2, and that takes no abbreviations."""
+    """A parser that reports errors in one line with exit code 2, and takes no abbreviations."""
 
     bases: dict[str, type[Any]] = {}
-    """Option to the class of which it names a subclass."""
+    """For each option that names a class, the base of the classes that it may name."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, allow_abbrev=False, **kwargs)

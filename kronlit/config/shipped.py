@@ -5,20 +5,20 @@ from pathlib import Path
 
 
 def shipped_folder() -> Path:
-    """The folder of the YAMLs: in the package where it was installed from a wheel, else beside it."""
+    """The folder of the YAMLs: inside the package if it was installed from a wheel, else beside it."""
     package = Path(__file__).parents[1]
     inside = package / "shipped_configs"
     return inside if inside.is_dir() else package.parent / "configs"
 
 
 def config_path(name: str, folder: str = "") -> str:
-    """The file that `--config` names: a file of one's own first, else one that comes with kronlit.
+    """The file that `--config` names: the user's own file if there is one, else one that comes with kronlit.
 
     Args:
         name: a path; or the name of a shipped YAML such as `krona_mnli`, `methods/lora` or `configs/krona_mnli.yaml`.
-        folder: of the shipped ones, where to look first.
+        folder: the subfolder of the shipped YAMLs to look in first.
     """
-    if isfile(name):  # which a name that is too long is not, where Path would raise
+    if isfile(name):  # not `Path.is_file`, which raises if the name is too long
         return name
     stem = name.removeprefix("configs/").removesuffix(".yaml")
     for inside in (f"{folder}/{stem}", stem) if folder else (stem,):

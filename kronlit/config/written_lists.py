@@ -1,4 +1,4 @@
-"""How a list that was mistyped is written, for the line that says so."""
+"""Shows how to write a list, for the message about a mistyped one."""
 
 import re
 
@@ -6,7 +6,7 @@ QUOTE = "YAML reads No, Yes, on, off, null and numbers as no text, so quote them
 
 
 def as_list(value: str, rule: str) -> str:
-    """How a list is written: of the parts of `value`, as many as the rule has places, of their types."""
+    """Write the parts of `value` as a list, with as many entries as the rule asks for and of the right types."""
     parts = [part.strip(" '\"") for part in value.strip("[]()").split(",")]
     if "str" in rule:
         spelled = {"True": "'Yes'", "False": "'No'", "None": "'null'"}
@@ -20,4 +20,4 @@ def as_list(value: str, rule: str) -> str:
 
 
 NUMBER = {"int": r"-?\d+", "float": r"-?[\d.]+(e-?\d+)?"}
-"""Of what form a number of a type is."""
+"""A pattern for the numbers of each type."""

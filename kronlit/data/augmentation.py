@@ -1,4 +1,4 @@
-"""Random crops and flips of training images, by kornia, drawn from a seed of each image's own."""
+"""Random crops and flips of training images by kornia, with a separate seed for each image."""
 
 import importlib.util
 from collections.abc import Iterator
@@ -19,11 +19,11 @@ Augment = Literal["none", "crop", "crop_flip", "resized_crop", "resized_crop_fli
 
 
 class Augmentation:
-    """The usual augmentations.
+    """The usual augmentations: crop and flip.
 
-    `crop` pads by an eighth (CIFAR's 4 of 32 pixels) and crops to the size that was; `resized_crop` takes 8 to 100 % of
-    the area in a shape of 3:4 to 4:3, which the model's own resizing then makes the model's size; `flip` mirrors every
-    other image, left to right.
+    `crop` pads by an eighth (4 of 32 pixels for CIFAR) and crops to the original size. `resized_crop` takes 8 to 100 %
+    of the area with an aspect ratio of 3:4 to 4:3; the model's own resizing then brings it to the model's size. `flip`
+    mirrors an image left to right with probability 1/2.
 
     Args:
         kind: crop, crop_flip, resized_crop or resized_crop_flip.
@@ -41,11 +41,11 @@ class Augmentation:
 
     @property
     def changes_shape(self) -> bool:
-        """Whether what comes out has a shape of its own."""
+        """Whether the result may have another shape than the image."""
         return self.kind.startswith("resized")
 
     def __call__(self, image: "Image", seed: int) -> "Image":
-        """`image`, augmented; the same `seed` gives the same. Torch's own generator is left as it was."""
+        """`image`, augmented. The same `seed` gives the same result. Torch's own generator is not changed."""
         from PIL.Image import fromarray
 
         pixels = torch.from_numpy(np.asarray(image).copy())
@@ -68,7 +68,7 @@ class Augmentation:
 
 @lru_cache(maxsize=64)
 def kornia_steps(kind: Augment, height: int, width: int) -> tuple[Any, Any]:
-    """Kornia's crop and flip for images of a size."""
+    """Kornia's crop and flip for images of this size."""
     from kornia.augmentation import RandomCrop, RandomHorizontalFlip, RandomResizedCrop
 
     if kind.startswith("resized"):
@@ -79,14 +79,14 @@ def kornia_steps(kind: Augment, height: int, width: int) -> tuple[Any, Any]:
 
 
 def crop_box(corners: Tensor) -> tuple[int, int, int, int]:
-    """Left, top, right and bottom of kornia's corners `(1, 4, 2)`, the last two of which are in the crop."""
+    """Left, top, right and bottom of kornia's corners `(1, 4, 2)`. Kornia's right and bottom pixels are included."""
     (left, top), _, (right, bottom), _ = corners[0].int().tolist()
     return left, top, right + 1, bottom + 1
 
 
 @contextmanager
 def torch_seed(seed: int) -> Iterator[None]:
-    """Kornia draws from torch's generator of the processor: seed that one, and put it back."""
+    """Seed torch's CPU generator, which kornia draws from, and restore it afterwards."""
     state = torch.get_rng_state()
     torch.default_generator.manual_seed(seed)  # `torch.manual_seed` would seed the devices too
     try:

@@ -1,4 +1,4 @@
-"""The LightningDataModule that all tasks share: rows in, batches out, and a position in them that can be resumed."""
+"""The LightningDataModule that all tasks share. It makes batches of rows, and can resume at any batch."""
 
 import inspect
 from abc import ABC, abstractmethod
@@ -19,22 +19,22 @@ from kronlit.data.trained_module import BatchMaker
 from kronlit.data.trained_rows import DRAWS, FORM, check_held_out, check_resumed, row_record
 
 Features = Any
-"""A `datasets.Dataset`, or whatever else has a length and gives rows of features."""
+"""A `datasets.Dataset`, or any other sequence of rows of features."""
 
 
 class TaskData(LightningDataModule, ABC):
-    """Rows of a task as batches. The module that is trained makes a batch of them (its `collate`).
+    """Serves the rows of a task as batches. The trained module's `collate` makes a batch of rows.
 
-    To add a data set, subclass `TextData` or another kind of rows, and write `load`.
+    To add a data set, subclass `TextData` or another subclass of this, and write `load`.
 
     Args:
-        task: what the rows are.
-        batch_size: rows a step, per device.
-        eval_batch_size: rows a step in validation, test and prediction, per device.
-        max_train_samples: train on no more rows than this, drawn with `sample_seed`.
-        sample_seed: of that draw.
-        num_workers: processes that make batches.
-        max_tokens: tokens a training step, padding included, per device, in place of `batch_size`.
+        task: the task of the rows.
+        batch_size: rows per training step and device.
+        eval_batch_size: rows per step and device in validation, test and prediction.
+        max_train_samples: train on at most this many rows, drawn with `sample_seed`.
+        sample_seed: seed of that draw.
+        num_workers: number of processes that make batches.
+        max_tokens: tokens per training step and device, including padding; replaces `batch_size`.
     """
 
     def __init__(
@@ -73,19 +73,19 @@ class TaskData(LightningDataModule, ABC):
         """The rows of `train`, `validation`, `validation_<name>` for each of `task.validation`, or `test`.
 
         Raises:
-            ValueError: if there are none, with what to do about it.
+            ValueError: if there are none; the message says what to do.
         """
 
     @abstractmethod
     def check(self, rows: Dataset, where: str) -> None:
-        """Raise `ValueError`, with `where` in it, unless `rows` has what the task needs (a label of -1 is hidden)."""
+        """Raise `ValueError`, which names `where`, unless `rows` has what the task needs. A label of -1 is hidden."""
 
     @abstractmethod
     def encode(self, split: str) -> Features:
-        """The rows of a split as the module's features, with `label`, `row` and, if rows differ in it, `length`."""
+        """Turn a split into the module's features, with `label`, `row` and, if lengths differ, `length`."""
 
     def row_identity(self, split: str) -> dict[str, list[Any]]:
-        """What tells a predicted row of a split from others, by name of the column that it is written to."""
+        """Columns that identify each predicted row of a split, by the name under which they are written."""
         rows = self.rows(split)
         return {column: list(rows[column]) for column in self.task.columns}
 
@@ -94,11 +94,11 @@ class TaskData(LightningDataModule, ABC):
         return ("validation",)
 
     def prediction_splits(self) -> tuple[str, ...]:
-        """The splits to predict."""
+        """The splits of the data set that `predict` reads by default."""
         return ("test",)
 
     def rows(self, split: str) -> Dataset:
-        """The rows of a split, checked, and drawn from where a limit is set."""
+        """The rows of a split after `check`; for `train`, at most `max_train_samples`."""
         rows = self.load(split)
         self.check(rows, f"{self.task.name}/{split}")
         if split == "train" and self.max_train_samples is not None and self.max_train_samples < len(rows):
@@ -107,7 +107,7 @@ class TaskData(LightningDataModule, ABC):
         return rows
 
     def splits(self) -> tuple[str, ...]:
-        """What the running command needs."""
+        """The splits that the running command needs."""
         assert self.trainer is not None
         command = self.trainer.state.fn.value if self.trainer.state.fn else "fit"
         if command == "predict":
@@ -119,11 +119,11 @@ class TaskData(LightningDataModule, ABC):
         }[command]
 
     def predicted_splits(self) -> tuple[str, ...]:
-        """The splits that `predict` reads."""
+        """The splits that `predict` reads now."""
         return self.prediction_splits()
 
     def prepare_data(self) -> None:
-        # On one process of a node: fills the cache that setup then reads everywhere.
+        # Lightning calls this on one process of a node. It fills the cache, which `setup` then reads on all of them.
         for split in self.splits():
             self.encode_once(split)
 
@@ -144,24 +144,24 @@ class TaskData(LightningDataModule, ABC):
             )
 
     def encode_once(self, split: str) -> Features:
-        """What `encode` makes of a split, made once."""
+        """The result of `encode` for a split, computed only once."""
         if split not in self._encoded:
             self._encoded[split] = self.encode(split)
         return self._encoded[split]
 
     @property
     def draws_each_epoch(self) -> bool:
-        """Whether something is drawn anew for each training row in each epoch."""
+        """Whether each epoch draws something new for each training row."""
         return False
 
     def loader_dataset(self, split: str) -> Features:
-        """What a loader reads of a split: its encoded rows, or what is made of them each time they are read."""
+        """The data set that a loader reads: the encoded rows, or rows made from them at each access."""
         return self.encode_once(split)
 
     def train_dataloader(self) -> ResumableLoader:
         assert self.trainer is not None
         data, served, trainer = self.encode_once("train"), self.loader_dataset("train"), self.trainer
-        # The first process's seed on all: the order of rows is a function of seed and epoch alone.
+        # All processes use the first one's seed: the order of rows depends only on seed and epoch.
         seed = trainer.strategy.broadcast(torch.initial_seed() % 2**31)
         batches = self._batches(data, self.batch_size, shuffle=True, seed=seed, max_tokens=self.max_tokens)
         options = self._loader_options()
@@ -170,7 +170,7 @@ class TaskData(LightningDataModule, ABC):
         return self._train_loader
 
     def held_out(self, split: str) -> bool:
-        """Whether the rows of a split are held out, by a seed, of rows that others are trained or selected on."""
+        """Whether a seed holds out the rows of this split from those for training or selection."""
         return False
 
     def draws(self) -> dict[str, Any]:
@@ -181,13 +181,18 @@ class TaskData(LightningDataModule, ABC):
 
     @cached_property
     def trained_rows(self) -> dict[str, Any]:
-        """What tells the training rows from others."""
+        """A record of the training rows for checkpoints, by which other rows are told apart."""
         return row_record(self)
 
     def check_trained_rows(self, state: dict[str, Any], command: str) -> None:
-        """Raise `ValueError` where a command would mix rows that a checkpoint, of `state`, trained on with others."""
+        """Raise `ValueError` if `command` would mix the rows that a checkpoint was trained on with others.
+
+        Args:
+            state: what the checkpoint keeps of its data.
+            command: the command that runs.
+        """
         check_form(state, FORM, "the checkpoint's record of its rows")
-        if (theirs := state.get("rows")) is None:  # written before checkpoints said so
+        if (theirs := state.get("rows")) is None:  # an older checkpoint, without this record
             return
         evaluated = {"validate": self.validation_splits(), "test": ("test",), "predict": self.predicted_splits()}
         if command == "fit":
@@ -196,7 +201,7 @@ class TaskData(LightningDataModule, ABC):
             check_held_out(self, theirs)
 
     def state_dict(self) -> dict[str, Any]:
-        """Where the training data stands."""
+        """The position in the training data, and the record of its rows."""
         if self._train_loader is None:
             return {}
         return {"train": self._train_loader.state_dict(), "rows": self.trained_rows}
@@ -204,8 +209,8 @@ class TaskData(LightningDataModule, ABC):
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
         assert self.trainer is not None
         self.check_trained_rows(state_dict, self.trainer.state.fn.value if self.trainer.state.fn else "fit")
-        # Lightning restores a loader's own state only if it made the loader after reading the checkpoint; counting the
-        # steps of the learning-rate schedule makes it before.
+        # Lightning restores a loader's state only if it makes the loader after reading the checkpoint. Ours is made
+        # before, to count the steps of the learning-rate schedule.
         self._train_state = state_dict.get("train")
         self._resume()
 

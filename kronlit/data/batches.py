@@ -1,4 +1,4 @@
-"""Batches of rows of like length, and a loader that can stop and go on anywhere."""
+"""Batches of rows of similar length, and a loader that can stop and resume at any batch."""
 
 import hashlib
 from collections.abc import Callable, Iterator
@@ -11,31 +11,34 @@ from torch.utils.data import DataLoader, Sampler
 from kronlit.config.user_error import UserError
 
 POOL = 50
-"""Batches whose rows are sorted together: enough for a few per cent of padding, few enough to keep the order random."""
+"""Number of batches whose rows are sorted together.
+
+It is large enough for little padding (a few per cent), and small enough to keep the order random.
+"""
 
 Key = int | tuple[int, int, int]
-"""A row, or seed, epoch and row."""
+"""A row; or seed, epoch and row."""
 
 
 class LengthGroupedBatches(Sampler[list[int]]):
-    """Batches of rows of like length, shared out among processes.
+    """Batches of rows of similar length, distributed over the processes.
 
-    A last batch that the processes cannot share out evenly weighs its rows unevenly, as the mean over processes does.
-    A global batch has `batch_size * world_size` rows, of which process `rank` takes every `world_size`-th, so one
-    process with the larger batch and several with the smaller one train on the same rows.
+    A global batch has `batch_size * world_size` rows, of which process `rank` takes every `world_size`-th. So one
+    process with a large batch and several with small ones train on the same rows. If the last batch cannot be divided
+    evenly, its rows have unequal weights, because gradients are averaged over processes.
 
     Args:
         lengths: length of each row, in tokens.
-        batch_size: rows a batch, per process.
-        shuffle: draw a new order each epoch; otherwise all rows by falling length.
-        seed: of the order; the same seed and epoch give the same batches.
-        rank: of this process.
+        batch_size: rows per batch and process.
+        shuffle: draw a new order each epoch; otherwise the longest rows come first.
+        seed: seed of the order; the same seed and epoch give the same batches.
+        rank: rank of this process.
         world_size: number of processes.
-        max_tokens: tokens a batch, padding included, per process, in place of `batch_size`. All rows are then sorted
-            by length, with those of one length in a new order each epoch, so that an epoch always has as many batches.
+        max_tokens: tokens per batch and process, including padding; replaces `batch_size`. All rows are then sorted by
+            length, and rows of equal length are shuffled each epoch, so that all epochs have equally many batches.
 
     Raises:
-        ValueError: if the longest row has more than `max_tokens`.
+        ValueError: if the longest row has more than `max_tokens` tokens.
     """
 
     def __init__(
@@ -66,16 +69,16 @@ class LengthGroupedBatches(Sampler[list[int]]):
 
     @property
     def size(self) -> int:
-        """Rows of a global batch, or its tokens."""
+        """The size of a global batch, in rows or in tokens."""
         return (self.max_tokens or self.batch_size) * self.world_size
 
     @cached_property
     def digest(self) -> str:
-        """Tells the lengths of the rows, and so their order, from others."""
+        """A hash of the rows' lengths, which decide the order of the rows."""
         return hashlib.sha256(self.lengths.numpy().tobytes()).hexdigest()[:16]
 
     def _batches_by_tokens(self) -> list[int]:
-        """Rows of each global batch within the budget of tokens, from the shortest to the longest."""
+        """How many rows each global batch gets within `max_tokens`, from the shortest rows to the longest."""
         assert self.max_tokens is not None
         lengths, sizes = self.lengths.sort().values.tolist(), []
         while lengths:
@@ -86,7 +89,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
 
     def __iter__(self) -> Iterator[list[int]]:
         for batch in self.global_batches()[self.start :]:
-            # Fewer rows than processes: fill up with repeats, so that every process takes every step.
+            # If there are fewer rows than processes, repeat some, so that every process takes every step.
             rows = batch if len(batch) >= self.world_size else batch * self.world_size
             yield rows[self.rank :: self.world_size]
 
@@ -104,7 +107,7 @@ class LengthGroupedBatches(Sampler[list[int]]):
 
 
 class SeededBatches(LengthGroupedBatches):
-    """Batches whose rows are asked for by seed, epoch and row, of which what is drawn for them is a function."""
+    """Batches that ask for each row by seed, epoch and row. What is drawn for a row depends only on these three."""
 
     def __iter__(self) -> Iterator[list[Any]]:
         epoch = self.epoch
@@ -113,15 +116,15 @@ class SeededBatches(LengthGroupedBatches):
 
 
 class ResumableLoader(DataLoader[Any]):
-    """A data loader over `LengthGroupedBatches` that remembers its epoch and how many batches it gave out.
+    """A data loader over `LengthGroupedBatches` that remembers its epoch and how many batches it has yielded.
 
-    It draws no number from the global generator, so that restarting it leaves dropout as it was.
+    It draws nothing from the global generator, so restarting it does not change dropout.
 
     Args:
         dataset: the rows.
         batches: the sampler.
-        batches_per_epoch: how many batches the trainer takes each epoch; it may stop an epoch early.
-        kwargs: see `torch.utils.data.DataLoader`.
+        batches_per_epoch: returns how many batches the trainer takes per epoch; it may stop an epoch early.
+        kwargs: further arguments of `torch.utils.data.DataLoader`.
     """
 
     def __init__(
@@ -146,17 +149,17 @@ class ResumableLoader(DataLoader[Any]):
             yield batch
 
     def state_dict(self) -> dict[str, Any]:
-        """Seed, epoch and batches given out; an epoch that is over counts as the start of the next."""
+        """Seed, epoch and number of batches yielded. The end of an epoch counts as the start of the next."""
         over = self.given >= min(len(self), self.batches_per_epoch())
         epoch, given = (self.batches.epoch + 1, 0) if over else (self.batches.epoch, self.given)
         state = {"seed": self.batches.seed, "epoch": epoch, "given": given, "batch_size": self.batches.size}
         return state | ({"lengths": self.batches.digest} if given else {})
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where `state` was taken.
+        """Continue where `state` was taken.
 
         Raises:
-            ValueError: if that was within an epoch of batches of another size, or of rows of other lengths.
+            ValueError: if that was within an epoch, and the batch size or the rows' lengths have changed since.
         """
         if state["given"] and state["batch_size"] != self.batches.size:
             unit, name = ("rows", "batch_size") if self.batches.max_tokens is None else ("tokens", "max_tokens")

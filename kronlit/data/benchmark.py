@@ -1,4 +1,4 @@
-"""What benchmarks share: reading a split from the hub or a folder, and the splits of Mahabadi et al."""
+"""What benchmarks share: reading a split from the hub or a folder, and holding out rows."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,12 +11,12 @@ from kronlit.data.tasks.benchmark import BenchmarkTask
 
 
 def read_split(hub_id: str, task: str, split: str, path: str | None, revision: str | None = None) -> Dataset:
-    """The rows of an official split of a task, from the folder `path` in the hub's layout, or else from the hub.
+    """Read an official split of a task from the folder `path`, in the hub's layout, or else from the hub.
 
-    Of the hub, those of `revision` if one is given.
+    `revision` selects a revision on the hub.
 
     Raises:
-        ValueError: if neither has them.
+        ValueError: if the split is not there.
     """
     if path is None:
         try:
@@ -33,12 +33,12 @@ def read_split(hub_id: str, task: str, split: str, path: str | None, revision: s
         raise UserError(f"`data.path`={path!r} has no {task}/{split}.parquet, which this run needs.")
     try:
         return Dataset.from_parquet([str(file) for file in files])
-    except Exception as error:  # whatever pyarrow and datasets make of a damaged file
+    except Exception as error:  # pyarrow and datasets raise many kinds of errors for a damaged file
         raise UserError(f"{folder / split}.parquet cannot be read: {error.__cause__ or error}") from error
 
 
 def holdout_split(rows: Dataset, validation: int, split: str, seed: int) -> Dataset:
-    """The first `validation` rows of a seeded permutation, or, where `split` is another, those after them."""
+    """The first `validation` rows of a seeded permutation if `split` is `validation`, else the remaining rows."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()
     return rows.select(order[:validation] if split == "validation" else order[validation:])
 

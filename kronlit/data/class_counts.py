@@ -1,18 +1,18 @@
-"""How many rows each class has, and what it scores to give all rows the most frequent one."""
+"""Counts the rows of each class, and the accuracy of always answering the most frequent one."""
 
 from collections import Counter
 from collections.abc import Iterable
 
 MOST_NAMED = 12
-"""Classes that a line counts; of more, it counts the most frequent."""
+"""The most classes that a line names; of more classes, it names the most frequent."""
 
 
 def class_counts(names: tuple[str, ...], labels: dict[str, list[int]]) -> str:
-    """A line on each split.
+    """One line for each split.
 
     Args:
-        names: of the classes.
-        labels: the label of each row of `train` and of the other splits, by the split's name.
+        names: names of the classes.
+        labels: for `train` and each other split, the labels of its rows.
     """
     usual = Counter(labels["train"]).most_common(1)[0][0]
     lines = []
@@ -26,7 +26,7 @@ def class_counts(names: tuple[str, ...], labels: dict[str, list[int]]) -> str:
 
 
 def count_classes(names: tuple[str, ...], counts: Counter[int]) -> str:
-    """The classes with their rows, the most frequent first, then those without."""
+    """The classes with their numbers of rows, the most frequent first, and then the classes without rows."""
     order = sorted(range(len(names)), key=lambda number: -counts[number])
     there = [f"{names[number]} {counts[number]:,}" for number in order if counts[number]]
     missing = [names[number] for number in order if not counts[number]]
@@ -34,7 +34,7 @@ def count_classes(names: tuple[str, ...], counts: Counter[int]) -> str:
 
 
 def join_words(words: Iterable[str]) -> str:
-    """Words with commas between, the first of them where they are many."""
+    """Join words with commas. If there are many, only the first ones are named."""
     words = list(words)
     more = f" and {len(words) - MOST_NAMED:,} more" if len(words) > MOST_NAMED else ""
     return ", ".join(words[:MOST_NAMED]) + more

@@ -1,8 +1,7 @@
-"""Demonstrations: training rows with their answers beside a row that is asked about, after Gao et al., LM-BFF.
+"""Demonstrations: training rows with their answers in the same prompt as the row to answer.
 
-LM-BFF, 2021, arXiv:2012.15723, section 6. What is drawn for a row is a function of a seed, a number (the epoch, or of
-several sets in evaluation which one) and the row alone, so that a resumed run and one over several processes draw it
-again.
+Gao et al., LM-BFF, 2021, arXiv:2012.15723, section 6. The draw for a row depends only on a seed, a number (the epoch in
+training, the index of the set in evaluation) and the row. So resumed runs and runs on several processes draw the same.
 """
 
 from typing import Any
@@ -16,17 +15,17 @@ from kronlit.data.batches import Key
 
 
 class DemonstrationSet(Dataset[dict[str, Any]]):
-    """Encoded rows, each with sets of `demonstrations`: of each label, the tokens of one training row.
+    """Encoded rows with sets of `demonstrations`. A set has the tokens of one training row for each label.
 
     Args:
         queries: the encoded rows.
-        pool: the encoded training rows, with `demonstration_ids`, the number of the label's `word`, and, if the most
-            similar are to be kept, the `embedding` of each, of length 1, which `queries` have, too.
+        pool: the encoded training rows, with `demonstration_ids` and `word`, the number of the label's word. To keep
+            only the most similar rows, both `pool` and `queries` also have an `embedding` of length 1.
         labels: names of the labels, in the order of `word` and of the demonstrations.
-        own: whether `queries` are the training rows, and a row may not demonstrate itself.
-        sets: how many an integer key gets; in training it is one.
-        seed: of the draws for an integer key.
-        rate: share of a label's rows that are kept, the most similar ones.
+        own: whether `queries` are the training rows themselves; a row must not demonstrate itself.
+        sets: how many sets a row gets in evaluation, where the key is an integer; in training it is one.
+        seed: seed of the draws in evaluation.
+        rate: share of each label's rows to keep: the most similar ones.
 
     Raises:
         ValueError: if a label has too few training rows.
@@ -71,12 +70,12 @@ class DemonstrationSet(Dataset[dict[str, Any]]):
         return query | {"demonstrations": sets}
 
     def draw(self, row: int, query: dict[str, Any], seed: int, number: int) -> list[int]:
-        """Numbers of the training rows that demonstrate for `row`, one a label."""
+        """The numbers of the training rows that demonstrate for `row`, one for each label."""
         generator = np.random.default_rng((seed % 2**32, number, row))
         return [int(generator.choice(self.candidates(rows, row, query))) for rows in self.by_label]
 
     def candidates(self, rows: np.ndarray, row: int, query: dict[str, Any]) -> np.ndarray:
-        """Those of a label's training rows that may demonstrate for `row`."""
+        """The rows among a label's training rows that may demonstrate for `row`."""
         rows = rows[rows != row] if self.own else rows
         if self.embeddings is None:
             return rows

@@ -30,8 +30,8 @@ class E2E(TextData):
             own train.json, dev.json and test.json, whose names may begin with more. By default, for E2E, the hub's
             tuetschek/e2e_nlg: its context reads `name[The Vaults], eatType[pub]` and its texts are not split into
             words, so its scores are not those of the papers.
-        batch_size: rows a step, per device.
-        eval_batch_size: rows a step in validation, test and prediction, per device.
+        batch_size: rows per training step and device.
+        eval_batch_size: rows per step and device in validation, test and prediction.
         predict_file: a .csv or .jsonl file with the column context to predict, in place of the test set.
         **kwargs: what `TextData` takes.
     """

@@ -16,11 +16,11 @@ from kronlit.data.text import TextData
 
 
 class FewShot(TextData):
-    """A few labelled rows of a task to train on, and its whole official set to test on.
+    """A few labelled rows of a task for training, and its whole official set for testing.
 
-    The rows of LM-BFF are those of the published splits, in their order, where `path` or the hub has the original
-    rows in theirs. The hub's cola, mrpc, rte and stsb have it; its qqp lacks a few malformed lines of the original, so
-    that its splits are others by the same rule; the rest of the hub's were not compared.
+    The splits equal the published ones of LM-BFF, in the same order, if `path` or the hub has the original rows in
+    their original order. The hub has it for cola, mrpc, rte and stsb. The hub's qqp lacks a few malformed lines of the
+    original, so its splits differ, although the rule is the same. The hub's other tasks were not compared.
 
     Args:
         task: sst2 (6,920 sentences, not GLUE's 67,349 phrases), sst5, mr, cr, mpqa, subj, trec, cola, mnli, mnli_mm
@@ -38,7 +38,7 @@ class FewShot(TextData):
         protocol: `lm_bff` selects the checkpoint on the next k rows of each class; `true_few_shot` has no validation
             rows, so that the last weights count, as for LiST and AdaMix.
         dev: how many rows LM-BFF selects on, `k_shot` or `k_shot_10x`, ten times as many.
-        batch_size: rows a step, per device.
+        batch_size: rows per training step and device.
         **kwargs: what `TextData` takes.
     """
 
@@ -114,7 +114,7 @@ class FewShot(TextData):
         return drop_unlabelled(lm_bff.read(file, self.known))
 
     def _source(self, split: Literal["train", "test"]) -> Dataset:
-        """All official rows to draw from, or those to test on, read once."""
+        """All official rows to draw from (`train`) or to test on (`test`), read once."""
         if split not in self._sources:
             self._sources[split] = self._read(split)
         return self._sources[split]
@@ -152,14 +152,14 @@ class FewShot(TextData):
         )
 
     def _classes(self, rows: Dataset) -> np.ndarray:
-        """The class that each row is drawn by, -1 where there is none."""
+        """The class of each row for drawing, -1 if it has none. A number counts by its half of the span."""
         label = np.array(rows["label"][:])
         if not self.task.is_regression:
             return label
         return np.where(label == -1, -1, label >= sum(self.task.span) / 2).astype(int)
 
     def _draw_rows(self, classes: np.ndarray, split: str) -> list[int]:
-        """Numbers of the rows of the training or validation split."""
+        """Draw the row numbers of the training or validation split."""
         if self.sampling == "list":
             rows = first_rows(classes, self.k, self.split_seed)
         elif self.sampling == "setfit":
@@ -185,13 +185,13 @@ class FewShot(TextData):
 
 
 def drop_unlabelled(rows: Dataset) -> Dataset:
-    """The rows that have a label."""
+    """Keep only the rows that have a label."""
     label = rows["label"][:]
     return rows if -1 not in label else rows.select([row for row, value in enumerate(label) if value != -1])
 
 
 def check_protocol(sampling: str, protocol: str, dev: str) -> None:
-    """Raise `ValueError` where a way of drawing rows has none to select on."""
+    """Raise `ValueError` if the way of drawing rows leaves none to select a checkpoint on."""
     if protocol == "lm_bff" and sampling in ("list", "setfit"):
         raise UserError(
             f"`data.sampling`={sampling!r} draws no validation rows, on which `data.protocol`='lm_bff' selects: "

@@ -1,4 +1,4 @@
-"""The form of plain values that come from a file: what is not as kronlit writes it is told, not stumbled over."""
+"""Checks the form of plain values from a file, so that a damaged file gives a clear message."""
 
 from types import EllipsisType, UnionType
 from typing import Any
@@ -6,14 +6,14 @@ from typing import Any
 from kronlit.config.user_error import UserError
 
 Form = type | UnionType | list["Form"] | dict[str | EllipsisType, "Form"]
-"""A type; a list with the form of each item; or a dictionary of forms by key, of which those with `?` may be missing.
+"""A type; a list with the form of its items; or a dictionary of forms by key. A key that ends in `?` may be missing.
 
-The form of `...` is that of all other keys; without it they may hold anything.
+The key `...` gives the form of all other keys; without it they may hold anything.
 """
 
 
 def check_form(value: Any, form: Form, what: str) -> None:
-    """Raise `ValueError`, in words on `what`, unless a value has a form."""
+    """Raise `ValueError` unless `value` has the `form`. The message calls it `what`."""
     if isinstance(form, list):
         fits = isinstance(value, list | tuple)
         items = {f"{what}[{number}]": (item, form[0]) for number, item in enumerate(value)} if fits else {}

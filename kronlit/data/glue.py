@@ -22,7 +22,7 @@ class GLUE(TextData):
         splits: `official`, or `mahabadi`, those of Mahabadi et al. (Compacter) and of KronA: development sets
             halved into validation and test (cola, rte, mrpc, stsb, wnli); 1,000 training rows as validation and the
             development set as test (sst2, qqp, qnli); mnli mismatched as validation and matched as test.
-        split_seed: of the mahabadi splits; their code has 42.
+        split_seed: seed of the mahabadi splits; their code uses 42.
         **kwargs: what `TextData` takes.
     """
 

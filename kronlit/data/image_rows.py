@@ -1,4 +1,4 @@
-"""Rows of images as they lie in a folder or on the hub, and which of their columns are image and class."""
+"""Reads rows of images from a folder or the hub, and finds the columns of the image and the class."""
 
 from collections.abc import Callable
 from pathlib import Path
@@ -11,16 +11,16 @@ from kronlit.config.user_error import UserError
 from kronlit.data.image_sets import ImageSet
 
 ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
-"""Split to the names that it goes by."""
+"""The names that each split may have."""
 
 SUFFIXES = (".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff")
 
 
 def read_folder(folder: str, split: str) -> Dataset | None:
-    """The rows of a split in a local folder, of parquet files or of one folder a class; `None` if it has no such split.
+    """Read a split from a folder of parquet files, or with one folder for each class; `None` if it is not there.
 
     Raises:
-        ValueError: if the folder has no split at all, or what it has cannot be read.
+        ValueError: if the folder has no split at all, or the files cannot be read.
     """
     path = Path(folder)
     parts = {name: split_files(path, names) for name, names in ALIASES.items()}
@@ -35,7 +35,7 @@ def read_folder(folder: str, split: str) -> Dataset | None:
     try:
         if isinstance(part, list):
             return Dataset.from_parquet([str(file) for file in part])
-        # All of them: the classes are those of all splits together.
+        # All splits at once, because the classes are those of all splits together.
         folders = {name: str(p / "**") for name, p in parts.items() if isinstance(p, Path)}
         return datasets.load_dataset("imagefolder", data_files=folders, split=split)
     except Exception as error:  # whatever pyarrow and datasets make of a damaged file
@@ -43,7 +43,7 @@ def read_folder(folder: str, split: str) -> Dataset | None:
 
 
 def split_files(path: Path, names: tuple[str, ...]) -> Path | list[Path] | None:
-    """The parquet files of a split that goes by one of `names`, or its folder of classes."""
+    """The parquet files of the split with one of these names, or its folder of classes."""
     for name in names:
         if files := sorted({*path.glob(f"{name}.parquet"), *path.glob(f"{name}-*.parquet")}):
             return files
@@ -53,10 +53,10 @@ def split_files(path: Path, names: tuple[str, ...]) -> Path | list[Path] | None:
 
 
 def read_hub(where: ImageSet, split: str) -> Dataset | None:
-    """The rows of a split on the hub; `None` if the data set has no such split.
+    """Read a split from the hub; `None` if the data set has no such split.
 
     Raises:
-        ValueError: if it cannot be reached.
+        ValueError: if the hub cannot be reached.
     """
     try:
         there = datasets.get_dataset_split_names(where.hub_id, where.config)
@@ -71,7 +71,7 @@ def read_hub(where: ImageSet, split: str) -> Dataset | None:
 
 
 def read_images(folder: str) -> Dataset:
-    """The images in `folder` and below it as rows, by name, with neither class nor content.
+    """The images in `folder` and its subfolders as rows, sorted by name. They have no class, and are not read yet.
 
     Raises:
         ValueError: if there are none.
@@ -84,10 +84,10 @@ def read_images(folder: str) -> Dataset:
 
 
 def labelled_images(rows: Dataset, image_column: str | None, label_column: str | None, where: str) -> Dataset:
-    """The two columns that count, as `image`, not decoded, and `label`.
+    """Keep only the columns of images and classes, renamed to `image` (not decoded) and `label`.
 
     Raises:
-        ValueError: if columns of images or of classes are missing, or several, and none is named.
+        ValueError: if there is no such column, or there are several and the user has named none.
     """
     image = choose_column(rows.features, image_likeness, "image_column", "image", image_column, where)
     label = choose_column(rows.features, class_likeness, "label_column", "label", label_column, where)
@@ -99,7 +99,7 @@ def labelled_images(rows: Dataset, image_column: str | None, label_column: str |
 def choose_column(
     features: Features, fits: Callable[[Any], int], option: str, usual: str, name: str | None, where: str
 ) -> str:
-    """The column that is named by `option`, or the one that fits best; of several, the one with the usual name."""
+    """The column that the user named, or the one that fits best; among equals, the one with the usual name."""
     if name is not None and name in features and fits(features[name]):
         return name
     best = max((fits(feature) for feature in features.values()), default=0)
@@ -116,7 +116,7 @@ def choose_column(
 
 
 def image_likeness(feature: Any) -> int:
-    """2 for a column of images, 1 for one that looks like it: bytes, or bytes with a path."""
+    """2 for a column of images, 1 for one that may hold images (bytes, or bytes with a path), else 0."""
     if isinstance(feature, datasets.Image):
         return 2
     looks = isinstance(feature, Value) and feature.dtype in ("binary", "large_binary")
@@ -124,7 +124,7 @@ def image_likeness(feature: Any) -> int:
 
 
 def class_likeness(feature: Any) -> int:
-    """2 for a column of classes, 1 for one of whole numbers."""
+    """2 for a column of classes, 1 for one of whole numbers, else 0."""
     if isinstance(feature, ClassLabel):
         return 2
     return int(isinstance(feature, Value) and feature.dtype.startswith(("int", "uint")))

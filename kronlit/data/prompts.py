@@ -9,10 +9,10 @@ from kronlit.data.tasks.prompt import Prompt
 
 
 def prompt_of(task: Task, given: dict[str, Any]) -> Prompt:
-    """The prompt of a task, with what is given in place of LM-BFF's.
+    """The prompt of a task. Values in `given` replace those of LM-BFF.
 
     Raises:
-        ValueError: if something is missing, or not of this task.
+        ValueError: if something is missing or does not suit the task.
     """
     if task.free_text:
         job = "TextToText" if "answer_f1" in task.metrics else "CausalLM"

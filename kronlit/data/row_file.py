@@ -1,4 +1,4 @@
-"""The strict reader of rows in CSV and JSONL files: what can be read in two ways is refused, by its line."""
+"""A strict reader of CSV and JSONL files. It refuses what could be read in two ways, and names the line."""
 
 import csv
 import json
@@ -11,10 +11,10 @@ from typing import Any, TextIO
 from kronlit.config.user_error import UserError
 
 LONGEST_CELL = 2**31 - 1
-"""Characters: csv's own limit of 131,072 is less than a long document has; more than this is too much for Windows."""
+"""Characters: the csv module's default of 131,072 is too small for long documents; Windows allows no more than this."""
 
 DEEPEST = 100
-"""Values within values: what is much deeper, Python may read and then not write again."""
+"""The deepest nesting of values: Python can read much deeper ones that it cannot write again."""
 
 
 @dataclass(frozen=True)
@@ -23,9 +23,9 @@ class RowFile:
 
     Args:
         path: of the file.
-        columns: the cells by the column's name; of JSONL `None` where a row has no such key.
-        lines: the line that each row begins on, counted from 1 as editors do.
-        numbers: of the rows in the file, from 1.
+        columns: the cells of each column, by name. In JSONL, a cell is `None` if its row has no such key.
+        lines: the line on which each row begins, counted from 1 as editors do.
+        numbers: the number of each row in the file, counted from 1.
     """
 
     path: str
@@ -34,16 +34,16 @@ class RowFile:
     numbers: Sequence[int]
 
     def where(self, row: int) -> str:
-        """The place of a row, counted from 0, for a message."""
+        """The place of row number `row` (from 0) in the file, for a message."""
         return f"{self.path!r}, line {self.lines[row]}, row {self.numbers[row]}"
 
     def select(self, rows: list[int]) -> "RowFile":
-        """Some of the rows."""
+        """Keep only these rows."""
         columns = {name: [cells[row] for row in rows] for name, cells in self.columns.items()}
         return RowFile(self.path, columns, [self.lines[r] for r in rows], [self.numbers[r] for r in rows])
 
     def check_column(self, column: str, kind: str, hint: str = "") -> None:
-        """Raise `ValueError` unless there is such a column, of `kind`, for the message."""
+        """Raise `ValueError` unless there is such a column; `kind` says in the message what it should hold."""
         if column in self.columns:
             return
         spaced = [name for name in self.columns if name.strip() == column]
@@ -51,7 +51,7 @@ class RowFile:
         raise UserError(f"{self.where(0)}: no {kind} in column {column!r}; it has {', '.join(self.columns)}.{cure}")
 
     def texts(self, column: str) -> list[str]:
-        """A column of texts; `ValueError` where there is none, or something else."""
+        """The cells of a column of texts; `ValueError` if a cell is missing or not a text."""
         self.check_column(column, "text")
         cells = self.columns[column]
         for row, cell in enumerate(cells):
@@ -62,10 +62,10 @@ class RowFile:
 
 
 def read_row_file(path: str | Path, needed: str) -> RowFile:
-    """The rows of a CSV or JSONL file, which must have `needed`.
+    """Read a CSV or JSONL file; `needed` says in messages what it must have.
 
     Raises:
-        ValueError: if the file is missing, of another kind, empty, or can't be read for sure.
+        ValueError: if the file is missing, of another kind, empty, or ambiguous.
     """
     path = Path(path)
     kind = path.suffix.lower()
@@ -88,7 +88,7 @@ def read_csv(path: Path) -> RowFile:
             raise UserError(f"{str(path)!r}, line {line}: {names.count(name)} columns are named {name!r}: rename one.")
     columns: list[list[str]] = [[] for _ in names]
     lines = []
-    for line, cells in numbered:  # into the columns at once: a million lists of cells would keep the collector busy
+    for line, cells in numbered:  # fills the columns directly: a million lists would keep the garbage collector busy
         lines.append(line)
         for column, cell in zip(columns, cells, strict=True):
             column.append(cell)
@@ -96,11 +96,11 @@ def read_csv(path: Path) -> RowFile:
 
 
 def csv_rows(path: Path, width: int | None = None) -> Iterator[tuple[int, list[str]]]:
-    """Line and cells of each row of a CSV file; blank lines are passed over.
+    """The line number and the cells of each row of a CSV file. Blank lines are skipped.
 
     Raises:
-        ValueError: if a quotation mark is astray, or a row has more or fewer cells than `width`, by default as the
-            first row has.
+        ValueError: if a quotation mark is unbalanced, or a row does not have `width` cells; by default, as many as the
+            first row.
     """
     csv.field_size_limit(LONGEST_CELL)
     line = 1
@@ -122,7 +122,7 @@ def csv_rows(path: Path, width: int | None = None) -> Iterator[tuple[int, list[s
 
 
 def wrong_cell_count(cells: list[str], width: int) -> str:
-    """The fault of a row of too many or too few cells, and its cure."""
+    """The message for a row with too many or too few cells, and how to fix it."""
     found = f"{len(cells)} cell{'s' * (len(cells) > 1)} where {width} {'are' if width > 1 else 'is'} expected"
     if len(cells) > width and not any(cell.strip() for cell in cells[width:]):
         return f"{found}, the last of them empty: take away the commas at the line's end, or name those columns."
@@ -137,7 +137,7 @@ def wrong_cell_count(cells: list[str], width: int) -> str:
 
 
 def read_jsonl(path: Path) -> RowFile:
-    """The rows of a file of one JSON object a line."""
+    """Read a file with one JSON object per line."""
     lines, rows = [], []
     with utf8_text(path) as file:
         for number, line in enumerate(file, 1):
@@ -151,7 +151,7 @@ def read_jsonl(path: Path) -> RowFile:
 
 
 def json_object(line: str, where: str) -> dict[str, Any]:
-    """The object that a line is; `ValueError`, with `where` in it, if it is none, or one that can't be kept."""
+    """Parse a line as a JSON object; `ValueError`, which names `where`, if it is none or cannot be stored."""
     try:
         row = DECODER.decode(line)
         if "\\u" in line:
@@ -167,7 +167,7 @@ def json_object(line: str, where: str) -> dict[str, Any]:
         raise UserError(
             f"{where}: no JSON object ({error.msg}, character {error.pos + 1}): each line must be one, whole."
         ) from error
-    except ValueError as error:  # a key that is there twice, or Python's limit of a number's digits
+    except ValueError as error:  # a duplicate key, or more digits than Python reads as a number
         raise UserError(f"{where}: {error}.") from error
     if not isinstance(row, dict):
         raise UserError(f"{where}: {shorten(row)} is no JSON object: each line must be one, such as {{'text': 'a'}}.")
@@ -175,7 +175,7 @@ def json_object(line: str, where: str) -> dict[str, Any]:
 
 
 def unique_keys(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """An object of its pairs; `ValueError` if two have one key."""
+    """Make an object of its pairs; `ValueError` if a key occurs twice."""
     row = dict(pairs)
     if len(row) < len(pairs):
         names = [name for name, _ in pairs]
@@ -188,23 +188,23 @@ DECODER = json.JSONDecoder(object_pairs_hook=unique_keys)
 
 
 def is_deeper(value: Any, depth: int) -> bool:
-    """Whether values lie in values more than so deep."""
+    """Whether values are nested more than `depth` deep."""
     inner = value.values() if isinstance(value, dict) else value if isinstance(value, list) else ()
     return bool(inner) and (depth == 0 or any(is_deeper(one, depth - 1) for one in inner))
 
 
 def shorten(value: Any) -> str:
-    """A value in a few characters, for a message."""
+    """A value cut to a few characters, for a message."""
     text = json.dumps(value, ensure_ascii=False)
     return text if len(text) <= 40 else f"{text[:40]}…"
 
 
 @contextmanager
 def utf8_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
-    """A file, open as text in UTF-8, with or without the byte-order mark that Excel begins it with.
+    """Open a file as UTF-8 text, with or without the byte-order mark that Excel writes.
 
     Raises:
-        ValueError: if it can't be read, or is not UTF-8: the line is named.
+        ValueError: if it cannot be read, or is not UTF-8; the message names the line.
     """
     cannot = f"{str(path)!r} cannot be read as UTF-8 {path.suffix[1:]}"
     try:
@@ -223,7 +223,7 @@ def utf8_text(path: Path, newline: str | None = "") -> Iterator[TextIO]:
 
 
 def undecodable_byte(path: Path) -> str:
-    """The first byte of a file that is not UTF-8, and its line."""
+    """Where a file has its first byte that is not UTF-8, for a message."""
     with path.open("rb") as file:
         for number, line in enumerate(file, 1):
             try:

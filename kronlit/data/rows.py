@@ -1,4 +1,4 @@
-"""Rows from files, and what every row must have."""
+"""Reads a task's rows from files, and checks them."""
 
 from pathlib import Path
 from typing import Any
@@ -24,7 +24,7 @@ def read_labelled_rows(path: str | Path, task: Task) -> Dataset:
     """The text columns of `task` and `label` from a CSV or JSONL file: the class's number or name, -1 if it is hidden.
 
     Raises:
-        ValueError: as `read_rows` does, or if a label is none.
+        ValueError: as in `read_rows`, or if a label is not one of the task's.
     """
     file = read_row_file(path, f"{name_columns(task)} and label")
     table: dict[str, list[Any]] = {column: file.texts(column) for column in task.columns}
@@ -33,7 +33,7 @@ def read_labelled_rows(path: str | Path, task: Task) -> Dataset:
 
 
 def parse_label(file: RowFile, row: int, task: Task) -> float:
-    """The label of a row as a number; `ValueError` if it is none of the task's."""
+    """The label of a row as a number; `ValueError` if it is not one of the task's."""
     value = file.columns["label"][row]
     if isinstance(value, str) and value.strip() in task.labels:
         return task.labels.index(value.strip())
@@ -53,7 +53,7 @@ def name_columns(task: Task) -> str:
 
 
 def check_rows(rows: Dataset, task: Task, where: str) -> None:
-    """Raise `ValueError` unless `rows` has the columns of `task` and labels of its range (-1: hidden)."""
+    """Raise `ValueError` unless `rows` has the columns of `task`, and labels in its range or -1 (hidden)."""
     needed = (*task.columns, "answers" if task.free_text else "label")
     if missing := [column for column in needed if column not in rows.column_names]:
         raise UserError(f"{where} has no column {missing[0]!r}; it has {', '.join(rows.column_names)}.")
@@ -78,7 +78,7 @@ def check_numbers(rows: Dataset, task: Task, where: str) -> None:
         raise UserError(
             f"{where}: column 'label' must hold numbers{'' if task.is_regression else ', whole ones'}, not {found}."
         )
-    labels = set(rows["label"][:])  # whole: row by row it takes a minute a million
+    labels = set(rows["label"][:])  # the whole column at once: row by row, a million rows take a minute
     if None in labels or any(label != label for label in labels):
         raise UserError(f"{where} has rows without a label.")
     low, high = task.span if task.is_regression else (0, len(task.labels) - 1)
@@ -88,5 +88,5 @@ def check_numbers(rows: Dataset, task: Task, where: str) -> None:
 
 
 def column_kind(feature: Any) -> str:
-    """What a column holds, for a message: lists and columns within columns have no type of their own."""
+    """The type of a column, for a message. Lists and nested columns have no dtype, so they go by their class."""
     return str(getattr(feature, "dtype", type(feature).__name__))

@@ -18,9 +18,9 @@ HUB_ID = "aps/super_glue"
 class SuperGLUE(TextData):
     """The SuperGLUE benchmark.
 
-    Texts are prepared as Raffel et al. (T5, arXiv:1910.10683, appendix D) and Mahabadi et al. do: MultiRC without its
-    HTML, WSC with `*` around the noun and `#` around the pronoun, ReCoRD with one training row for each right answer.
-    COPA and ReCoRD are for `TextToText`; the others are for `SequenceClassification` too.
+    Texts are prepared as by Raffel et al. (T5, arXiv:1910.10683, appendix D) and Mahabadi et al.: MultiRC without its
+    HTML, WSC with `*` around the noun and `#` around the pronoun, and ReCoRD with one training row for each correct
+    answer. COPA and ReCoRD need `TextToText`; the others work with `SequenceClassification` too.
 
     Args:
         task: boolq, cb, copa, multirc, record, rte, wic or wsc (the hub's wsc.fixed); or axb or axg, diagnostics to be
@@ -28,9 +28,9 @@ class SuperGLUE(TextData):
         path: a folder with `<task>/<split>.parquet` as the hub has it; by default the hub's aps/super_glue.
         splits: `official`, or `mahabadi`, those of Mahabadi et al. (Compacter): development sets halved into
             validation and test; for record, 1,000 training rows as validation and the development set as test.
-        split_seed: of the mahabadi splits; their code has 42.
-        copa_question: let COPA's input say whether the cause or the effect is asked for. The code of Mahabadi et al.
-            leaves that out, and with it what the task is.
+        split_seed: seed of the mahabadi splits; their code uses 42.
+        copa_question: let COPA's input say whether it asks for the cause or the effect. The code of Mahabadi et al.
+            leaves this out, although the answer depends on it.
         **kwargs: what `TextData` takes.
     """
 
@@ -79,7 +79,7 @@ class SuperGLUE(TextData):
             raise UserError(f"{where} is not of the form in which SuperGLUE has it: {error!r}.") from error
 
     def row_identity(self, split: str) -> dict[str, list[Any]]:
-        """The texts of the rows, and `idx`, by which the benchmark's site knows them."""
+        """The texts of the rows, and `idx`, by which the benchmark's site identifies them."""
         rows = self.rows(split)
         return super().row_identity(split) | ({"idx": list(rows["idx"])} if "idx" in rows.column_names else {})
 

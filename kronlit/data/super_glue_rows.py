@@ -9,25 +9,25 @@ Row = dict[str, Any]
 
 
 def prepare_multirc(row: Row) -> Row:
-    """A row without HTML, and the number of its question, whose answers are scored together."""
+    """Remove the HTML, and add the number of the question: its answers are scored together."""
     texts = {name: re.sub("</?b>", "", row[name].replace("<br>", " ")) for name in ("question", "answer", "paragraph")}
     return texts | {"group": row["idx"]["question"]}
 
 
 def prepare_wsc(row: Row) -> Row:
-    """A row whose text has `*` around the first span and `#` around the second."""
+    """Put `*` around the first span of the text and `#` around the second."""
     text = mark_span(row["text"], row["span1_text"], row["span1_index"], "*")
-    index = row["span2_index"] + 2 * (row["span1_index"] < row["span2_index"])  # the two marks before it are words
+    index = row["span2_index"] + 2 * (row["span1_index"] < row["span2_index"])  # the marks of span 1 count as words
     return {"text": mark_span(text, row["span2_text"], index, "#")}
 
 
 def mark_span(text: str, span: str, index: int, mark: str) -> str:
-    """`text` with `mark` on both sides of `span`, its word number `index`; unchanged where `span` is not there."""
+    """Put `mark` on both sides of `span`, which begins at word number `index`; no change if it is not there."""
     return re.sub(rf"^((?:\S+\s){{{index}}})({re.escape(span)})", rf"\1{mark} \2 {mark}", text)
 
 
 def prepare_record(rows: Dataset, one_row_an_answer: bool) -> Dataset:
-    """ReCoRD's rows with their entities as one text and `answers`, all or each in a row of its own."""
+    """Join ReCoRD's entities to one text; with `one_row_an_answer`, give each answer its own row."""
 
     def prepared(batch: dict[str, list[Any]]) -> dict[str, list[Any]]:
         columns: dict[str, list[Any]] = {"query": [], "entities": [], "passage": [], "answers": [], "idx": []}

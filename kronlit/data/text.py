@@ -16,16 +16,16 @@ from kronlit.data.trained_module import DemonstrationReader, TextReader
 
 
 class TextData(TaskData):
-    """Rows of a text task as batches of like length.
+    """Serves the rows of a text task as batches of similar length.
 
-    The module that is trained says how rows become tokens (its `encode`, `encoding_key` and `collate`), so one data
-    module serves classification and text-to-text alike. Rows are tokenised once, into a memory-mapped cache.
+    The trained module turns rows into tokens (its `encode`, `encoding_key` and `collate`), so the same data module
+    serves classification and text-to-text. Rows are tokenised once, into a memory-mapped cache.
 
     To add a data set, subclass and write `load`.
 
     Args:
         task: what the rows are.
-        predict_file: a .csv or .jsonl file with the task's columns to predict, in place of the test set.
+        predict_file: a .csv or .jsonl file with the task's columns; `predict` reads it instead of the test set.
         **kwargs: what `TaskData` takes.
     """
 
@@ -37,14 +37,14 @@ class TextData(TaskData):
         check_rows(rows, self.task, where)
 
     def rows(self, split: str) -> Dataset:
-        """The rows of a split, checked, and drawn from where a limit is set; `predict` are those of `predict_file`."""
+        """As in `TaskData`; the split `predict` is the rows of `predict_file`."""
         if split == "predict":
             assert self.predict_file is not None
             return read_rows(self.predict_file, self.task)
         return super().rows(split)
 
     def row_identity(self, split: str) -> dict[str, list[Any]]:
-        """What tells a predicted row from others: of `predict_file`, all that it says of the row."""
+        """As in `TaskData`; for `predict_file`, all its columns."""
         if split != "predict":
             return super().row_identity(split)
         assert self.predict_file is not None
@@ -54,7 +54,7 @@ class TextData(TaskData):
         return ("predict",) if self.predict_file else self.prediction_splits()
 
     def splits(self) -> tuple[str, ...]:
-        """What the running command needs; demonstrations are training rows."""
+        """The splits that the running command needs. Demonstrations need the training rows too."""
         splits = super().splits()
         return splits if "train" in splits or not self._module.demonstrations else ("train", *splits)
 
@@ -86,7 +86,7 @@ class TextData(TaskData):
     def encode(self, split: str) -> Dataset:
         """The rows of a split as the module's features, with `label`, `row` and `length`.
 
-        Where the rows have them, also `group`, the number of the group that is scored together, and `answers`.
+        If the rows have them, also `answers`, and `group`: the number of the group that is scored together.
         """
         module, rows, task = self._module, self.rows(split), self.task
         key = hashlib.sha256(repr((rows._fingerprint, task, module.encoding_key)).encode()).hexdigest()[:32]

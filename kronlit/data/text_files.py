@@ -1,4 +1,4 @@
-"""One's own rows of text, from CSV or JSONL files."""
+"""Your own rows of text, from CSV or JSONL files."""
 
 import re
 from operator import itemgetter
@@ -19,27 +19,27 @@ Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"
 
 OF_NUMBERS: tuple[Metric, ...] = ("pearson", "spearman")
 FEW, MANY = 20, 1000
-"""More classes than many, or than few and half the rows, are taken for a slip: a number, a text or an id as label."""
+"""More classes than `MANY`, or more than both `FEW` and half the rows, mean that the column holds something else."""
 LONGEST_NUMBER = 4300
-"""Digits, of which Python reads no more as a whole number."""
+"""The most digits that Python reads as a whole number."""
 
 
 class TextFiles(TextData):
-    """One's own rows, each a text or two and a label, from CSV files with a header or JSONL files, in UTF-8.
+    """Your own rows of one or more texts and a label, from CSV files with a header or JSONL files, in UTF-8.
 
     Args:
         train: the file to train on.
-        validation: the file to validate on, or the share of the training rows that is held out for it.
-        test: the file to test on, or such a share; by default there is none.
+        validation: the file to validate on, or the share of the training rows to hold out for it.
+        test: the file to test on, or such a share; by default there are no test rows.
         columns: the columns that hold text; a classifier takes one or two.
         label: the column that holds the label.
         labels: names of the classes, in the order of the model's outputs; by default those in the training file,
-            sorted. Labels such as 'No' want quotes in a YAML.
-        span: least and greatest label, where it is a number and not a class.
-        metrics: what is scored; their mean selects the checkpoint. By default accuracy, or of numbers pearson and
-            spearman; for classes there are also f1 (of the second of two classes), macro_f1 and matthews.
-        split_seed: of what is held out.
-        empty_rows: refuse rows with no label, or with no text in any of the columns, or skip them.
+            sorted. Quote labels such as 'No' in a YAML.
+        span: smallest and largest label, if the label is a number and not a class.
+        metrics: the metrics, whose mean selects the checkpoint. The default is accuracy; for numbers, pearson and
+            spearman. For classes there are also f1 (of the second of two classes), macro_f1 and matthews.
+        split_seed: seed of the held-out rows.
+        empty_rows: refuse or skip rows that have no label, or no text in any of the columns.
         **kwargs: what `TextData` takes.
     """
 
@@ -121,7 +121,7 @@ class TextFiles(TextData):
         return self._selected[part]
 
     def _parts(self, rows: int) -> dict[str, list[int]]:
-        """Numbers of the rows of the training file that are held out as validation and as test, and of the others."""
+        """Split the row numbers of the training file into validation, test and training rows."""
         order = torch.randperm(rows, generator=torch.Generator().manual_seed(self.split_seed)).tolist()
         parts: dict[str, list[int]] = {}
         first = 0
@@ -132,7 +132,7 @@ class TextFiles(TextData):
         return parts | {"train": sorted(order[first:])}
 
     def _read(self, path: str) -> Dataset:
-        """The rows of a file, their labels as numbers; read once, unless it changes."""
+        """The rows of a file, with labels as numbers. The file is read once, and again if it changes."""
         state = Path(path).stat() if Path(path).is_file() else None
         key = (path, state.st_mtime_ns, state.st_size) if state else (path, 0, 0)
         if key not in self._tables:
@@ -172,7 +172,7 @@ class TextFiles(TextData):
 
 
 def find_classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
-    """The different labels, sorted, as numbers where all are whole ones; `ValueError` where they look like a slip."""
+    """The distinct labels, sorted (as numbers if all are whole); `ValueError` if they look like a mistake."""
     found = set(labels)
     if len(found) == 1:
         raise UserError(
@@ -196,18 +196,18 @@ def find_classes(labels: list[str], path: str, label: str) -> tuple[str, ...]:
 
 
 def check_columns(columns: tuple[str, ...], label: str) -> None:
-    """Raise `ValueError` unless the columns are some, each once, and not the label."""
+    """Raise `ValueError` unless there is at least one column, without duplicates and without the label."""
     if not columns or len(set(columns)) < len(columns):
         raise UserError(f"`data.columns`={list(columns)} must name one column of text or more, each once.")
     if label in columns:
         raise UserError(f"`data.columns`={list(columns)} has {label!r}, which `data.label` says is the label.")
     for column in columns:
-        if re.search(r"[{}\[\].:!]", column) or column.isdecimal():  # they mean something in a text's template
+        if re.search(r"[{}\[\].:!]", column) or column.isdecimal():  # these have a meaning in `str.format`
             raise UserError(f"`data.columns`: {column!r} must be a name without {{}}[].:! in it: rename the column.")
 
 
 def check_span(span: tuple[float, float], labels: tuple[str, ...] | None) -> None:
-    """Raise `ValueError` unless numbers can lie in the span."""
+    """Raise `ValueError` unless the span is valid: increasing, without -1, and without `labels`."""
     if labels is not None:
         raise UserError("`data.span` is for numbers and `data.labels` for classes: give one of them.")
     if not span[0] < span[1]:
@@ -217,13 +217,13 @@ def check_span(span: tuple[float, float], labels: tuple[str, ...] | None) -> Non
 
 
 def check_classes(labels: tuple[str, ...], span: tuple[float, float] | None) -> None:
-    """Raise `ValueError` unless there are classes to tell apart."""
+    """Raise `ValueError` unless there are at least two classes, without duplicates."""
     if span is None and (len(labels) < 2 or len(set(labels)) < len(labels)):
         raise UserError(f"`data.labels`={list(labels)} must be two or more classes, each once.")
 
 
 def check_metrics(task: Task) -> None:
-    """Raise `ValueError` unless the metrics are of such labels."""
+    """Raise `ValueError` unless the metrics suit the labels."""
     for metric in task.metrics:
         if (metric in OF_NUMBERS) != task.is_regression or (metric == "f1" and len(task.labels) != 2):
             kind = "numbers" if task.is_regression else f"{len(task.labels)} classes"

@@ -42,17 +42,17 @@ class DemonstrationReader(TextReader, Protocol):
 
 
 class ImageReader(Protocol):
-    """What a model reads of an image."""
+    """Turns an image into the pixels that a model reads."""
 
     mode: str
     """`RGB` or `L`."""
     shape: tuple[int, int, int]
     """Channels, height and width."""
     key: str
-    """Changes when the same image is read otherwise."""
+    """Identifies the way of reading: it changes if the same image would give other pixels."""
 
     def __call__(self, image: "Image", stretch: bool = False) -> np.ndarray:
-        """The pixels, `shape`, uint8; with `stretch`, all of the image whatever its shape."""
+        """The pixels as uint8 of shape `shape`. With `stretch`, the whole image is used, whatever its aspect ratio."""
 
 
 class ImageModule(BatchMaker, Protocol):

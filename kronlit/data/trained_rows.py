@@ -1,4 +1,4 @@
-"""The rows that a run trains on, which what goes on from its checkpoint, or scores it, must not change."""
+"""Records the rows that a run trains on, so that nobody resumes on other rows or scores on training rows."""
 
 import hashlib
 from typing import TYPE_CHECKING, Any
@@ -24,13 +24,13 @@ FORM: Form = {
         "sample_seed": int | None,
     },
 }
-"""What a checkpoint keeps of a data module; those of before it kept its rows have none."""
+"""What a checkpoint keeps of a data module. Older checkpoints have no `rows`."""
 
 CURE = "`kronlit export` it and give that folder as `init_adapter`, for a run of its own"
 
 
 def row_record(data: "TaskData") -> dict[str, Any]:
-    """What a checkpoint keeps of the training rows of a data module: how many, a digest, and how they were drawn."""
+    """A record of a data module's training rows for checkpoints: their number, a hash, and how they were drawn."""
     rows = data.load("train")
     limit = data.max_train_samples
     limit = limit if limit is not None and limit < len(rows) else None
@@ -39,7 +39,7 @@ def row_record(data: "TaskData") -> dict[str, Any]:
 
 
 def digest(rows: Dataset, columns: tuple[str, ...]) -> str:
-    """Digits that tell rows from others by their texts and labels, in order; images by their labels alone."""
+    """A hash of the rows' texts and labels, in order. Of images, only the labels count."""
     names = [name for name in (*columns, "label", "answers") if name in rows.column_names and name != "image"]
     found = hashlib.sha256()
     for batch in rows.select_columns(names).iter(10_000):
@@ -48,7 +48,7 @@ def digest(rows: Dataset, columns: tuple[str, ...]) -> str:
 
 
 def check_resumed(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
-    """Raise `ValueError` unless a training can go on, on the rows that it was on, validating on those it did."""
+    """Raise `ValueError` unless a training resumes with the same training and validation rows."""
     both = [one["draws"] | {name: one[name] for name in ("max_train_samples", "sample_seed")} for one in (ours, theirs)]
     said = describe_differences(*both)
     if not said and ours["digest"] != theirs["digest"]:
@@ -61,7 +61,7 @@ def check_resumed(ours: dict[str, Any], theirs: dict[str, Any]) -> None:
 
 
 def check_held_out(data: "TaskData", theirs: dict[str, Any]) -> None:
-    """Raise `ValueError` unless rows that `data` holds out were neither trained nor selected on by `theirs`."""
+    """Raise `ValueError` if rows that `data` holds out may have been used for training or selection by `theirs`."""
     ours = data.draws()
     seeds = [{"split_seed": one.get("split_seed")} for one in (ours, theirs["draws"])]
     if describe_differences(*seeds) or rows_differ(data, theirs):
@@ -73,7 +73,7 @@ def check_held_out(data: "TaskData", theirs: dict[str, Any]) -> None:
 
 
 def rows_differ(data: "TaskData", theirs: dict[str, Any]) -> bool:
-    """Whether the training rows are others, as far as they are here."""
+    """Whether the training rows differ from those of the record, if they can be read."""
     try:
         return bool(data.trained_rows["digest"] != theirs["digest"])
     except ValueError:  # none are; rows that are held out of them, which they would be missed for, say so themselves
@@ -81,6 +81,6 @@ def rows_differ(data: "TaskData", theirs: dict[str, Any]) -> bool:
 
 
 def describe_differences(ours: dict[str, Any], theirs: dict[str, Any]) -> str:
-    """What differs, for a message."""
+    """The differences between two records, for a message."""
     names = [name for name in {**ours, **theirs} if ours.get(name) != theirs.get(name)]
     return ", ".join(f"`data.{name}`={ours.get(name)}, where the checkpoint had {theirs.get(name)}" for name in names)

@@ -1,4 +1,4 @@
-"""The task that a checkpoint is of: it decides what classes and columns mean, whatever the files say by now."""
+"""The task in a checkpoint. It decides what classes and columns mean, even if the files have changed since."""
 
 from collections.abc import MutableMapping
 from dataclasses import asdict, fields
@@ -21,19 +21,19 @@ FORM: Form = {
     "word_split?": bool,
     "selection?": [str],
 }
-"""What `task_record` writes; what came to a task later may be missing."""
+"""The form of what `task_record` writes. Fields that were added to tasks later may be missing."""
 
 
 def task_record(task: Task) -> dict[str, Any]:
-    """What a checkpoint keeps of its task."""
+    """The record of a task in a checkpoint."""
     return asdict(task)
 
 
 def task_of(checkpoint: dict[str, Any]) -> Task | None:
-    """The task of a checkpoint; `None` where it was written before checkpoints said so.
+    """The task of a checkpoint; `None` for older checkpoints, which do not record it.
 
     Raises:
-        ValueError: if it says something else.
+        ValueError: if the record is damaged.
     """
     record = checkpoint.get("kronlit", {}).get("task")
     if record is None:
@@ -52,15 +52,16 @@ def follow_task(
     task: Task,
     columns_given: bool = False,
 ) -> None:
-    """Have the arguments of a data module say what `task` has: its classes, or span, and its columns, in their order.
+    """Set classes (or span) and columns in the arguments of a data module to those of `task`, in the same order.
 
-    They would otherwise be learned from a file that may have changed. What the user gave and `task` has not stays.
+    Otherwise they would be read from a file that may have changed. Values that the user gave and that contradict `task`
+    stay, so that `check_task` reports them.
 
     Args:
-        arguments: those that are given, and defaults of the others; those of them that the module has are changed.
-        defaults: of the arguments.
-        task: what was trained on.
-        columns_given: whether the user named columns for this command, be they the default ones.
+        arguments: the arguments, given or default; this changes them.
+        defaults: the defaults of the arguments.
+        task: the task of the checkpoint.
+        columns_given: whether the user named columns for this command, even if these are the default ones.
     """
     labels, span = arguments.get("labels"), arguments.get("span")
     if task.labels and "labels" in arguments and span is None:
@@ -76,7 +77,7 @@ def follow_task(
 
 
 def check_task(ours: Task, theirs: Task) -> None:
-    """Raise `ValueError` unless classes and columns of the data are those that were trained on."""
+    """Raise `ValueError` unless the data has the classes and columns that the checkpoint was trained on."""
     if describe_output(ours) != describe_output(theirs):
         order = ", in this order" if set(ours.labels) == set(theirs.labels) else ""
         raise UserError(
@@ -92,12 +93,12 @@ def check_task(ours: Task, theirs: Task) -> None:
 
 
 def describe_output(task: Task) -> str:
-    """What a model of the task gives, for a message."""
+    """The outputs of a model of the task, for a message."""
     if task.free_text:
         return "texts"
     return f"the classes {', '.join(task.labels)}" if task.labels else "numbers"
 
 
 def number_columns(template: str, columns: tuple[str, ...]) -> str:
-    """A template of a row's text with numbers in place of the columns' names."""
+    """A text template with numbers instead of column names."""
     return template.format(**{column: f"{{{number}}}" for number, column in enumerate(columns)})

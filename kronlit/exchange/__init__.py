@@ -1,1 +1,1 @@
-"""What a run has learned, in files that others read: plain Transformers, PEFT, and a small folder of kronlit's own."""
+"""Exports what a run has learned: as plain Transformers, for PEFT, and as a small folder of kronlit's own."""

@@ -1,4 +1,4 @@
-"""kronlit's own folder of an adapter: adapter.safetensors, and adapter_config.json that says what it goes on."""
+"""kronlit's own adapter folder: adapter.safetensors, and adapter_config.json, which describes method and model."""
 
 import json
 from dataclasses import dataclass, field, fields, is_dataclass, replace
@@ -24,19 +24,19 @@ CONFIG, TENSORS = "adapter_config.json", "adapter.safetensors"
 
 @dataclass(frozen=True)
 class AdapterConfig:
-    """What an adapter goes on, and how.
+    """The content of an adapter's adapter_config.json.
 
     Args:
-        method: what was added and trained.
+        method: the method that added and trained the adapter.
         plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained model.
-        model_class: the class of Transformers that it is loaded as.
-        fingerprint: of its frozen weights.
-        labels: names of the classes; none where there are none.
-        parameters: of the pre-trained model.
-        task: that it was trained on.
-        kronlit: the version that wrote it.
-        words: by class the word that a prompt was answered with; none where none was.
-        pad_token_id: of the token that filled up rows of text, if there is one.
+        model_class: the class of Transformers that loads the model.
+        fingerprint: hash of the model's frozen weights.
+        labels: names of the classes; empty if there are none.
+        parameters: number of parameters of the pre-trained model.
+        task: name of the task that it was trained on.
+        kronlit: the version of kronlit that wrote it.
+        words: for a prompt, the word that stands for each class; empty otherwise.
+        pad_token_id: id of the padding token, if there is one.
     """
 
     method: Method
@@ -52,7 +52,7 @@ class AdapterConfig:
 
 
 def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -> None:
-    """Write what was added to `model` and trained, and `config`."""
+    """Write the trained state of `model`, and `config`."""
     state = {name: tensor.detach().contiguous().clone() for name, tensor in adapter_state(model).items()}
     save_file(state, folder / TENSORS)
     with user_errors():
@@ -89,20 +89,20 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def adapter_config(content: dict[str, Any], where: str, imports: bool = True, cure: Cure = LOADING) -> AdapterConfig:
-    """What the content of an adapter_config.json means.
+    """Parse the content of an adapter_config.json.
 
     Args:
-        content: the file's.
-        where: its name.
-        imports: whether a module that it names may be imported. One from elsewhere is not to say what is: it can
-            name what was imported already.
-        cure: what the user can do where it names something else.
+        content: the content of the file.
+        where: the name of the file, for messages.
+        imports: whether a module that it names may be imported. An adapter from the hub must not decide what is
+            imported; it may only name what is imported already.
+        cure: what to tell the user if it names something else.
 
     Raises:
-        ValueError: if a key is missing or unknown, or a value is not of its type.
+        ValueError: if a key is missing or unknown, or a value has the wrong type.
     """
     values = {key: value for key, value in content.items() if key != "format"}
-    if nested := next((key for key in values if "." in key), None):  # which would reach into another
+    if nested := next((key for key in values if "." in key), None):  # the parser would set an argument within another
         raise UserError(f"{where} has {nested!r}, which is no key of an adapter: leave it out.")
     method = values.get("method")
     name = method.get("class_path") if isinstance(method, dict) else method
@@ -112,7 +112,7 @@ def adapter_config(content: dict[str, Any], where: str, imports: bool = True, cu
         given = method if isinstance(method, dict) else {}
         if not imports:
             check_arguments(given, kind.__module__.startswith("kronlit."), where, cure)
-        path = f"{kind.__module__}.{kind.__qualname__}"  # whole, as another class may have the same name
+        path = f"{kind.__module__}.{kind.__qualname__}"  # the whole path, as another class may have the same name
         values["method"] = given | {"class_path": kind.__name__ if "<locals>" in path else path}
     try:
         made: AdapterConfig = instance(AdapterConfig, values, "adapter", {"method": Method})
@@ -142,7 +142,7 @@ def config_of(
     labels: tuple[str, ...] = (),
     words: dict[str, str] | None = None,
 ) -> AdapterConfig:
-    """The config of what was added to `model`; `labels` are those of its task where it is no classifier itself."""
+    """The adapter config of `model`. `labels` are the classes of its task, used if it is not a classifier."""
     names = model.config.id2label or {}
     if "Classification" in type(model).__name__:
         labels = tuple(str(names[number]) for number in sorted(names))
@@ -151,7 +151,7 @@ def config_of(
 
 
 def with_one_expert(method: Method) -> Method:
-    """`method` with one expert, which is what a collapsed mixture has."""
+    """`method` with one expert, as a collapsed mixture has."""
     if is_dataclass(method) and "num_experts" in {argument.name for argument in fields(method)}:
         return replace(method, num_experts=1)
     return method

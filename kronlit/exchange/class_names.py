@@ -1,4 +1,4 @@
-"""Classes matched by their names, between an adapter and the model that it goes into."""
+"""Matches the classes of an adapter and a model by their names."""
 
 import json
 from collections.abc import Sequence
@@ -16,32 +16,32 @@ from kronlit.modules.plm import load_config
 
 
 def real_names(labels: Sequence[str]) -> tuple[str, ...]:
-    """Names of classes; none where they are the numbers that Transformers gives to what has no name."""
+    """The names of classes; empty if they are only Transformers' default names, `LABEL_0` and so on."""
     generic = all(label == f"LABEL_{number}" for number, label in enumerate(labels))
     return () if generic else tuple(labels)
 
 
 def class_names(model: PreTrainedModel) -> tuple[str, ...]:
-    """Names of the classes of a classifier, in the order of its outputs; none where it has or knows none."""
+    """Names of a classifier's classes in the order of its outputs; empty if it has or knows none."""
     if "Classification" not in type(model).__name__:
         return ()
     return names_in(model.config)
 
 
 def names_in(config: Any) -> tuple[str, ...]:
-    """Names of the classes in a model's config."""
+    """Names of the classes in a model's config; empty if they are only default names."""
     names = config.id2label or {}
     return real_names([str(names[number]) for number in sorted(names)])
 
 
 def as_config(labels: Sequence[str]) -> dict[str, Any]:
-    """Names of classes as arguments of a model's config."""
+    """Class names as arguments for a model's config."""
     names = dict(enumerate(labels))
     return {"id2label": names, "label2id": {name: number for number, name in names.items()}}
 
 
 def peft_base(content: dict[str, Any]) -> str | None:
-    """The model that the content of PEFT's adapter_config.json names, at its revision; `None` if it names none."""
+    """The model, with its revision, that PEFT's adapter_config.json names; `None` if it names none."""
     plm, revision = content.get("base_model_name_or_path"), content.get("revision")
     if not isinstance(plm, str):
         return None
@@ -49,20 +49,20 @@ def peft_base(content: dict[str, Any]) -> str | None:
 
 
 def peft_class_names(file: Path, content: dict[str, Any]) -> tuple[str, ...]:
-    """Names of the classes of PEFT's tensors: those in the file, or else those of the model that `content` names."""
+    """Class names of a PEFT adapter: those in the file of tensors, else those of the model that `content` names."""
     plm = peft_base(content)
     try:
         with safe_open(file, "pt") as tensors:
             names = json.loads((tensors.metadata() or {}).get(CLASSES, "null"))
         if names is None:
             names = names_in(load_config(plm)) if plm is not None else ()
-    except (OSError, SafetensorError, ValueError):  # no such names; who reads the tensors says what is wrong with them
+    except (OSError, SafetensorError, ValueError):  # a damaged file is reported later, when the tensors are read
         return ()
     return real_names(tuple(map(str, names))) if isinstance(names, list | tuple) else ()
 
 
 def output_layer(model: nn.Module, classes: int) -> str | None:
-    """The name of the layer outside the body of a classifier whose rows are its classes."""
+    """The name of a classifier's output layer: outside of its body, with one output for each class."""
     inside = body(model)
     layers = [
         name
@@ -76,10 +76,10 @@ def output_layer(model: nn.Module, classes: int) -> str | None:
 def rows_by_name(
     model: nn.Module, state: dict[str, Tensor], theirs: Sequence[str], ours: Sequence[str], where: str
 ) -> dict[str, Tensor]:
-    """`state`, of the classes `theirs`, with the rows of its output layer in the order of `ours`.
+    """Reorder the rows of the output layer in `state` from the classes `theirs` to `ours`.
 
     Raises:
-        ValueError: if the output layer was changed in a way that has no rows.
+        ValueError: if `state` has no output layer whose rows could be reordered.
     """
     layer = output_layer(model, len(ours))
     if layer is None or f"{layer}.weight" not in state:
@@ -95,7 +95,7 @@ def rows_by_name(
 def match_classes(
     model: PreTrainedModel, state: dict[str, Tensor], theirs: Sequence[str], where: str
 ) -> dict[str, Tensor]:
-    """`state`, of the classes `theirs`, in the order of those of `model`, which is told the names if it knows none.
+    """Reorder `state` from the classes `theirs` to those of `model`. If `model` knows no class names, set them.
 
     Raises:
         ValueError: if the model has other classes.

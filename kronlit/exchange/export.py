@@ -1,4 +1,4 @@
-"""`kronlit export`: what a run trained, in a small folder, for kronlit or for PEFT."""
+"""`kronlit export`: writes what a run trained to a small folder, for kronlit or for PEFT."""
 
 import json
 from pathlib import Path
@@ -19,10 +19,10 @@ Format = Literal["kronlit", "peft", "auto"]
 
 
 def export_run(ckpt_path: str, output: str, format: Format = "auto") -> None:
-    """Write what a run trained, and say in which form and why. Mixtures become their mean first.
+    """Write what a run trained, and print in which format and why. Each mixture becomes its mean first.
 
     Raises:
-        ValueError: if there is no such checkpoint, `output` exists, or PEFT has no form that is the same map.
+        ValueError: if there is no such checkpoint, `output` exists, or PEFT has no form for exactly the same map.
     """
     check_new(output)
     run = saved_run(ckpt_path)
@@ -67,7 +67,7 @@ def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.Pef
     assert module.model is not None
     adapter.write(folder, module.task.labels)
     kind = auto_class(module.model)
-    # The base's files may have a head of another size: the adapter brings its own.
+    # The base model's files may have a head of another size, and the adapter brings its own.
     labels = f", num_labels={module.task.num_labels}, ignore_mismatched_sizes=True" if "Classification" in kind else ""
     pad, theirs = (getattr(one, "pad_token_id", None) for one in (module.model.config, load_config(module.plm)))
     if pad != theirs:

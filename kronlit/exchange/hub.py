@@ -1,4 +1,4 @@
-"""Sharing a folder on the Hugging Face hub."""
+"""Uploads a folder to the Hugging Face hub."""
 
 from pathlib import Path
 
@@ -10,7 +10,7 @@ from kronlit.config.user_error import UserError
 
 
 def check_hub(repo_id: str) -> None:
-    """Raise `ValueError` unless the hub can be written to; before the work, not after it."""
+    """Raise `ValueError` unless the hub can be written to. Call it before the work, not after."""
     try:
         HfApi().repo_exists(repo_id)
         HfApi().whoami()
@@ -20,20 +20,20 @@ def check_hub(repo_id: str) -> None:
         ) from error
     except LocalTokenNotFoundError as error:
         raise UserError("`push_to_hub` needs a login: `hf auth login`, or a token as HF_TOKEN.") from error
-    except Exception as error:  # of the HTTP library, which is another one in other versions
+    except Exception as error:  # errors of the HTTP library, which differs between versions of huggingface_hub
         raise UserError(hub_message(repo_id, error)) from error
 
 
 def push(folder: Path, repo_id: str, private: bool) -> str:
-    """Make a repository of the files of a folder, or a commit to one that is there, and return its address.
+    """Upload a folder to a new repository or as a commit to an existing one, and return its address.
 
     Args:
-        folder: what is shared.
-        repo_id: name of the repository, under one's own name if it has no other.
-        private: whether others cannot see it, where it is made.
+        folder: the folder to upload.
+        repo_id: name of the repository; without an owner it is the user's.
+        private: whether a new repository is hidden from others.
 
     Raises:
-        ValueError: if the hub does not take it.
+        ValueError: if the hub refuses.
     """
     api = HfApi()
     try:

@@ -1,4 +1,4 @@
-"""A training that starts from an adapter."""
+"""Starts a training from an adapter."""
 
 from dataclasses import is_dataclass, replace
 from pathlib import Path
@@ -28,8 +28,8 @@ STARTING = Cure("name that method as `model.method`", "if you trust it, download
 class InitAdapter(Callback):
     """Starts a training from an adapter that `kronlit export` or PEFT wrote.
 
-    All that was added is taken, and of what else is trained what has the same name and shape; a head of the same
-    classes, each under its name.
+    It takes everything that was added. Of the other trained parameters it takes those of the same name and shape, and
+    of a head with the same classes the rows by class name.
 
     Args:
         source: the folder, or the id of a repository of the hub.
@@ -55,20 +55,20 @@ def init_adapter(
     labels: tuple[str, ...] = (),
     words: dict[str, str] | None = None,
 ) -> tuple[int, list[str]]:
-    """Put the adapter in `source` in the place of what `method` has added to `model`.
+    """Set what `method` has added to `model` to the adapter in `source`.
 
     Args:
-        model: holds what was added.
-        method: that added it.
-        source: the folder, or the id of a repository of the hub.
-        labels: names of the classes, where `model` is no classifier that knows them.
-        words: by class the word that answers a prompt.
+        model: the model with what was added.
+        method: the method that added it.
+        source: the folder, or the id of a repository on the hub.
+        labels: names of the classes, if `model` is not a classifier that knows them.
+        words: for a prompt, the word that stands for each class.
 
     Returns:
-        How many tensors were taken, and the names of those that were not.
+        The number of tensors that were taken, and the names of those that were not.
 
     Raises:
-        ValueError: if what was added has another form there, or the same answers stand for other classes.
+        ValueError: if the adapter has another form, or its answers stand for other classes.
     """
     try:
         folder = local_folder(source)
@@ -108,9 +108,9 @@ def init_adapter(
 def match_head(
     model: PreTrainedModel, state: dict[str, Tensor], theirs: tuple[str, ...], source: str
 ) -> tuple[dict[str, Tensor], set[str]]:
-    """`state` with the rows of its output layer as `model` has its classes, and the names of what it leaves out.
+    """Reorder the rows of the output layer in `state` to the classes of `model`; also returns the names left out.
 
-    An output layer of other classes is left out; that of classes without names is taken as it is, which is said.
+    An output layer of other classes is left out. If the classes have no names, it is taken as it is, with a message.
     """
     ours = class_names(model)
     layer = output_layer(model, len(ours)) if ours else None
@@ -131,7 +131,7 @@ def match_head(
 def check_answers(
     theirs: tuple[str, ...], their_words: dict[str, str], labels: tuple[str, ...], words: dict[str, str], source: str
 ) -> None:
-    """Raise `ValueError` where answers that an adapter learned to write, words or numbers, stand for other classes."""
+    """Raise `ValueError` if the words or numbers that an adapter learned to write stand for other classes here."""
     common = sorted(set(words.values()) & set(their_words.values()))
     if [word for word in common if class_of(word, words) != class_of(word, their_words)]:
         raise UserError(
@@ -151,7 +151,7 @@ def class_of(word: str, words: dict[str, str]) -> str:
 
 
 def read_peft_state(model: PreTrainedModel, folder: Path, content: dict[str, object]) -> dict[str, Tensor]:
-    """A PEFT folder's tensors under their names here; another scale than the one here goes into the last part."""
+    """A PEFT folder's tensors under kronlit's names. A different scale is multiplied into the last factor."""
     changes, state = read_peft(folder, content)
     places = dict(placements(model))
     for name, change in changes.items():

@@ -1,4 +1,4 @@
-"""`kronlit.load`: an adapter from a folder or the hub, in a Transformers model."""
+"""`kronlit.load`: puts an adapter from a folder or the hub into a Transformers model."""
 
 import os
 from pathlib import Path
@@ -29,20 +29,20 @@ from kronlit.modules.plm import load_model
 
 
 def load(source: str | Path, model: PreTrainedModel | None = None, trust_code: bool = False) -> PreTrainedModel:
-    """A Transformers model with an adapter in it: predict with it, train it on, or `kronlit.merge` it.
+    """Load a Transformers model with an adapter in it, to predict with, to train further, or to `kronlit.merge`.
 
     Args:
-        source: folder that `kronlit export` wrote, or PEFT for LoRA, LoKr or C3A; or the id of such a repository
-            of the hub.
-        model: to put the adapter in, in place; by default the one that the folder names, in float32.
-        trust_code: whether an adapter of the hub may name a module of this machine that is imported for its method.
-            A folder may; no code is ever fetched.
+        source: a folder that `kronlit export` wrote, or that PEFT wrote for LoRA, LoKr or C3A; or the id of such a
+            repository on the hub.
+        model: the model to change in place; by default the one that the folder names, in float32.
+        trust_code: whether an adapter from the hub may name a module of this machine, which is imported for its
+            method. A local folder always may. Code is never downloaded.
 
     Returns:
-        The model in evaluation; what the adapter trained requires gradients, the rest is frozen.
+        The model in evaluation mode. What the adapter trained requires gradients; the rest is frozen.
 
     Raises:
-        ValueError: if there is no such folder or repository, it is damaged, or `model` is not what it was trained on.
+        ValueError: if there is no such folder or repository, it is damaged, or it was trained on another model.
 
     Example:
         >>> model = load("runs/rte-adapter")  # doctest: +SKIP
@@ -58,7 +58,7 @@ def load(source: str | Path, model: PreTrainedModel | None = None, trust_code: b
 def load_adapter(
     folder: Path, content: dict[str, Any], model: PreTrainedModel | None, imports: bool
 ) -> PreTrainedModel:
-    """`model`, or the one that the folder names, with the folder's adapter, which may name a module or may not."""
+    """Put the adapter of a kronlit folder into `model`, or into the model that the folder names."""
     where = str(folder / CONFIG)
     config = adapter_config(content, where, imports)
     if model is None:
@@ -76,7 +76,7 @@ def load_adapter(
 
 
 def set_tensors(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor], folder: Path) -> None:
-    """Give what was added to `model` the values of the folder's `tensors`, if it is what they were trained on."""
+    """Set what was added to `model` to the folder's `tensors`, if they were trained on this model."""
     state = with_current_names(model, tensors)
     trained = {name for name, parameter in model.named_parameters() if parameter.requires_grad}
     for name, parameter in model.named_parameters():
@@ -91,16 +91,16 @@ def set_tensors(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str
             f"{str(folder)!r} was trained on {config.plm!r} with fingerprint {config.fingerprint}; the frozen weights "
             f"of this model have {found}: they are others, or not in float32. Give the `model`, loaded as it was then."
         )
-    for name, parameter in model.named_parameters():  # a head that was saved need not have been trained
+    for name, parameter in model.named_parameters():  # a saved head need not have been trained
         parameter.requires_grad_(name in trained)
     model.load_state_dict(match_classes(model, state, config.labels, repr(str(folder))), strict=False)
 
 
 def local_folder(source: str | Path) -> Path:
-    """The folder that `source` names, fetched from the hub unless it is here.
+    """The local folder of `source`, downloaded from the hub if necessary.
 
     Raises:
-        ValueError: if it is nowhere.
+        ValueError: if it is neither here nor on the hub.
     """
     if is_here(source):
         return Path(source)
@@ -114,5 +114,5 @@ def local_folder(source: str | Path) -> Path:
 
 
 def is_here(source: str | Path) -> bool:
-    """Whether `source` is a folder of this machine, not a repository of the hub."""
-    return os.path.isdir(source)  # which, unlike Path.is_dir, takes a name that is too long
+    """Whether `source` is a folder on this machine, not a repository on the hub."""
+    return os.path.isdir(source)  # not `Path.is_dir`, which raises if the name is too long

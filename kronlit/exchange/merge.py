@@ -1,4 +1,4 @@
-"""`kronlit merge`: a run as a plain Transformers model."""
+"""`kronlit merge`: writes a run as a plain Transformers model."""
 
 from transformers import PreTrainedModel
 
@@ -13,10 +13,10 @@ from kronlit.modules.text import TextModule
 
 
 def merge_run(ckpt_path: str, output: str) -> None:
-    """Write a folder that Transformers opens by itself, and say how far its logits are from those before merging.
+    """Write a folder that Transformers opens by itself, and print how far its logits are from those before merging.
 
-    Everything is in float32, also where the run kept its frozen weights in 16 bits. Mixtures become their mean first.
-    Where a model takes no made-up rows, the folder is written, and it is said that nothing was compared.
+    Everything is in float32, even if the run kept its frozen weights in 16 bits. Each mixture becomes its mean first.
+    If a model does not accept made-up rows, the folder is written, and a message says that nothing was compared.
 
     Raises:
         UserError: if there is no such checkpoint, `output` exists, what was added cannot be merged, or merging makes
@@ -38,15 +38,15 @@ def merge_run(ckpt_path: str, output: str) -> None:
     with new_folder(output) as folder:
         model.save_pretrained(folder)
         if isinstance(module, TextModule):
-            if not isinstance(module, CausalLM):  # which writes on beyond what it has read
-                module.tokenizer.model_max_length = module.max_length  # cuts texts where training did
+            if not isinstance(module, CausalLM):  # a causal model writes beyond the length that it reads
+                module.tokenizer.model_max_length = module.max_length  # so that texts are cut as in training
             module.tokenizer.save_pretrained(folder)
         elif isinstance(module, ImageClassification):
             module.reader.processor.save_pretrained(folder)
         name = auto_class(model)
         opening = f'from transformers import {name}\n\nmodel = {name}.from_pretrained("…")  # this folder'
         (folder / "README.md").write_text(model_card(run, module, "transformers", opening), encoding="utf-8")
-        # From the files, by Transformers alone: what a user of the folder gets.
+        # Load the files with Transformers only, as a user of the folder will.
         check = compare_models(before, logits(module, type(model).from_pretrained(folder).eval()))
     print(f"{run.checkpoint}: merged {describe_run(module)} in float32 into {output}, a {type(model).__name__}.")
     print(check)
@@ -58,7 +58,7 @@ def describe_run(module: FrozenPLM) -> str:
 
 
 def auto_class(model: PreTrainedModel) -> str:
-    """The class of Transformers that opens models of this kind."""
+    """The name of Transformers' auto class for models of this kind."""
     name = type(model).__name__
     kinds = {"ForSequenceClassification": "", "ForImageClassification": "", "ForMaskedLM": ""}
     kinds |= {"ForConditionalGeneration": "ForSeq2SeqLM", "LMHeadModel": "ForCausalLM", "ForCausalLM": ""}

@@ -1,4 +1,4 @@
-"""The README.md of a folder that is shared: what it is, how it was made, what it scored."""
+"""Writes the README.md of an exported folder: what it is, how it was made, what it scored."""
 
 from pathlib import Path
 from typing import Any
@@ -14,7 +14,7 @@ from kronlit.modules.plm import at_revision
 from kronlit.modules.text import TextModule
 
 KEPT = ("seed_everything", "model", "data", "test_after_fit")
-"""Of a config, beside what the trainer was given."""
+"""The keys of a run's config that the card shows, besides those of the trainer."""
 TRAINER = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val")
 
 
@@ -22,13 +22,13 @@ def model_card(run: SavedRun, module: FrozenPLM, library: str, opening: str) -> 
     """The card as Markdown, with the front matter that the hub reads.
 
     Args:
-        run: where the weights come from.
-        module: what it trained.
-        library: that opens the folder: transformers, peft or kronlit.
-        opening: Python lines that do so.
+        run: the run that the weights come from.
+        module: the module that it trained.
+        library: the library that opens the folder: transformers, peft or kronlit.
+        opening: Python lines that open it.
     """
     front = {"library_name": library, "tags": ["kronlit", type(module.method).__name__.lower()]}
-    if not Path(module.plm).exists():  # a path on one machine says nothing on another
+    if not Path(module.plm).exists():  # a local path means nothing on other machines
         front["base_model"] = at_revision(module.plm)[0]
     config = {key: run.config[key] for key in KEPT if run.config.get(key) is not None}
     trainer = run.config.get("trainer") or {}
@@ -64,7 +64,7 @@ def dump_yaml(content: dict[str, Any]) -> str:
 
 
 def describe_input(module: FrozenPLM) -> str:
-    """What the model is given of a row, and the names of its classes."""
+    """A line on the model's input and the names of its classes."""
     task: Task = module.task
     if isinstance(module, SequenceClassification):
         line = f"Input: {' and '.join(f'`{segment}`' for segment in task.classifier_segments())}."
@@ -86,7 +86,7 @@ def score_table(run: SavedRun) -> str:
 
 
 def without_none(content: Any) -> Any:
-    """`content` without the keys that say nothing."""
+    """`content` without keys whose value is None."""
     if isinstance(content, dict):
         return {key: without_none(value) for key, value in content.items() if value is not None}
     return content

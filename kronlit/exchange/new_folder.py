@@ -1,4 +1,4 @@
-"""Folders and files that are written whole or not at all, and never over another."""
+"""Writes folders and files completely or not at all, and never over existing ones."""
 
 import errno
 import os
@@ -11,18 +11,18 @@ from pathlib import Path
 from kronlit.config.user_error import UserError
 
 RUST = re.compile(r"([A-Z][\w ]+) \(os error (\d+)\)")
-"""How libraries in Rust tell what the system said, and its number."""
+"""How Rust libraries report the system's message and error number."""
 
 OF_WRITING = (errno.ENOSPC, errno.EDQUOT, errno.EROFS)
 OF_EITHER = (errno.EACCES, errno.ENAMETOOLONG, errno.ENOTDIR)
-"""Numbers of what the system refuses to a writer alone, and to a reader too."""
+"""Error numbers that only writing can cause, and those that reading can cause too."""
 
 
 def check_new(output: str | Path) -> Path:
-    """`output` as a path, before any work for it.
+    """Check before the work that `output` can be written, and return it as a path.
 
     Raises:
-        ValueError: if something is there already, or nothing can be written there.
+        ValueError: if it exists already, or cannot be written.
     """
     path = Path(output)
     with one_line_refusals(output):
@@ -38,10 +38,10 @@ def check_new(output: str | Path) -> Path:
 
 @contextmanager
 def new_folder(output: str | Path) -> Iterator[Path]:
-    """A folder to write to, which becomes `output` if all went well.
+    """A temporary folder to write to. It becomes `output` if all went well.
 
     Raises:
-        ValueError: if something is there already, or nothing, or not all, can be written there.
+        ValueError: if `output` exists already, or cannot be written completely.
     """
     with unfinished_path(output) as (path, partial):
         with one_line_refusals(output):
@@ -49,7 +49,7 @@ def new_folder(output: str | Path) -> Iterator[Path]:
         with one_line_refusals(output, partial):
             yield partial
         with one_line_refusals(output):
-            for file in partial.rglob("*"):  # safetensors leaves its own to their owner alone
+            for file in partial.rglob("*"):  # safetensors makes its files readable for their owner only
                 file.chmod(partial.stat().st_mode & (0o777 if file.is_dir() else 0o666))
             check_new(path)  # a rename would replace an empty folder
             partial.rename(path)
@@ -57,10 +57,10 @@ def new_folder(output: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def new_file(output: str | Path) -> Iterator[Path]:
-    """A file to write, which becomes `output` if all went well.
+    """A temporary file to write. It becomes `output` if all went well.
 
     Raises:
-        ValueError: as `new_folder`.
+        ValueError: as in `new_folder`.
     """
     with unfinished_path(output) as (path, partial):
         with one_line_refusals(output):
@@ -73,9 +73,9 @@ def new_file(output: str | Path) -> Iterator[Path]:
 
 @contextmanager
 def unfinished_path(output: str | Path) -> Iterator[tuple[Path, Path]]:
-    """`output` as a path, and one beside it for what is not whole yet, of which nothing stays."""
+    """`output` as a path, and a temporary path beside it, which is removed in the end."""
     path = check_new(output)
-    name = path.absolute().name[:50]  # room for what is added, in a name of the longest that there may be
+    name = path.absolute().name[:50]  # leaves room for the suffix within the longest name that the system allows
     partial = path.absolute().with_name(f".{name}.{os.getpid()}.partial")
     try:
         yield path, partial
@@ -87,7 +87,7 @@ def unfinished_path(output: str | Path) -> Iterator[tuple[Path, Path]]:
 
 @contextmanager
 def one_line_refusals(output: str | Path, partial: Path | None = None) -> Iterator[None]:
-    """Make one line of what the system refuses; with `partial`, of what it refuses to write there, not to read."""
+    """Turn errors of the system into one line; with `partial`, only errors of writing there, not of reading."""
     try:
         yield
     except ValueError:
@@ -99,7 +99,7 @@ def one_line_refusals(output: str | Path, partial: Path | None = None) -> Iterat
 
 
 def refusal(error: Exception) -> str | None:
-    """What the system said that made `error`, as Python or a library in Rust (safetensors, tokenizers) tells it."""
+    """The system's message in an error of Python or of a Rust library (safetensors, tokenizers), else `None`."""
     if isinstance(error, OSError):
         return error.strerror or str(error)
     found = RUST.search(str(error))
@@ -107,7 +107,7 @@ def refusal(error: Exception) -> str | None:
 
 
 def is_of_writing(error: Exception, partial: Path) -> bool:
-    """Whether `error` came of writing to `partial`, as far as its number and the name of its file tell."""
+    """Whether `error` comes from writing to `partial`, judged by its number and its file name."""
     found = RUST.search(str(error))
     number = error.errno if isinstance(error, OSError) else int(found[2]) if found else None
     names = [getattr(error, name, None) for name in ("filename", "filename2")]

@@ -1,4 +1,4 @@
-"""The method that an adapter names: kronlit's own, or one from a module of the user's."""
+"""Finds the method that an adapter names: kronlit's own, or one from the user's module."""
 
 import importlib
 import sys
@@ -14,11 +14,11 @@ from kronlit.methods import Method
 
 @dataclass(frozen=True)
 class Cure:
-    """What the user can do where an adapter of the hub names something to import.
+    """What to tell the user if an adapter from the hub names something to import.
 
     Args:
-        method: for its method; `{module}` is the module of that.
-        argument: for all that it names.
+        method: what to do about its method; `{module}` stands for the module to import.
+        argument: what to do about anything else.
     """
 
     method: str
@@ -29,13 +29,13 @@ LOADING = Cure("import {module} before", "if you trust it, give `kronlit.load` `
 
 
 def method_class(path: str, where: str, imports: bool, cure: Cure = LOADING) -> type[Method] | None:
-    """The class that `path`, a bare name or a whole import path, names; `None` for a bare name that none has.
+    """The method class of a bare name or a whole import path; `None` for a bare name that no class has.
 
     Args:
-        path: as `kronlit.methods.written.class_path` writes it.
-        where: the file that says so.
-        imports: whether its module may be imported; without, it must have been.
-        cure: what the user can do where it may not.
+        path: the name, as `kronlit.methods.written.class_path` writes it.
+        where: the file that names it, for messages.
+        imports: whether its module may be imported; otherwise it must be imported already.
+        cure: what to tell the user if it may not.
 
     Raises:
         ValueError: if its module is missing, may not be imported, or has no such method.
@@ -60,16 +60,16 @@ def method_class(path: str, where: str, imports: bool, cure: Cure = LOADING) -> 
 
 
 def find_imported(path: str) -> type[Method] | None:
-    """The class that is called so and imported already; kronlit's own before others of the same name."""
+    """The imported class of this name; kronlit's own comes before others of the same name."""
     found = [kind for kind in subclasses(Method) if path in (kind.__name__, f"{kind.__module__}.{kind.__qualname__}")]
     return min(found, key=lambda kind: not kind.__module__.startswith("kronlit."), default=None)
 
 
 def import_module(name: str, path: str, where: str) -> Any:
-    """The module `name`, of which `path` is a class.
+    """Import the module `name`, which the class `path` needs.
 
     Raises:
-        ValueError: if it can't be imported.
+        ValueError: if it cannot be imported.
     """
     try:
         return importlib.import_module(name)
@@ -78,14 +78,14 @@ def import_module(name: str, path: str, where: str) -> Any:
             f"{where}: `method`={path!r} needs the module {error.name}, which is not found: work in its folder, or "
             "add that to PYTHONPATH."
         ) from error
-    except Exception as error:  # whatever is wrong in that file
+    except Exception as error:  # importing the user's file can raise anything
         raise UserError(
             f"{where}: `method`={path!r}: the module {name} cannot be imported: {type(error).__name__}: {error}"
         ) from error
 
 
 def check_arguments(method: dict[str, Any], own: bool, where: str, cure: Cure = LOADING) -> None:
-    """Raise `ValueError` where what an adapter of the hub says of its method might import a module.
+    """Raise `ValueError` if the arguments of a method in an adapter from the hub might import a module.
 
     Args:
         method: what it says.
@@ -108,7 +108,7 @@ def check_arguments(method: dict[str, Any], own: bool, where: str, cure: Cure = 
 
 
 def imported_names(value: Any) -> Iterator[str]:
-    """The texts in an adapter's `value` that may name something to import."""
+    """The texts in `value` that may name something to import."""
     if isinstance(value, str) and may_import(value):
         yield value
     elif isinstance(value, dict):
@@ -121,9 +121,10 @@ def imported_names(value: Any) -> Iterator[str]:
 
 
 def may_import(text: str) -> bool:
-    """Whether `text`, which is read as YAML where it is to be a class, might name one that is not kronlit's own.
+    """Whether `text` might name a class that is not kronlit's own, if a parser reads it as a class.
 
-    That takes a dotted name, or what YAML makes one of: a mapping, lines, or quotes in which a dot can be escaped.
+    This takes a dotted name, or something that YAML turns into one: a mapping, several lines, or quotes, in which a dot
+    can be escaped.
     """
     if is_structure(text):
         return False
@@ -135,7 +136,7 @@ def may_import(text: str) -> bool:
 
 
 def is_structure(path: str) -> bool:
-    """Whether `path` names a class of kronlit's that is a part of methods, and imported already."""
+    """Whether `path` names an imported class of kronlit that methods are made of."""
     module, _, name = path.rpartition(".")
     found = getattr(sys.modules.get(module), name, None)
     parts = ("kronlit.structured.", "kronlit.adapters.", "kronlit.methods.")

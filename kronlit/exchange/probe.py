@@ -1,4 +1,4 @@
-"""Made-up rows on which a model is compared with itself, merged."""
+"""Compares a model before and after merging on made-up rows."""
 
 import torch
 from torch import Tensor
@@ -9,15 +9,18 @@ from kronlit.modules import FrozenPLM, ImageClassification
 from kronlit.modules.text import TextModule
 
 TOLERANCE = 1e-4
-"""Of the largest logit, how far another one may be: more than float32 rounds away, less than any slip costs."""
+"""Largest tolerated difference, as a share of the largest logit.
+
+It is above the rounding of float32, and below the error of a wrong merge.
+"""
 
 Rows = list[dict[str, Tensor]]
 Logits = Tensor | str
-"""Those of all rows, one after the other; or why there are none."""
+"""The logits of all rows, one after the other; or the reason why there are none."""
 
 
 def probe(module: FrozenPLM) -> Rows:
-    """Two rows as the model reads them, the same in every call; each by itself, so that nothing is padded."""
+    """Two rows of input for the model, equal in every call. Each is a batch of its own, so that nothing is padded."""
     generator = torch.Generator().manual_seed(0)
     if isinstance(module, TextModule):
         return [text_probe(module, generator) for _ in range(2)]
@@ -29,7 +32,7 @@ def probe(module: FrozenPLM) -> Rows:
 
 
 def text_probe(module: TextModule, generator: torch.Generator) -> dict[str, Tensor]:
-    """Words drawn from the vocabulary, with what the tokenizer puts around a text."""
+    """Random words from the vocabulary, with the special tokens that the tokenizer adds."""
     assert module.model is not None
     tokenizer, config = module.tokenizer, module.model.config
     words = sorted(set(tokenizer.get_vocab().values()) - set(tokenizer.all_special_ids))
@@ -37,26 +40,26 @@ def text_probe(module: TextModule, generator: torch.Generator) -> dict[str, Tens
     text, length = tokenizer.decode([words[number] for number in drawn]), min(module.max_length, 32)
     tokens = tokenizer(text, truncation=True, max_length=length, return_tensors="pt")["input_ids"]
     inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-    # A classifier makes its decoder's input itself.
+    # An encoder-decoder classifier makes its decoder's input itself.
     decodes = config.is_encoder_decoder and "Classification" not in type(module.model).__name__
     return inputs | ({"decoder_input_ids": tokens} if decodes else {})
 
 
 def logits(module: FrozenPLM, model: PreTrainedModel) -> Logits:
-    """Those of `probe` for `module`, by `model`."""
+    """The logits of `model` for the rows of `probe`."""
     try:
         with torch.no_grad():
             found = torch.cat([model(**row).logits.float().flatten() for row in probe(module)])
-    except Exception as error:  # whatever a model, perhaps not ours, makes of rows that it was not made for
+    except Exception as error:  # any model's own code runs here, on rows that it may not accept
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return found if found.isfinite().all() else "its logits are no finite numbers"
 
 
 def compare_models(before: Logits, after: Logits) -> str:
-    """A sentence on how far two models are from each other.
+    """A sentence on how far the logits of two models differ.
 
     Raises:
-        ValueError: if they are not the same model.
+        ValueError: if they differ by more than rounding.
     """
     if isinstance(before, str):
         return f"not checked: no logits could be compared, as the model failed on made-up rows ({before})."

@@ -1,4 +1,4 @@
-"""`kronlit.save`: what was added to a model and trained, in a folder that `kronlit.load` opens."""
+"""`kronlit.save`: writes what was added to a model and trained to a folder that `kronlit.load` opens."""
 
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -21,16 +21,16 @@ from kronlit.structured import Mixture
 
 
 def save(model: PreTrainedModel, output: str | Path) -> None:
-    """Write what `kronlit.inject` added to a Transformers model, and what else was trained, without the frozen rest.
+    """Write what `kronlit.inject` added to a Transformers model, and whatever else was trained.
 
-    A classifier's head is in it in any case: the files of a pre-trained model may have none, or another.
+    A classifier's head is always included, because the pre-trained model's files may have none, or another one.
 
     Args:
-        model: from `kronlit.inject` or `kronlit.load`; an adapter of PEFT's is written as one.
-        output: the folder to write; it must not exist.
+        model: a model from `kronlit.inject` or `kronlit.load`; a PEFT adapter is written in PEFT's format.
+        output: the folder to write, which must not exist.
 
     Raises:
-        ValueError: if `model` holds nothing of kronlit's, or nothing can be written there.
+        ValueError: if nothing was added to `model`, or `output` cannot be written.
 
     Example:
         >>> save(model, "adapter")  # doctest: +SKIP
@@ -55,13 +55,13 @@ def save(model: PreTrainedModel, output: str | Path) -> None:
 
 
 def is_collapsed(model: nn.Module) -> bool:
-    """Whether all mixtures of `model`, if it has any, are of one expert, as `kronlit.collapse` leaves them."""
+    """Whether all mixtures of `model`, if any, have one expert, as after `kronlit.collapse`."""
     return all(module.num_experts == 1 for module in model.modules() if isinstance(module, Mixture))
 
 
 @contextmanager
 def mark_head_trained(model: PreTrainedModel) -> Iterator[None]:
-    """Count the head of a classifier among what is trained, so that it is written and not of the frozen rest."""
+    """Mark a classifier's head as trained for a while, so that it is written with the trained parameters."""
     head = group(model, "head") if "Classification" in type(model).__name__ else []
     frozen = [parameter for parameter in head if not parameter.requires_grad]
     for parameter in frozen:

@@ -1,4 +1,4 @@
-"""A checkpoint opened again, as the model that it is of."""
+"""Opens a run's checkpoint again as the model that it was trained on."""
 
 import json
 import sys
@@ -23,12 +23,12 @@ from kronlit.training.checkpoint_lookup import best_of_run
 
 @dataclass(frozen=True)
 class SavedRun:
-    """A checkpoint, with what its run's folder says of it.
+    """A checkpoint with the config and the summary in its run's folder.
 
     Args:
-        checkpoint: the file.
-        config: what config.yaml says.
-        summary: what summary.json says; nothing where the run did not come to its end.
+        checkpoint: the file of the checkpoint.
+        config: the content of config.yaml.
+        summary: the content of summary.json; empty if the run was not finished.
     """
 
     checkpoint: Path
@@ -37,14 +37,14 @@ class SavedRun:
 
     @property
     def seed(self) -> int | None:
-        """Of the run."""
+        """The seed of the run."""
         return self.config.get("seed_everything")
 
     def module(self) -> FrozenPLM:
-        """The trained model in float32, in evaluation; what was frozen comes from `plm` again.
+        """The trained module in float32 and in evaluation mode. Its frozen weights are loaded from `plm`.
 
         Raises:
-            ValueError: if the checkpoint is damaged, or not of the method and the frozen model in the config.
+            ValueError: if the checkpoint is damaged, or belongs to another method or frozen model than the config.
         """
         checkpoint = AtomicCheckpoint().load_checkpoint(self.checkpoint)
         module = model_from_config(self.config, task_of(checkpoint))
@@ -54,7 +54,7 @@ class SavedRun:
 
 
 def saved_run(ckpt_path: str) -> SavedRun:
-    """The checkpoint that `ckpt_path` names, or the best one of the folder of a run.
+    """Open the checkpoint `ckpt_path`, or the best one if that is the folder of a run.
 
     Raises:
         ValueError: if there is none, or no config.yaml in its run's folder.
@@ -70,7 +70,7 @@ def saved_run(ckpt_path: str) -> SavedRun:
 
 
 def read_summary(path: Path) -> dict[str, Any]:
-    """What a summary.json says; nothing where there is none, or, with a word of that, it is damaged."""
+    """The content of a summary.json; empty if there is none, or, with a warning, if it is damaged."""
     if not path.is_file():
         return {}
     try:
@@ -87,16 +87,16 @@ def read_summary(path: Path) -> dict[str, Any]:
 
 
 def are_numbers(scores: Any) -> bool:
-    """Whether `scores` are numbers by name."""
+    """Whether `scores` is a dictionary of numbers."""
     return isinstance(scores, dict) and all(isinstance(score, (int, float)) for score in scores.values())
 
 
 def start_folder(folder: Path, config: dict[str, Any]) -> Path | None:
-    """The working folder in which a run was started, as its `run_dir` tells; `None` where that is here, or not told.
+    """The working folder in which a run was started, by its `run_dir`; `None` if it is the current one or unknown.
 
     Args:
-        folder: the run's.
-        config: its config.yaml.
+        folder: the folder of the run.
+        config: the content of its config.yaml.
     """
     run_dir, parent = Path(str(config.get("run_dir") or "/")), folder.resolve().parent
     steps = len(run_dir.parts)
@@ -107,15 +107,15 @@ def start_folder(folder: Path, config: dict[str, Any]) -> Path | None:
 
 
 def relocate_paths(value: Any, start: Path, name: str = "") -> Any:
-    """`value`, in which what names a file in `start`, and none here, is that file's whole path.
+    """Make paths in `value` absolute if they name a file in `start` but none in the current folder.
 
     Args:
-        value: of an argument, or arguments by name.
-        start: where the run was started.
-        name: the argument's; a single word, such as a task's name, is a file only where the argument says so.
+        value: value of an argument, or a dictionary of arguments.
+        start: the folder in which the run was started.
+        name: name of the argument. A single word, such as a task's name, counts as a file only for some of them.
     """
     if isinstance(value, str):
-        # A text that is too long for a name is no file; Path.exists raises there before Python 3.12.
+        # Not `Path.exists`, which before Python 3.12 raises for a text that is too long for a file name.
         may_be_file = name in ("plm", "path") or name.endswith(("_file", "_path")) or "/" in value or "." in value
         return str(start / value) if may_be_file and not exists(value) and exists(start / value) else value
     if isinstance(value, dict):
@@ -126,12 +126,12 @@ def relocate_paths(value: Any, start: Path, name: str = "") -> Any:
 
 
 def model_from_config(config: dict[str, Any], task: Task | None = None) -> FrozenPLM:
-    """The model that the keys `model` and `data` of a config describe, with its method, untrained, in float32.
+    """Make the module of a config's `model` and `data`, with its method, untrained and in float32.
 
-    Where the task is known, `data` and its files are not needed.
+    With a known `task`, `data` and its files are not needed.
 
     Raises:
-        ValueError: if one of them is missing, or what it names can't be made.
+        ValueError: if a key is missing, or its class cannot be made.
     """
     module = module_from_config(config, task)
     module.configure_model()

@@ -1,1 +1,1 @@
-"""What has not proved itself yet: it may change or go."""
+"""Parts that have not proved themselves yet. They may change or go."""

@@ -1,4 +1,4 @@
-"""The papers: each method is a structured matrix, a placement and sites, and what else is trained."""
+"""The papers' methods: each is a structured matrix, a placement, sites, and what else is trained."""
 
 from kronlit.methods.adamix import AdaMix, AdaMixKronA, AdaMixLoRA
 from kronlit.methods.base import Method, inject

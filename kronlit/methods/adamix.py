@@ -17,23 +17,23 @@ from kronlit.structured.mixture import Evaluation
 class AdaMix(Method):
     """Bottleneck adapters whose projections are mixtures, after the feed-forward network of every layer.
 
-    In each training forward every mixture draws one of its experts at random, for the whole batch; in evaluation it is
-    their mean, and `kronlit.collapse` makes it one ordinary adapter for good. The paper trains it with
-    `model.consistency`. Its code shares the project-up, its figure has copies of both. Weights start normal with a
-    standard deviation of 0.02, so that the adapter starts near the identity, not as it.
+    In each training forward every mixture draws one of its experts at random, for the whole batch. In evaluation it is
+    the mean of the experts, and `kronlit.collapse` turns it into one ordinary adapter. The paper trains with
+    `model.consistency`. Its code shares the project-up; its figure has copies of both projections. Weights start normal
+    with a standard deviation of 0.02, so the adapter starts near the identity but not exactly there.
 
     Args:
-        bottleneck_width: of the adapter; the paper has 16 for RoBERTa-large, 48 for BERT-base.
-        num_experts: experts in a mixture; with 1 it is a plain adapter.
-        share_down: let one project-down serve all experts.
-        share_up: let one project-up serve all experts.
+        bottleneck_width: width of the bottleneck; the paper has 16 for RoBERTa-large, 48 for BERT-base.
+        num_experts: number of experts in a mixture; 1 gives a plain adapter.
+        share_down: let all experts share one project-down.
+        share_up: let all experts share one project-up.
         activation: relu, gelu, gelu_new, silu, mish or tanh.
-        evaluation: what serves in evaluation: the mean of the experts; one drawn at random for each row, or the
-            first, both of which are the paper's ablations.
-        idle_experts: what a step does to experts that were not drawn: update, weight decay and momentum as in the
-            paper's code, or rest, nothing.
-        sites: where.
-        trains: what is trained beside the adapters: head, layer_norm, bias.
+        evaluation: what is used in evaluation: mean (of the experts), random (an expert drawn for each row) or first
+            (the first expert). The latter two are the paper's ablations.
+        idle_experts: what a step does to experts that were not drawn: update (weight decay and momentum, as in the
+            paper's code) or rest (nothing).
+        sites: the sites to change.
+        trains: what is trained besides the adapters: head, layer_norm, bias.
     """
 
     bottleneck_width: int = 16
@@ -41,7 +41,7 @@ class AdaMix(Method):
     share_down: bool = False
     share_up: bool = True
     activation: Activation = "gelu"
-    evaluation: Evaluation = field(default="mean", repr=False)  # a checkpoint is tested with any
+    evaluation: Evaluation = field(default="mean", repr=False)  # not in `repr`: any value can test a checkpoint
     idle_experts: Literal["update", "rest"] = "update"
     sites: tuple[str, ...] = ("ffn_output",)
     trains: tuple[Group, ...] = ("head",)
@@ -76,24 +76,24 @@ class AdaMix(Method):
 
 @dataclass(frozen=True)
 class AdaMixLoRA(Method):
-    """LoRA whose factors are mixtures, beside the query and value projections; it merges away.
+    """LoRA whose factors are mixtures, parallel to the query and value projections. It can be merged.
 
-    All experts start alike, as in the paper's code: A Kaiming-uniform, B zero. Each projection draws its own expert;
-    the code, for GPT-2, draws one for query and value together.
+    All experts have the same start, as in the paper's code: A Kaiming-uniform, B zero. Each projection draws its own
+    expert; for GPT-2, the paper's code draws one for query and value together.
 
     Args:
         rank: the rank r; the paper has 4.
         alpha: the scale is alpha / r; the paper has 32.
         dropout: share of the input that the factors do not see in training; the code has 0.1 on E2E and WebNLG.
-        num_experts: experts in a mixture; with 1 it is LoRA.
-        share_a: let one A, which comes first, serve all experts.
-        share_b: let one B serve all experts, as the paper's code does.
-        evaluation: what serves in evaluation: the mean of the experts; one drawn at random for each row, or the
-            first, both of which are the paper's ablations.
-        idle_experts: what a step does to experts that were not drawn: update, weight decay and momentum as in the
-            paper's code, or rest, nothing.
-        sites: where; on T5, query and value mean those of self- and cross-attention alike.
-        trains: what is trained beside the factors: head, layer_norm, bias.
+        num_experts: number of experts in a mixture; 1 gives LoRA.
+        share_a: let all experts share A, the factor that is applied first.
+        share_b: let all experts share B, as in the paper's code.
+        evaluation: what is used in evaluation: mean (of the experts), random (an expert drawn for each row) or first
+            (the first expert). The latter two are the paper's ablations.
+        idle_experts: what a step does to experts that were not drawn: update (weight decay and momentum, as in the
+            paper's code) or rest (nothing).
+        sites: the sites to change; on T5, query and value include those of cross-attention.
+        trains: what is trained besides the factors: head, layer_norm, bias.
     """
 
     rank: int = 4
@@ -102,7 +102,7 @@ class AdaMixLoRA(Method):
     num_experts: int = 8
     share_a: bool = False
     share_b: bool = True
-    evaluation: Evaluation = field(default="mean", repr=False)  # a checkpoint is tested with any
+    evaluation: Evaluation = field(default="mean", repr=False)  # not in `repr`: any value can test a checkpoint
     idle_experts: Literal["update", "rest"] = "update"
     sites: tuple[str, ...] = ("query", "value")
     trains: tuple[Group, ...] = ("head",)
@@ -123,23 +123,24 @@ class AdaMixLoRA(Method):
 
 @dataclass(frozen=True)
 class AdaMixKronA(Method):
-    """KronA whose factors are mixtures, beside the query and value projections; it merges away.
+    """KronA whose factors are mixtures, parallel to the query and value projections. It can be merged.
 
-    No paper has it: it is AdaMix-LoRA with Kronecker factors. The left factors start apart, the right ones as zero.
+    It is in no paper: it is AdaMix-LoRA with Kronecker factors. The left factors start at different values, the right
+    ones at zero.
 
     Args:
         a_shape: shape (a1, a2) of the left factor in the KronA paper's order; by default the balanced one, (32, 24)
             for 768.
         scale: the fixed factor s of the product.
-        num_experts: experts in a mixture; with 1 it is KronA.
-        share_a: let one left factor serve all experts.
-        share_b: let one right factor serve all experts.
-        evaluation: what serves in evaluation: the mean of the experts; one drawn at random for each row, or the
-            first.
-        idle_experts: what a step does to experts that were not drawn: update, weight decay and momentum as in
-            AdaMix's code, or rest, nothing.
-        sites: where; on T5, query and value mean those of self- and cross-attention alike.
-        trains: what is trained beside the factors: head, layer_norm, bias.
+        num_experts: number of experts in a mixture; 1 gives KronA.
+        share_a: let all experts share the left factor.
+        share_b: let all experts share the right factor.
+        evaluation: what is used in evaluation: mean (of the experts), random (an expert drawn for each row) or first
+            (the first expert).
+        idle_experts: what a step does to experts that were not drawn: update (weight decay and momentum, as in
+            AdaMix's code) or rest (nothing).
+        sites: the sites to change; on T5, query and value include those of cross-attention.
+        trains: what is trained besides the factors: head, layer_norm, bias.
     """
 
     a_shape: Shape | None = None
@@ -147,7 +148,7 @@ class AdaMixKronA(Method):
     num_experts: int = 4
     share_a: bool = False
     share_b: bool = True
-    evaluation: Evaluation = field(default="mean", repr=False)  # a checkpoint is tested with any
+    evaluation: Evaluation = field(default="mean", repr=False)  # not in `repr`: any value can test a checkpoint
     idle_experts: Literal["update", "rest"] = "update"
     sites: tuple[str, ...] = ("query", "value")
     trains: tuple[Group, ...] = ("head",)
@@ -165,5 +166,5 @@ class AdaMixKronA(Method):
 
 
 def shared_factors(**factors: bool) -> tuple[str, ...]:
-    """The names of the factors that are shared."""
+    """The names of the factors whose value is true."""
     return tuple(name for name, one in factors.items() if one)

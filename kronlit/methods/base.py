@@ -1,4 +1,4 @@
-"""What a paper adds to a frozen model, and what else it trains."""
+"""The base class of methods: what a paper adds to a frozen model, and what else it trains."""
 
 import re
 from typing import Literal, TypeVar, get_args
@@ -17,19 +17,19 @@ Model = TypeVar("Model", bound=nn.Module)
 class Method:
     """A way to fine-tune a frozen model: structured matrix x placement x sites, and what else is trained.
 
-    To add one, subclass it as a frozen dataclass, and return from `insertions` what goes where. The fields are the
-    configuration, the docstring is the help text.
+    To add one, write a subclass as a frozen dataclass whose `insertions` returns what goes where. The fields are the
+    options of the command line, and the docstring is their help.
     """
 
     trains: tuple[Group, ...] = ()
-    """Groups of the model's own parameters that are trained beside what is added, see `group`."""
+    """Groups of the model's own parameters that are trained besides what is added; see `group`."""
 
     def insertions(self) -> list[Insertion]:
-        """What goes where."""
+        """The placements to insert, and their sites."""
         return []
 
     def apply(self, model: nn.Module) -> None:
-        """Freeze `model`, add what this method adds, and un-freeze what it trains.
+        """Freeze `model`, add what this method adds, and unfreeze what else it trains.
 
         Raises:
             ValueError: if the model already holds adapters, or a site or a shape does not suit it.
@@ -48,13 +48,14 @@ class Method:
 
 
 def inject(model: Model, method: Method) -> Model:
-    """Freeze a Transformers model and add to it what `method` adds, in place; train it as you like.
+    """Freeze a Transformers model and add what `method` adds, in place. Then train it as you like.
 
     Returns:
-        The same model, which remembers its method, for `kronlit.save`.
+        The same model. It remembers its method for `kronlit.save`.
 
     Raises:
-        ValueError: if the model already holds adapters, or a site or a shape does not suit it; it is then as it was.
+        ValueError: if the model already holds adapters, or a site or a shape does not suit it. The model is then
+            unchanged.
 
     Example:
         >>> from transformers import BertConfig, BertModel
@@ -71,11 +72,12 @@ def inject(model: Model, method: Method) -> Model:
 
 
 def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
-    """The model's own parameters of a group.
+    """The model's own parameters in a group.
 
-    - `head`: what stands outside the pre-trained body, such as a classifier; of a masked language model its dense
-      layer, layer norm and bias, but not the vocabulary's embeddings. A bare model has none, nor has one whose head is
-      a layer over the vocabulary and nothing else, such as a causal or a sequence-to-sequence language model.
+    - `head`: what is outside the pre-trained body, such as a classifier. For a masked language model these are the
+      dense layer, layer norm and bias of its head, but not the vocabulary's embeddings. A model without a head has
+      none, and neither has one whose head is only a layer over the vocabulary, such as a causal or a
+      sequence-to-sequence language model.
     - `layer_norm`: weights and biases of all layer norms.
     - `bias`: all biases.
     - `all`: everything.
@@ -94,7 +96,7 @@ def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
         vocabulary = {id(parameter) for parameter in outputs.parameters()}
         if all(id(parameter) in vocabulary for parameter in head):
             return []
-        # Most often tied to the body's own embeddings, but not always.
+        # The output embeddings are usually tied to the body's, and so inside it, but not always.
         return [parameter for parameter in head if parameter is not outputs.weight]
     if name == "layer_norm":
         return [parameter for module in model.modules() if is_norm(module) for parameter in module.parameters(False)]
@@ -104,11 +106,11 @@ def group(model: nn.Module, name: Group) -> list[nn.Parameter]:
 
 
 def body(model: nn.Module) -> set[int]:
-    """The parameters, by `id`, of the pre-trained body of a Transformers model: of what is not its head.
+    """The parameters (by `id`) of a Transformers model's pre-trained body, which is all but its head.
 
-    The body is the `base_model`, and the head what stands outside it. Where a classifier has nothing outside, as the
-    `base_model` is itself (CLIP, SigLIP) or holds the head too (Perceiver), the head is its last part that has
-    parameters.
+    The body is the `base_model`, and the head is what is outside it. Some classifiers have nothing outside: their
+    `base_model` is the model itself (CLIP, SigLIP) or contains the head (Perceiver). Then the head is its last child
+    that has parameters.
     """
     base: nn.Module = getattr(model, "base_model", model)
     inside = {id(parameter) for parameter in base.parameters()}
@@ -120,5 +122,5 @@ def body(model: nn.Module) -> set[int]:
 
 
 def is_norm(module: nn.Module) -> bool:
-    """Whether `module` is a layer norm, T5's root-mean-square one included."""
+    """Whether `module` is a layer norm, including T5's root-mean-square norm."""
     return isinstance(module, nn.LayerNorm) or type(module).__name__.endswith(("LayerNorm", "RMSNorm"))

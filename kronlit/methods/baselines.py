@@ -1,4 +1,4 @@
-"""What structured adapters are measured against and that adds no adapter: BitFit, a trained head, full fine-tuning."""
+"""Baselines without adapters: BitFit, a trained head, full fine-tuning."""
 
 from dataclasses import dataclass
 
@@ -14,11 +14,11 @@ from kronlit.methods.base import Group, Method, is_norm
 class BitFit(Method):
     """Train the biases (Ben Zaken et al., 2022, arXiv:2106.10199).
 
-    A linear module or layer norm that has no bias is given one, zero at the start: T5 has none at all, and Mahabadi et
-    al. (arXiv:2106.04647) add one to every projection, layer norm and the language-model head.
+    A linear module or layer norm without a bias gets one that starts as zero. T5 has no biases at all, and Mahabadi et
+    al. (arXiv:2106.04647) add one to every projection, to every layer norm and to the language-model head.
 
     Args:
-        trains: what is trained beside the added biases.
+        trains: what is trained besides the added biases.
     """
 
     trains: tuple[Group, ...] = ("bias", "head")
@@ -32,7 +32,7 @@ class BitFit(Method):
         ]
         calls = first_calls(model) if bare and architecture_of(model) not in SITES else {}
         for name, module in bare:
-            if calls and is_passed_over(name, model, calls):  # its weight alone is read
+            if calls and is_passed_over(name, model, calls):  # the model only reads its weight
                 continue
             width = module.out_features if isinstance(module, nn.Linear) else module.weight.shape[0]
             model.set_submodule(name, Bias(module, width, width).to(module.weight.device))
@@ -40,7 +40,7 @@ class BitFit(Method):
 
 @dataclass(frozen=True)
 class HeadOnly(Method):
-    """Train the head alone, on the frozen model's features (linear probing).
+    """Train only the head, on the frozen model's features (linear probing).
 
     Args:
         trains: what is trained.

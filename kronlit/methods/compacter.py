@@ -10,15 +10,15 @@ from kronlit.structured import PHM, LowRank, StructuredLinear
 
 @dataclass(frozen=True)
 class Compacter(Houlsby):
-    """Bottleneck adapters of hypercomplex matrices of low rank, with one rule for the whole model (section 4).
+    """Bottleneck adapters of low-rank hypercomplex matrices, with one rule for the whole model (section 4).
 
-    After self-attention and the feed-forward network of every layer, on T5 never after cross-attention.
+    They are after self-attention and after the feed-forward network of every layer; on T5 never after cross-attention.
 
     Args:
         phm_dim: the number n of Kronecker products in a matrix; it must divide the model's width and the bottleneck.
-        rank: of the right factor of each Kronecker product.
-        sites: where.
-        trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
+        rank: the rank of the right factor of each Kronecker product.
+        sites: the sites to change.
+        trains: what is trained besides the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
     """
 
     phm_dim: int = 4
@@ -30,18 +30,18 @@ class Compacter(Houlsby):
 
 @dataclass(frozen=True)
 class CompacterPP(Compacter):
-    """Compacter++: Compacter after the feed-forward network alone."""
+    """Compacter++: Compacter only after the feed-forward network."""
 
     sites: tuple[str, ...] = ("ffn_output",)
 
 
 @dataclass(frozen=True)
 class PHMAdapter(Houlsby):
-    """Bottleneck adapters of hypercomplex matrices, each with a rule of its own and of full rank (section 3).
+    """Bottleneck adapters of full-rank hypercomplex matrices, each with its own rule (section 3).
 
     Args:
         phm_dim: the number n of Kronecker products in a matrix; it must divide the model's width and the bottleneck.
-        trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
+        trains: what is trained besides the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
     """
 
     phm_dim: int = 12
@@ -54,12 +54,12 @@ class PHMAdapter(Houlsby):
 class LowRankAdapter(Houlsby):
     """Bottleneck adapters of low-rank matrices, a baseline of the paper.
 
-    Both factors start Glorot-uniform with gain √2. The authors' code multiplies the factors elementwise, which is
-    their product for rank 1 alone; here it is the product for every rank.
+    Both factors start Glorot-uniform with gain √2. The authors' code multiplies the factors elementwise, which equals
+    their product only for rank 1; here it is the product for every rank.
 
     Args:
-        rank: of each matrix.
-        trains: what is trained beside the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
+        rank: the rank of each matrix.
+        trains: what is trained besides the adapters: head, layer_norm, bias. The paper, on T5, trains the layer norms.
     """
 
     rank: int = 1

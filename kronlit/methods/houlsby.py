@@ -1,4 +1,4 @@
-"""Bottleneck adapters of dense matrices: Houlsby et al., 2019, arXiv:1902.00751, and where others put them."""
+"""Bottleneck adapters of dense matrices: Houlsby et al., 2019, arXiv:1902.00751, and variants at other places."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -16,14 +16,14 @@ from kronlit.structured import Dense, StructuredLinear
 class Houlsby(Method):
     """Bottleneck adapters after self-attention and after the feed-forward network of every layer.
 
-    Weights start normal with a standard deviation of 0.01, biases as zero, as in the code of Mahabadi et al.
+    Weights start normal with a standard deviation of 0.01 and biases as zero, as in the code of Mahabadi et al.
     (arXiv:2106.04647).
 
     Args:
         reduction_factor: the bottleneck is the model's width divided by this.
         activation: relu, gelu, gelu_new, silu, mish or tanh.
-        sites: where; on T5, self_attention_output leaves cross-attention alone.
-        trains: what is trained beside the adapters: head, layer_norm, bias. On T5, Mahabadi et al. train the layer
+        sites: the sites to change; on T5, self_attention_output does not include cross-attention.
+        trains: what is trained besides the adapters: head, layer_norm, bias. On T5, Mahabadi et al. train the layer
             norms.
     """
 
@@ -33,11 +33,11 @@ class Houlsby(Method):
     trains: tuple[Group, ...] = ("head",)
 
     def matrix(self) -> Callable[[int, int], StructuredLinear]:
-        """What makes the down- and the up-projection from their widths."""
+        """Makes the down-projection and the up-projection from their widths."""
         return partial(Dense, std=0.01)
 
     def body(self, in_features: int, out_features: int) -> nn.Module:
-        """The adapter behind a module."""
+        """Make the adapter that follows a module."""
         width, matrix = bottleneck_width(in_features, self.reduction_factor), self.matrix()
         return Bottleneck(in_features, out_features, width, matrix, matrix, self.activation)
 
@@ -47,13 +47,13 @@ class Houlsby(Method):
 
 @dataclass(frozen=True)
 class Pfeiffer(Houlsby):
-    """One bottleneck adapter a layer (Pfeiffer et al., 2021, arXiv:2005.00247).
+    """One bottleneck adapter per layer (Pfeiffer et al., 2021, arXiv:2005.00247).
 
-    Mahabadi et al. tried both places and kept the one after self-attention, which is the default here; AdapterHub's
-    is after the feed-forward network, `sites: [ffn_output]`.
+    Mahabadi et al. tried both places and kept the one after self-attention, which is the default here. AdapterHub has
+    it after the feed-forward network: `sites: [ffn_output]`.
 
     Args:
-        sites: where.
+        sites: the sites to change.
     """
 
     sites: tuple[str, ...] = ("self_attention_output",)
@@ -61,10 +61,10 @@ class Pfeiffer(Houlsby):
 
 @dataclass(frozen=True)
 class AdapterDrop(Houlsby):
-    """Bottleneck adapters in the upper layers alone (Rücklé et al., 2021, arXiv:2010.11918).
+    """Bottleneck adapters in the upper layers only (Rücklé et al., 2021, arXiv:2010.11918).
 
     Args:
-        first_layer: the first layer that has adapters, counted from 0; on T5 in the encoder and in the decoder.
+        first_layer: the first layer with adapters, counted from 0; on T5 in both encoder and decoder.
     """
 
     first_layer: int = 5
@@ -77,14 +77,14 @@ class AdapterDrop(Houlsby):
 class PA(Method):
     """A scaled bottleneck parallel to the feed-forward block (He et al., 2022, arXiv:2110.04366, "scaled PA").
 
-    The down-projection starts Kaiming-uniform, the up-projection as zero, as in LoRA.
+    The down-projection starts Kaiming-uniform and the up-projection as zero, as in LoRA.
 
     Args:
-        bottleneck_width: of the adapter; the KronA paper's baseline has 2.
+        bottleneck_width: width of the bottleneck; the KronA paper's baseline has 2.
         scale: the fixed factor s of the adapter's output; the KronA paper has 16, He et al. have 4.
         activation: relu, gelu, gelu_new, silu, mish or tanh.
-        sites: where.
-        trains: what is trained beside the adapters: head, layer_norm, bias. The KronA paper, on T5, trains the layer
+        sites: the sites to change.
+        trains: what is trained besides the adapters: head, layer_norm, bias. The KronA paper, on T5, trains the layer
             norms.
     """
 

@@ -10,13 +10,14 @@ from kronlit.methods.base import Group, Method, group
 
 @dataclass(frozen=True)
 class IntrinsicSAID(Method):
-    """All weights move in one random subspace, each tensor with a scale of its own (SAID, equation 3).
+    """All weights move in one random subspace, and each tensor has its own scale (SAID, equation 3).
 
-    As slow and as large as full fine-tuning, and more, for a checkpoint of a few thousand numbers; it merges away.
+    Training takes even more time and memory than full fine-tuning, but a checkpoint has only a few thousand numbers. It
+    can be merged.
 
     Args:
-        intrinsic_dimension: numbers that are trained, the scale of each tensor included.
-        projection_seed: of the random projections (Fastfood); a checkpoint means nothing under another.
+        intrinsic_dimension: how many numbers are trained, including the scale of each tensor.
+        projection_seed: seed of the random projections (Fastfood); a checkpoint is valid only with its own seed.
         trains: what is trained directly: head, layer_norm, bias.
     """
 

@@ -13,20 +13,23 @@ Shape = tuple[int, int]
 
 
 def stored_shape(a_shape: Shape | None) -> Shape | None:
-    """The shape of A as it is stored: the paper multiplies rows, Y = XW, nn.Linear columns, and (A⊗B)ᵀ = Aᵀ⊗Bᵀ."""
+    """The shape of A as it is stored, which is transposed.
+
+    The paper multiplies from the right, Y = XW, but nn.Linear stores Wᵀ; and (A ⊗ B)ᵀ = Aᵀ ⊗ Bᵀ.
+    """
     return None if a_shape is None else (a_shape[1], a_shape[0])
 
 
 @dataclass(frozen=True)
 class KronA(Method):
-    """A Kronecker product beside the query and value projections (equation 3); it merges away (equation 4).
+    """A Kronecker product parallel to the query and value projections (equation 3). It can be merged (equation 4).
 
     Args:
-        a_shape: shape (a1, a2) of the left factor in the paper's order, a1 dividing the projection's input and a2 its
-            output; B has the shape that is left. By default the balanced one, (32, 24) for 768.
+        a_shape: shape (a1, a2) of the left factor in the paper's order: a1 divides the projection's input width and a2
+            its output width. B has the shape that remains. By default the balanced one, (32, 24) for 768.
         scale: the fixed factor s of the product.
-        sites: where; on T5, query and value mean those of self- and cross-attention alike.
-        trains: what is trained beside the factors: head, layer_norm, bias. The paper, on T5, trains the layer norms.
+        sites: the sites to change; on T5, query and value include those of cross-attention.
+        trains: what is trained besides the factors: head, layer_norm, bias. The paper, on T5, trains the layer norms.
     """
 
     a_shape: Shape | None = None
@@ -43,20 +46,20 @@ class KronA(Method):
 class KronAB(Method):
     """KronA^B: Kronecker products parallel to the feed-forward block (equation 5).
 
-    The paper's equation has one product a block, its published 0.07 % of T5-base needs two, and its appendix B.2 says
-    that two modules are added to each block. What its one or two biases are is not said: by default they are counted
-    over the block, one on the output of each product, which fits the published count; counted over each product, the
-    second one lies between the two small products.
+    The paper's equation has one product per block, but its published 0.07 % of T5-base needs two, and its appendix B.2
+    says that two modules are added to each block. It does not say where its one or two biases are. By default they are
+    counted per block, one on the output of each product, which fits the published count. If they are counted per
+    product, the second one is between the two small products.
 
     Args:
         a_shape: shape (a1, a2) of the left factor in the paper's order; by default the balanced one, (32, 24) for 768.
         scale: the fixed factor s; the paper has 16 or 4.
-        modules_per_block: Kronecker products on each block, summed; 1 is equation 5 to the letter.
-        num_biases: how many biases, see `bias_per`; by default one on the output of each product.
-        bias_per: block, where `num_biases` counts those of a block, or module, where it counts those of a product.
-        sites: ffn, whose input is that of the feed-forward network, on T5 after the layer norm; or, on T5,
-            ffn_before_norm, whose input is the residual stream.
-        trains: what is trained beside them: head, layer_norm, bias. The paper, on T5, trains the layer norms.
+        modules_per_block: number of Kronecker products on each block, which are summed; 1 is exactly equation 5.
+        num_biases: number of biases, counted as `bias_per` says; by default one on the output of each product.
+        bias_per: whether `num_biases` counts the biases of a block or of a module, which is one product.
+        sites: ffn, which reads the input of the feed-forward network (on T5 after the layer norm); or, on T5,
+            ffn_before_norm, which reads the residual stream.
+        trains: what is trained besides them: head, layer_norm, bias. The paper trains the layer norms on T5.
     """
 
     a_shape: Shape | None = None
@@ -101,12 +104,12 @@ class KronAB(Method):
 class KronABRes(KronAB):
     """KronA^B_res: KronA^B plus a learnable multiple of the block's input (equation 6).
 
-    With the paper's start of 1 the model is another one before any training: each block's input is added once more.
+    With the paper's start of 1 the model is changed before any training: each block's input is added once more.
 
     Args:
         scale: the fixed factor s; the paper has 16, on QNLI 4.
         modules_per_block: Kronecker products on each block, summed; 1 is equation 6 to the letter.
-        residual_scale: start of the learnable scalar s_res, one a block.
+        residual_scale: initial value of the learnable scalar s_res of each block.
     """
 
     residual_scale: float = 1.0

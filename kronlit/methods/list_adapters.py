@@ -12,17 +12,17 @@ from kronlit.structured import LowRank
 
 @dataclass(frozen=True)
 class LiST(Method):
-    """Linear adapters after self-attention and after the feed-forward network of every layer; they merge away.
+    """Linear adapters after self-attention and after the feed-forward network of every layer. They can be merged.
 
-    They have neither activation nor bias; both projections start normal with a standard deviation of 0.02, so that
-    an adapter starts near the identity, not as it. LiST's code trains the head of the masked language model with
-    them, vocabulary included, of which only the label words' rows have a gradient; here its embeddings stay frozen.
-    Its self-training on rows without labels is not here.
+    They have neither activation nor bias. Both projections start normal with a standard deviation of 0.02, so an
+    adapter starts near the identity but not exactly there. LiST's code also trains the head of the masked language
+    model with its vocabulary, of which only the label words' rows have a gradient; here these embeddings stay frozen.
+    LiST's self-training on unlabelled rows is not implemented.
 
     Args:
-        bottleneck_width: of the adapter.
-        sites: where.
-        trains: what is trained beside the adapters: head, layer_norm, bias.
+        bottleneck_width: width of the bottleneck.
+        sites: the sites to change.
+        trains: what is trained besides the adapters: head, layer_norm, bias.
     """
 
     bottleneck_width: int = 128
@@ -30,7 +30,7 @@ class LiST(Method):
     trains: tuple[Group, ...] = ("head",)
 
     def body(self, in_features: int, out_features: int) -> nn.Module:
-        """The adapter behind a module."""
+        """Make the adapter that follows a module."""
         if not 1 <= self.bottleneck_width <= in_features:
             raise ValueError(
                 f"`bottleneck_width`={self.bottleneck_width} must lie between 1 and the model's width, {in_features}."

@@ -10,19 +10,19 @@ from kronlit.structured import LowRank
 
 @dataclass(frozen=True)
 class LoRA(Method):
-    """A low-rank matrix beside the query and value projections; it merges away.
+    """A low-rank matrix parallel to the query and value projections. It can be merged.
 
     Args:
         rank: the rank r.
         alpha: the scale is alpha / r; without it, the scale is 1.
         dropout: share of the input that the factors do not see in training; Hu et al. have 0.1 on E2E and WebNLG.
-        sites: where; on T5, query and value mean those of self- and cross-attention alike.
-        trains: what is trained beside the factors: head, layer_norm, bias.
+        sites: the sites to change; on T5, query and value include those of cross-attention.
+        trains: what is trained besides the factors: head, layer_norm, bias.
     """
 
     rank: int = 8
     alpha: float | None = None
-    dropout: float = field(default=0.0, repr=False)  # a checkpoint means the same with another
+    dropout: float = field(default=0.0, repr=False)  # not in `repr`: it does not change what a checkpoint means
     sites: tuple[str, ...] = ("query", "value")
     trains: tuple[Group, ...] = ("head",)
 

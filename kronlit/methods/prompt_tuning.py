@@ -15,13 +15,13 @@ from kronlit.methods.base import Group, Method
 
 @dataclass(frozen=True)
 class PromptTuning(Method):
-    """Trained embeddings before the encoder's input, on sequence-to-sequence models such as T5.
+    """Trained embeddings before the encoder's input, for sequence-to-sequence models such as T5.
 
     Args:
         num_tokens: length of the prompt.
-        init: vocabulary, the embeddings of the first tokens of the vocabulary, or random, uniform in ±0.5.
-        trains: what is trained beside the prompt: head, layer_norm, bias. Mahabadi et al. (arXiv:2106.04647), on T5,
-            train nothing else.
+        init: vocabulary (the embeddings of the vocabulary's first tokens) or random (uniform in ±0.5).
+        trains: what is trained besides the prompt: head, layer_norm, bias. Mahabadi et al. (arXiv:2106.04647) train
+            nothing else on T5.
     """
 
     num_tokens: int = 100

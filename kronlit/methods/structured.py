@@ -20,7 +20,7 @@ class Structured(Method):
         scale: the fixed factor; or trained, a scalar for each weight that starts at 0, with which the matrix must not
             start as zero (`zero_start: false`).
         dropout: share of the input that the matrix does not see in training.
-        sites: where.
+        sites: the sites to change.
         trains: what is trained beside the matrices: head, layer_norm, bias.
     """
 

@@ -50,7 +50,7 @@ STD: dict[str, float | None] = {"circulant": 1.0, "toeplitz": 0.02, "kronecker":
 
 @dataclass(frozen=True)
 class SURM(Method):
-    """A structured matrix that may have full rank, beside the query and value projections; it merges away.
+    """A structured matrix that may have full rank, parallel to the query and value projections. It can be merged.
 
     Each has two numbers for each row of a square weight, and for ldr that times its rank.
 
@@ -66,7 +66,7 @@ class SURM(Method):
             that of columns.
         scale: the fixed factor, which kronecker divides by the rows of A as the code does; or trained, a scalar for
             each weight that starts at 0, while no part of the matrix then starts as zero.
-        dropout: of the matrix's input.
+        dropout: dropout rate of the matrix's input.
         std: standard deviation of what does not start as zero; by default that of the code, 1 for circulant and 0.02
             for toeplitz and ldr, and for kronecker a Kaiming-uniform start.
         sites: where; the paper has query, key, value and attention_output in various combinations. On T5 they mean
@@ -106,9 +106,9 @@ class SURM(Method):
 
 @dataclass(frozen=True)
 class SURMAdapter(Method):
-    """Adapters of one structured matrix without a bottleneck, x + (act(W drop(x)) + b), two in each layer.
+    """Two adapters in each layer, each one structured matrix without a bottleneck: x + (act(W drop(x)) + b).
 
-    They start as the identity, the matrix and the bias as zero.
+    They start as the identity, because matrix and bias start as zero.
 
     Args:
         structure: circulant; toeplitz; kronecker, B ⊗ A; or ldr, a sum of products of a circulant and a skew-circulant
@@ -123,7 +123,7 @@ class SURMAdapter(Method):
         dropout: of the adapter's input; the published script has 0.15, in its code after attention alone.
         std: standard deviation of what does not start as zero.
         sites: where; on T5, attention_output means that of cross-attention too.
-        trains: what is trained beside the adapters: head, layer_norm, bias.
+        trains: what is trained besides the adapters: head, layer_norm, bias.
     """
 
     structure: Structure = "circulant"
@@ -166,7 +166,7 @@ def matrix_factory(
 def check_options(
     structure: Structure, variant: Variant | None, rank: int, a_shape: Shape | None, dropout: float
 ) -> None:
-    """Raise `ValueError` where arguments do not go together."""
+    """Raise `ValueError` if arguments do not go together."""
     if structure not in VARIANTS:
         raise ValueError(f"`structure`={structure!r} must be one of {', '.join(VARIANTS)}.")
     if variant is not None and variant not in VARIANTS[structure]:

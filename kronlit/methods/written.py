@@ -1,4 +1,4 @@
-"""A method as files hold it: the class by its import path, its arguments as plain values."""
+"""Writes a method as plain values: the class as its import path, the arguments as JSON takes them."""
 
 import functools
 import re
@@ -9,17 +9,17 @@ from kronlit.methods.base import Method
 
 
 def class_path(kind: Any) -> str:
-    """What names a class or function: for a method of kronlit's own its name, else the whole import path."""
+    """The name under which files refer to a class or function: the bare name for kronlit's methods, else the path."""
     path = f"{kind.__module__}.{kind.__qualname__}"
-    bare = path.startswith("kronlit.") or "<locals>" in path  # the latter can be read only where it is known
+    bare = path.startswith("kronlit.") or "<locals>" in path  # a local class can only be found by its bare name
     return kind.__name__ if bare and isinstance(kind, type) and issubclass(kind, Method) else path
 
 
 def to_plain(value: Any) -> Any:
-    """`value`, a method or an argument of one, as JSON takes it and a parser reads it again.
+    """Turn a method or one of its arguments into a value for JSON that a parser can read again.
 
     Raises:
-        ValueError: if it is an object that has no such form.
+        ValueError: if it is an object without such a form.
     """
     if isinstance(value, (str, int, float)) or value is None:
         return value
@@ -27,19 +27,19 @@ def to_plain(value: Any) -> Any:
         return [to_plain(each) for each in value]
     if isinstance(value, dict):
         return {key: to_plain(each) for key, each in value.items()}
-    if isinstance(value, functools.partial):  # a parser's own has the class among its arguments
+    if isinstance(value, functools.partial):  # a parser's partial has the class among its arguments
         kinds = [part for part in (value.func, *value.args) if isinstance(part, type)]
         if len(kinds) == 1:
             return {"class_path": class_path(kinds[0]), "init_args": to_plain(value.keywords)}
     elif isinstance(value, Method) or (is_dataclass(value) and not isinstance(value, type)):
         return {"class_path": class_path(type(value)), "init_args": to_plain(vars(value))}
-    elif "<" not in getattr(value, "__qualname__", "<"):  # no lambda, no function in a function
+    elif "<" not in getattr(value, "__qualname__", "<"):  # neither a lambda nor a local function
         return class_path(value)
     raise ValueError(f"{value!r} of a method has no form in a file: give it as a class, a number or a name.")
 
 
 def describe_method(method: Method) -> str:
-    """`repr(method)`, but the same in every process where an argument is a class, a function or an object."""
+    """`repr(method)` without memory addresses, so that it is the same in every process."""
     if not is_dataclass(method):
         return without_addresses(repr(method))
     values = {field.name: getattr(method, field.name) for field in fields(method) if field.repr}
@@ -48,7 +48,7 @@ def describe_method(method: Method) -> str:
 
 
 def describe_argument(value: Any) -> str:
-    """An argument of a method in a text; one that has no form in a file by its `repr`."""
+    """An argument of a method as text; its `repr` if it cannot be written to a file."""
     try:
         return str(to_plain(value)) if callable(value) else repr(value)
     except ValueError:
@@ -56,5 +56,5 @@ def describe_argument(value: Any) -> str:
 
 
 def without_addresses(text: str) -> str:
-    """The `repr` of an object without where it lies in memory."""
+    """Remove memory addresses from the `repr` of an object."""
     return re.sub(r" at 0x[0-9a-f]+", "", text)

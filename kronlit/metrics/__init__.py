@@ -1,1 +1,1 @@
-"""From a task to what scores it."""
+"""The metrics of tasks."""

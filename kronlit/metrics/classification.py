@@ -1,4 +1,4 @@
-"""From a task's predictions to its metrics, exact however the rows were spread over processes."""
+"""The metrics of a task with labels. They are exact, however the rows were distributed over processes."""
 
 from collections.abc import Callable
 from typing import Any
@@ -18,9 +18,10 @@ TaskMetric = Callable[[Array, Array, Task, Array], Array]
 
 
 class TaskMetrics(torchmetrics.Metric):
-    """All metrics of a task, and as `score` the mean of those that select the checkpoint.
+    """All metrics of a task, and `score`, the mean of those that select the checkpoint.
 
-    Every row carries its index. Processes may see a row twice (a short last batch is filled up); it counts once.
+    Every row carries its index. Processes may see a row twice, because a short last batch is padded with repeats; it
+    counts once.
 
     Args:
         task: the task; `task.metrics` are some of `METRICS`.
@@ -50,11 +51,11 @@ class TaskMetrics(torchmetrics.Metric):
         """Add rows.
 
         Args:
-            row: index of each, `(n,)`.
-            prediction: its label, -1 where none was made out, `(n,)`; for free text its `squad_scores`, `(n, 2)`.
+            row: index of each row, `(n,)`.
+            prediction: the predicted label, -1 for none, `(n,)`; for free text the `squad_scores`, `(n, 2)`.
             target: the true label, `(n,)`.
-            loss: `(n,)`.
-            group: number of the group that is scored together with it, `(n,)`; by default each row is its own.
+            loss: the loss of each row, `(n,)`.
+            group: number of the group that each row is scored with, `(n,)`; by default each row is its own group.
         """
         self.row.append(row)
         self.prediction.append(prediction.double())
@@ -64,7 +65,7 @@ class TaskMetrics(torchmetrics.Metric):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of what `compute` gives."""
+        """The names of what `compute` returns."""
         return (*self.task.metrics, "score", "loss")
 
     def compute(self) -> dict[str, Tensor]:
@@ -77,7 +78,7 @@ class TaskMetrics(torchmetrics.Metric):
         return values | {"score": score, "loss": loss}
 
     def scored_rows(self) -> dict[str, Tensor]:
-        """What was added on all processes since the last reset, each row once and in the rows' order."""
+        """All rows that were added on all processes since the last reset, without duplicates and in order."""
         with self.sync_context():
             return self._once()
 
@@ -91,12 +92,12 @@ class TaskMetrics(torchmetrics.Metric):
 
 
 def cat(state: list[Tensor] | Tensor) -> Tensor:
-    """A metric's list state as one tensor; after a synchronisation it already is one."""
+    """A metric's list state as one tensor; after synchronisation it is one already."""
     return state if isinstance(state, Tensor) else torch.cat(state)
 
 
 def exact_match(prediction: Array, target: Array, task: Task, group: Array) -> Array:
-    """The share of groups whose rows are all right (MultiRC: of questions)."""
+    """The share of groups whose rows are all correct (for MultiRC: of questions)."""
     _, numbers = np.unique(group, return_inverse=True)
     return np.mean(np.bincount(numbers, prediction != target) == 0)
 
@@ -107,7 +108,7 @@ def of_rows(metric: Metric) -> TaskMetric:
 
 
 def squad_scores(text: str, answers: list[str]) -> tuple[float, float]:
-    """F1 of words and exact match, the best over all right `answers`, as SQuAD and ReCoRD normalise them."""
+    """Word F1 and exact match: the best over all correct `answers`, normalised as in SQuAD and ReCoRD."""
     target = {"id": "0", "answers": {"text": answers, "answer_start": [0] * len(answers)}}
     values = squad({"id": "0", "prediction_text": text}, target)
     return values["f1"].item() / 100, values["exact_match"].item() / 100

@@ -1,8 +1,8 @@
 """Scores of generated texts against all their references: BLEU, NIST, ROUGE-L, CIDEr and TER.
 
-BLEU and TER are sacrebleu's, ROUGE-L and CIDEr those of pycocoevalcap, which the official E2E script runs too (the
-`nlg` extra). NIST is written out here: nltk's takes the best single reference, where the official script counts the
-n-grams of all, so that on E2E, with eight references, nltk's is lower by one point in nine. METEOR needs Java and is
+BLEU and TER come from sacrebleu, ROUGE-L and CIDEr from pycocoevalcap, which the official E2E script uses (the `nlg`
+extra). NIST is implemented here. nltk's takes the best single reference, while the official script counts the n-grams
+of all references; on E2E, with eight references, nltk's NIST is lower by one point in nine. METEOR needs Java and is
 left out.
 """
 
@@ -26,10 +26,10 @@ References = list[list[str]]
 
 
 class GenerationMetrics(Metric):
-    """All metrics of a task of generated texts over a split, its loss per target token and its perplexity.
+    """All metrics of a task of generated texts over a split, the loss per target token and the perplexity.
 
-    `score`, by which checkpoints are selected, is the first of the task's metrics where texts were generated, and
-    otherwise the loss with its sign changed. Rows are gathered from all processes and count once each.
+    `score`, which selects the checkpoint, is the task's first metric if texts were generated, else the negative loss.
+    Rows are gathered from all processes, and each counts once.
 
     Args:
         task: the task; `task.metrics` are some of `METRICS`.
@@ -59,11 +59,11 @@ class GenerationMetrics(Metric):
         """Add rows.
 
         Args:
-            row: index of each, `(n,)`.
-            loss: the sum over its target tokens, `(n,)`.
-            tokens: how many these are, `(n,)`.
-            references: all right texts of each.
-            texts: what was generated for each, if anything was.
+            row: index of each row, `(n,)`.
+            loss: sum of the loss over its target tokens, `(n,)`.
+            tokens: number of its target tokens, `(n,)`.
+            references: all correct texts of each row.
+            texts: the generated text of each row, if texts were generated.
         """
         written: list[str | None] = [None] * len(references) if texts is None else [*texts]
         columns = (loss.tolist(), tokens.tolist(), written, references)
@@ -71,7 +71,7 @@ class GenerationMetrics(Metric):
 
     @property
     def names(self) -> tuple[str, ...]:
-        """Of what `compute` gives where texts were generated."""
+        """The names of what `compute` returns if texts were generated."""
         return (*self.task.metrics, "score", "loss", "perplexity")
 
     def compute(self) -> dict[str, Tensor]:
@@ -91,7 +91,7 @@ class GenerationMetrics(Metric):
 
 
 def gather_rows(rows: dict[int, Any]) -> dict[int, Any]:
-    """The rows of all processes."""
+    """Gather the rows of all processes."""
     if not (torch.distributed.is_available() and torch.distributed.is_initialized()):
         return rows
     parts: list[dict[int, Any]] = [{} for _ in range(torch.distributed.get_world_size())]
@@ -102,9 +102,9 @@ def gather_rows(rows: dict[int, Any]) -> dict[int, Any]:
 def scores(task: Task, texts: Texts, references: References) -> dict[str, float]:
     """The metrics of `task` over a whole split.
 
-    Where the task has `word_split`, texts are first put in lower case and split into words and single other characters,
-    which is how LoRA's and AdaMix's code hands those of WebNLG and DART to their script. That script keeps six
-    references of a row; here all serve.
+    If the task has `word_split`, texts are first lower-cased and split into words and single other characters, as
+    LoRA's and AdaMix's code does for WebNLG and DART before it calls the script. That script keeps six references per
+    row; here all count.
     """
     if task.word_split:
         texts, references = [tokenize(text) for text in texts], [[tokenize(text) for text in row] for row in references]
@@ -112,13 +112,13 @@ def scores(task: Task, texts: Texts, references: References) -> dict[str, float]
 
 
 def tokenize(text: str) -> str:
-    """Lower-case words and single other characters, with spaces between."""
+    """Lower-case words and single other characters, separated by spaces."""
     return " ".join(re.findall(r"\w+|[^\w\s]", text.lower()))
 
 
 @lru_cache(maxsize=2**16)
 def bleu_tokens(text: str) -> tuple[str, ...]:
-    """The tokens of mteval-v13a, in lower case, as the official E2E script has them for BLEU and NIST."""
+    """The tokens of mteval-v13a in lower case, which the official E2E script uses for BLEU and NIST."""
     from sacrebleu.tokenizers.tokenizer_13a import Tokenizer13a
 
     return tuple(Tokenizer13a()(text).lower().split())
@@ -127,18 +127,18 @@ def bleu_tokens(text: str) -> tuple[str, ...]:
 def caption_words(text: str) -> str:
     """Words without punctuation, for ROUGE-L and CIDEr.
 
-    The official script splits by Stanford's tokenizer, in Java; these are the words of mteval-v13a without the marks
-    that it leaves out. On human texts of E2E's test set ROUGE-L differs by 0.0001 and CIDEr by 0.002.
+    The official script uses Stanford's tokenizer, in Java. These are the words of mteval-v13a without the marks that
+    Stanford's leaves out. On human texts of E2E's test set ROUGE-L differs by 0.0001 and CIDEr by 0.002.
     """
     return " ".join(word for word in bleu_tokens(text) if word not in PUNCTUATION)
 
 
 PUNCTUATION = frozenset("'' ' `` ` -LRB- -RRB- -LCB- -RCB- . ? ! , : - -- ... ;".lower().split())
-"""What pycocoevalcap's tokenizer leaves out."""
+"""The tokens that pycocoevalcap's tokenizer leaves out."""
 
 
 def bleu(texts: Texts, references: References) -> float:
-    """BLEU-4 of Papineni et al., 2002, from 0 to 1, without smoothing, case ignored, tokens of mteval-v13a."""
+    """BLEU-4, Papineni et al., 2002, from 0 to 1: without smoothing, ignoring case, on tokens of mteval-v13a."""
     from sacrebleu.metrics import BLEU
 
     most = max(map(len, references))
@@ -148,10 +148,10 @@ def bleu(texts: Texts, references: References) -> float:
 
 
 def ter(texts: Texts, references: References) -> float:
-    """Translation edit rate, Snover et al., 2006: edits over words of the reference, 0 at best.
+    """Translation edit rate, Snover et al., 2006: the number of edits per word of the reference; 0 is best.
 
-    As the script of WebNLG and DART has it: the lowest over a row's references, and the mean of that over rows. The
-    edits are counted by sacrebleu.
+    As in the script of WebNLG and DART, it is the lowest rate over a row's references, and the mean of these over rows.
+    sacrebleu counts the edits.
     """
     from sacrebleu.metrics import TER
 
@@ -160,7 +160,7 @@ def ter(texts: Texts, references: References) -> float:
     for text, row in zip(texts, references, strict=True):
         best = math.inf
         for bound, reference in sorted((fewest_edits(text, reference), reference) for reference in row):
-            if bound >= best:  # counting edits is slow, and two references in three are not needed
+            if bound >= best:  # counting edits is slow, and this skips two references in three
                 break
             best = min(best, metric.sentence_score(text, [reference]).score / 100)
         lowest.append(best)
@@ -168,21 +168,21 @@ def ter(texts: Texts, references: References) -> float:
 
 
 def fewest_edits(text: str, reference: str) -> float:
-    """A lower bound of the translation edit rate: moving words costs something, but here nothing."""
+    """A lower bound of the translation edit rate, in which moving words costs nothing."""
     own, right = text.lower().split(), reference.lower().split()
     shared = sum((Counter(own) & Counter(right)).values())
     return (max(len(own), len(right)) - shared) / max(len(right), 1)
 
 
 def rouge_l(texts: Texts, references: References) -> float:
-    """ROUGE-L as COCO's captions are scored: the mean F of the longest common subsequence, from 0 to 1."""
+    """ROUGE-L as for COCO's captions: the mean F score of the longest common subsequence, from 0 to 1."""
     from pycocoevalcap.rouge.rouge import Rouge
 
     return caption_score(Rouge().compute_score, texts, references)
 
 
 def cider(texts: Texts, references: References) -> float:
-    """CIDEr-D, Vedantam et al., 2015, with the document frequencies of the references themselves, from 0 to 10."""
+    """CIDEr-D, Vedantam et al., 2015, from 0 to 10, with document frequencies counted in the references."""
     from pycocoevalcap.cider.cider import Cider
 
     return caption_score(Cider().compute_score, texts, references)
@@ -228,12 +228,12 @@ def nist(texts: Texts, references: References, order: int = 5) -> float:
 
 
 def ngrams(tokens: tuple[str, ...], n: int) -> Counter[tuple[str, ...]]:
-    """How often each run of `n` tokens occurs."""
+    """How often each n-gram occurs."""
     return Counter(zip(*(tokens[i:] for i in range(n)), strict=False))
 
 
 def brevity(ratio: float) -> float:
-    """NIST's penalty: 1 for texts as long as their references, 0.5 for two thirds of that."""
+    """NIST's brevity penalty: 1 for texts as long as their references, 0.5 for texts two thirds as long."""
     if ratio <= 0:
         return 0.0
     return math.exp(math.log(0.5) * (math.log(min(ratio, 1.0)) / math.log(1.5)) ** 2)

@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float64]
 Metric = Callable[[Array, Array], Array]
-"""From predictions and targets, both `(..., rows)`, to scores, `(...)`."""
+"""Computes scores `(...)` from predictions and targets, both `(..., rows)`."""
 
 
 def accuracy(prediction: Array, target: Array) -> Array:
-    """The share of right rows."""
+    """The share of correct rows."""
     return np.mean(prediction == target, axis=-1)
 
 
@@ -33,7 +33,7 @@ def macro_f1(prediction: Array, target: Array, labels: Sequence[int] | None = No
 
 
 def matthews(prediction: Array, target: Array) -> Array:
-    """Matthews' correlation coefficient, 0 where it is undefined; a prediction of -1 is a class of its own."""
+    """Matthews' correlation coefficient, 0 if undefined. A prediction of -1 counts as a separate class."""
     classes = np.arange(-1, max(prediction.max(), target.max()) + 1)
     shares = [(np.mean(prediction == label, axis=-1), np.mean(target == label, axis=-1)) for label in classes]
     covariance = accuracy(prediction, target) - sum(ours * theirs for ours, theirs in shares)
@@ -42,7 +42,7 @@ def matthews(prediction: Array, target: Array) -> Array:
 
 
 def pearson(prediction: Array, target: Array) -> Array:
-    """Pearson's correlation, 0 where it is undefined."""
+    """Pearson's correlation, 0 if undefined."""
     ours = prediction - prediction.mean(axis=-1, keepdims=True)
     theirs = target - target.mean(axis=-1, keepdims=True)
     scale = np.sqrt(np.sum(ours**2, axis=-1) * np.sum(theirs**2, axis=-1))
@@ -50,7 +50,7 @@ def pearson(prediction: Array, target: Array) -> Array:
 
 
 def spearman(prediction: Array, target: Array) -> Array:
-    """Spearman's rank correlation, 0 where it is undefined."""
+    """Spearman's rank correlation, 0 if undefined."""
     return pearson(ranks(prediction), ranks(target))
 
 
@@ -70,17 +70,17 @@ def ranks(values: Array) -> Array:
 
 
 def mean_mark(prediction: Array, target: Array) -> Array:
-    """The mean of marks that rows already have; there is no target."""
+    """The mean of the rows' own marks; there is no target."""
     return np.mean(prediction, axis=-1)
 
 
 def ratio(above: Array, below: Array) -> Array:
-    """The quotient, 0 where it is undefined."""
+    """The quotient, 0 if undefined."""
     above, below = np.broadcast_arrays(above, below)
     return np.divide(above, below, out=np.zeros(above.shape), where=below > 1e-12)
 
 
-# What is scored by groups of rows (MultiRC's exact match) is not here: groups are what would have to be resampled.
+# Metrics of groups of rows (MultiRC's exact match) are not here: for these, groups would have to be resampled.
 ROW_METRICS: dict[str, Metric] = {
     "accuracy": accuracy,
     "f1": f1,

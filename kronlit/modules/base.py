@@ -36,21 +36,21 @@ from kronlit.modules.routing import Routing
 class FrozenPLM(LightningModule, ABC):
     """A frozen pre-trained model plus what a method adds, trained with AdamW and linear decay.
 
-    To add a kind of task, subclass, or subclass `TextModule`, and write `load`, `training_pass`, `predictions` (or
+    To add a kind of task, subclass this or `TextModule`, and write `load`, `training_pass`, `predictions` (or
     `new_metrics` and `_score`), and `scores` or `texts`.
 
     Args:
         plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained model.
-        method: what is added and trained.
-        task: what the rows are; the command line takes it from `data`.
+        method: the method, which says what is added and trained.
+        task: the task; the command line takes it from `data`.
         lr: peak learning rate.
-        weight_decay: AdamW's, on all that is trained but biases, layer norms and single numbers.
-        warmup: steps of linear warm-up; below 1, a share of all steps.
-        gradient_checkpointing: recompute activations in the backward pass; less memory, more time.
-        consistency: weight of the divergence between two passes of each batch, with dropout and experts of their own;
-            1 in AdaMix, and for other methods R-Drop. There is none, and no second pass, where a number is regressed.
-        backbone_dtype: auto, the frozen weights of products in the 16-bit type that a mixed precision computes with:
-            the same numbers in half the memory; or float32.
+        weight_decay: AdamW's weight decay, on all that is trained except biases, layer norms and scalars.
+        warmup: number of steps of linear warm-up; a value below 1 is a share of all steps.
+        gradient_checkpointing: recompute activations in the backward pass, which takes less memory and more time.
+        consistency: weight of the divergence between two passes of each batch, each with its own dropout and experts.
+            AdaMix has 1; for other methods this is R-Drop. For regression there is no second pass.
+        backbone_dtype: auto stores the frozen weights of products in the 16-bit type of a mixed precision, which gives
+            the same numbers in half the memory; float32 does not.
     """
 
     joint_pass: TrainingPass | None = None
@@ -95,26 +95,26 @@ class FrozenPLM(LightningModule, ABC):
 
     @abstractmethod
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
-        """The pre-trained model, and those of its parameters that are drawn anew; see `load_model`."""
+        """Load the pre-trained model; also returns its newly initialised parameters (see `load_model`)."""
 
     @abstractmethod
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        """The loss of each prediction, `(predictions,)`, and its log-probabilities, `(predictions, classes)`, if any.
+        """The loss of each prediction, `(predictions,)`, and the log-probabilities, `(predictions, classes)` or `None`.
 
-        The predictions are in the rows' order, as many for each row as it has labels or target tokens.
+        The predictions are in the order of the rows: one for each label or target token of a row.
         """
 
     @property
     def padding(self) -> dict[str, int] | None:
-        """What fills up the last dimension of a batch's tensors, by name; `None` if batches cannot be one so."""
+        """The padding value of each tensor in a batch, by name; `None` if batches cannot be joined by padding."""
         return {}
 
     def reads(self) -> tuple[str, ...]:
-        """Templates by which a row's columns reach the model, where it reads their names too."""
+        """The templates that turn a row into text; none if the model does not read column names."""
         return ()
 
     def predictions(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """The predicted label of each row (-1: none; for free text its marks, `(n, 2)`) and its loss, `(n,)`."""
+        """The predicted label of each row (-1 for none; for free text its marks, `(n, 2)`) and its loss, `(n,)`."""
         raise NotImplementedError
 
     def scores(self, batch: Batch) -> Tensor:
@@ -126,7 +126,7 @@ class FrozenPLM(LightningModule, ABC):
         raise NotImplementedError
 
     def new_metrics(self) -> Metric:
-        """What scores a split."""
+        """Make the metrics of a split."""
         return TaskMetrics(self.task)
 
     # --- building ---
@@ -143,7 +143,7 @@ class FrozenPLM(LightningModule, ABC):
         self.model, fresh = self.load()
         with user_errors():
             self.method.apply(self.model)
-        for parameter in fresh:  # a random layer that stays frozen would be another one after each loading
+        for parameter in fresh:  # a frozen random layer would differ after each loading, so these must be trained
             parameter.requires_grad_(True)
         vars(self.model)[INJECTED], self._plm = self.method, fingerprint(self.model)
         store_frozen(self.model, self._frozen_dtype)
@@ -181,21 +181,21 @@ class FrozenPLM(LightningModule, ABC):
             return
         self.routing.generator.manual_seed(torch.initial_seed())
         if self.trainer.world_size > 1:
-            # seed_everything gives every process the same stream: dropout would repeat from one to the next.
+            # seed_everything seeds all processes alike, so dropout would be the same on each of them.
             torch.manual_seed(torch.initial_seed() + self.global_rank)
 
     def on_train_epoch_start(self) -> None:
         self._epoch_start = self._last_step = time.perf_counter()
 
     def on_train_batch_start(self, batch: Batch, batch_idx: int) -> None:
-        # Lightning restores the step that it logs under one short where validation is set to other steps than before.
+        # On resuming with another validation interval, Lightning restores the step that it logs by one too few.
         self.trainer.fit_loop.epoch_loop._batches_that_stepped = self.trainer.global_step
 
     def on_train_batch_end(self, outputs: Any, batch: Batch, batch_idx: int) -> None:
         self._last_step = time.perf_counter()
 
     def on_train_epoch_end(self) -> None:
-        # Up to the last step: the validation that follows it is not training.
+        # Until the last step, because the validation after it is not training.
         self.log("train/epoch_seconds", self._last_step - self._epoch_start)
 
     def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
@@ -206,7 +206,7 @@ class FrozenPLM(LightningModule, ABC):
         return loss
 
     def train_loss(self, batch: Batch) -> Tensor:
-        """The mean loss of a first pass, and what a second one differs from it in its predictions (`consistency`)."""
+        """The mean loss of a pass, plus `consistency` times the divergence from a second pass."""
         training_pass = self.joint_pass or self.training_pass
         if not self.consistency or self.task.is_regression:
             return training_pass(batch)[0].mean()
@@ -257,7 +257,7 @@ class FrozenPLM(LightningModule, ABC):
     # --- checkpoints ---
 
     def _origin(self) -> dict[str, Any]:
-        """What the weights in a checkpoint mean nothing without."""
+        """The method, model and task without which the weights of a checkpoint are meaningless."""
         return origin(self, self._plm)
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
@@ -268,10 +268,10 @@ class FrozenPLM(LightningModule, ABC):
         checkpoint["kronlit"] = self._origin() | {"settings": settings(self)}
 
     def check_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        """Put the tensors of `checkpoint` under the names that they have here.
+        """Check that `checkpoint` fits, and rename its tensors to their present names.
 
         Raises:
-            ValueError: if they are of another method, another frozen model, or other classes or columns.
+            ValueError: if it is of another method or frozen model, or of other classes or columns.
         """
         check_meaning(self, checkpoint)
         checkpoint["state_dict"] = with_current_names(self, checkpoint["state_dict"])

@@ -6,7 +6,7 @@ from typing import Any
 from torch import Tensor
 
 Batch = dict[str, Any]
-"""Tensors by name, and for free text `answers`, the right ones of each row."""
+"""Tensors by name; for free text also `answers`, the correct ones of each row."""
 
 TrainingPass = Callable[[Batch], tuple[Tensor, Tensor | None]]
 """The loss of each prediction, `(predictions,)`, and its log-probabilities, `(predictions, classes)`, if any."""

@@ -1,4 +1,4 @@
-"""Texts written after a prompt, by a causal language model: Hu et al., LoRA, 2021, arXiv:2106.09685, section 5.4."""
+"""Text generation by a causal language model: Hu et al., LoRA, 2021, arXiv:2106.09685, section 5.4."""
 
 from functools import cached_property
 from typing import Any, Literal
@@ -21,26 +21,26 @@ from kronlit.modules.text import TextModule
 
 
 class CausalLM(TextModule):
-    """A frozen GPT-2 or its like that writes a text after a prompt.
+    """A frozen causal language model, such as GPT-2, that writes a text after a prompt.
 
-    The prompt is the row's context and the end-of-text token, the target a space, the reference and that token again;
-    the loss is the mean over target tokens, all as in LoRA's and AdaMix's code. Texts are written by the beam search of
-    Transformers, which ends when no beam can win any more, where that code goes on to the last token.
+    The prompt is the row's context and the end-of-text token. The target is a space, the reference and that token
+    again. The loss is the mean over target tokens. All this is as in LoRA's and AdaMix's code. Texts are written by the
+    beam search of Transformers, which ends when no beam can win any more; that code searches on to the last token.
 
     Args:
-        max_length: tokens of prompt and target together; of a prompt that leaves no room for `max_new_tokens`, the last
-            ones are kept, of a target the first.
+        max_length: the most tokens of prompt and target together. A prompt that leaves no room for `max_new_tokens`
+            keeps its last tokens, a target its first ones.
         consistency: weight of the divergence per target token between two passes of each batch, with dropout and
             experts of their own; 100 in AdaMix, and for other methods R-Drop.
         label_smoothing: share of the target that is spread over the vocabulary in training; 0.1 in LoRA and AdaMix on
             E2E and WebNLG.
-        dropout: of the pre-trained model; 0 in LoRA's and AdaMix's code. By default what its config says.
-        validate_by: loss, or generation, which takes longer: in validation, too, texts are written and scored, and the
-            task's first metric selects the checkpoint. Testing always does so.
-        num_beams: beams of the search; 1 is greedy.
+        dropout: dropout rate of the pre-trained model; 0 in LoRA's and AdaMix's code. By default that of its config.
+        validate_by: loss or generation. With generation, which takes longer, validation also writes and scores texts,
+            and the task's first metric selects the checkpoint. Testing always does so.
+        num_beams: number of beams of the search; 1 is greedy.
         length_penalty: the search divides a beam's log-probability by its length to this power.
-        no_repeat_ngram_size: no run of so many tokens comes twice in a text; 0 allows all.
-        max_new_tokens: greatest length of a text.
+        no_repeat_ngram_size: no n-gram of this many tokens may occur twice in a text; 0 allows all.
+        max_new_tokens: the most tokens of a text.
         **kwargs: what `TextModule` takes.
     """
 
@@ -127,13 +127,13 @@ class CausalLM(TextModule):
 
     @property
     def padding_side(self) -> str:
-        """The left: all prompts end where their texts begin."""
+        """Left, so that all prompts end where their texts begin."""
         return "left"
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
-        """Prompts for generation, and each with each of its answers for the loss, all filled up on the left.
+        """Prompts for generation, and each prompt with each of its answers for the loss, all padded on the left.
 
-        So all targets end in the last column. `owner` is the row of each answer, `(answers,)`.
+        So all targets end in the last column. `owner`, `(answers,)`, is the row of each answer.
         """
         batch: Batch = {"row": torch.tensor([row["row"] for row in rows])}
         batch["prompt_ids"], batch["prompt_mask"] = self._pad([row["input_ids"] for row in rows])
@@ -148,7 +148,7 @@ class CausalLM(TextModule):
         return batch
 
     def _pad(self, sequences: list[list[int]], fill: int | None = None) -> tuple[Tensor, Tensor]:
-        """Tokens filled up on the left, and where they are, both `(n, tokens)`."""
+        """Tokens padded on the left, and their mask, both `(n, tokens)`."""
         fill = self.end if fill is None else fill
         ones = [[1] * len(ids) for ids in sequences]
         return pad_rows(sequences, fill, self.padding_side), pad_rows(ones, 0, self.padding_side)
@@ -164,7 +164,7 @@ class CausalLM(TextModule):
         return (1 - smooth) * losses - smooth * log_probabilities.mean(-1), log_probabilities
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
-        """Those of each target token, `(n, tokens, vocabulary)`."""
+        """The logits of each target token, `(n, tokens, vocabulary)`."""
         assert self.model is not None
         logits: Tensor = self.model(
             input_ids=input_ids,
@@ -176,10 +176,10 @@ class CausalLM(TextModule):
         return logits[:, :-1].float()
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """Sum of the cross-entropy of all target tokens of each row, and how many these are, both `(n,)`."""
+        """The sum of the cross-entropy over each row's target tokens, and the number of these, both `(n,)`."""
         loss = torch.zeros(len(batch["row"]), dtype=torch.float64, device=batch["row"].device)
         tokens = torch.zeros_like(batch["row"])
-        # A row may have many answers: no more of them at once than there are rows.
+        # A row may have many answers, so compute only as many at once as there are rows.
         for part in torch.arange(len(batch["owner"])).split(len(batch["row"])):
             owner, target = batch["owner"][part], batch["target_ids"][part]
             logits = self._logits(batch["input_ids"][part], batch["attention_mask"][part], target)

@@ -17,7 +17,7 @@ NOT_INPUTS = ("row", "label", "group")
 
 
 class SequenceClassification(TextModule):
-    """A frozen encoder with a classification head, or a regression head where the label is a number."""
+    """A frozen encoder with a classification head, or a regression head if the label is a number."""
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
         names = dict(enumerate(self.task.labels))
@@ -32,7 +32,7 @@ class SequenceClassification(TextModule):
         texts = [[template.format(**row) for row in each] for template in self.task.classifier_segments()]
         tokenizer = self.tokenizer
         features = dict(tokenizer(*texts, truncation=True, max_length=self.max_length, return_attention_mask=True))
-        # A text of no token, which GPT-2's makes of an empty one, becomes its end, for a model has to read something.
+        # GPT-2's tokenizer makes no token of an empty text. It gets an end token, as a model has to read something.
         end = tokenizer.pad_token_id if tokenizer.eos_token_id is None else tokenizer.eos_token_id
         one = {"input_ids": end, "attention_mask": 1}
         empty = [not ids for ids in features["input_ids"]]
@@ -43,8 +43,8 @@ class SequenceClassification(TextModule):
 
     @cached_property
     def padding_side(self) -> str:
-        """The side on which rows are filled up: `left` or `right`."""
-        # T5Gemma's head reads one place beyond the end of a row, if there is one.
+        """The side of the padding: `left` or `right`."""
+        # With padding on the right, T5Gemma's head would read one place beyond the end of a row.
         return "left" if load_config(self.plm).model_type.startswith("t5gemma") else super().padding_side
 
     def reads(self) -> tuple[str, ...]:
@@ -58,13 +58,13 @@ class SequenceClassification(TextModule):
         if model.config.is_encoder_decoder:
             return model(**inputs, **self._decoder_inputs(model.config, batch)).logits.float()
         if self.pads_by_choice and hasattr(model, "score"):
-            # Transformers looks for the last token that is no pad token, which a row may have at its end.
+            # Transformers looks for the last token that is no pad token, but here a row may end with that token itself.
             states = model.base_model(**inputs).last_hidden_state
             return model.score(states[torch.arange(len(states), device=states.device), last_tokens(mask)]).float()
         return model(**inputs).logits.float()
 
     def _decoder_inputs(self, config: Any, batch: Batch) -> dict[str, Tensor]:
-        """What a T5's decoder reads, where Transformers would have it begin before what fills a row up."""
+        """The decoder's input for padding on the left, where Transformers would put the start before the padding."""
         if self.padding_side == "right":
             return {}
         mask = batch["attention_mask"]

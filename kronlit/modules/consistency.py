@@ -1,4 +1,4 @@
-"""Two stochastic passes that are to agree: Wang et al., AdaMix, arXiv:2205.12410; Liang et al., R-Drop, 2106.14448."""
+"""The divergence of two stochastic passes: Wang et al., AdaMix, arXiv:2205.12410; Liang et al., R-Drop, 2106.14448."""
 
 import torch
 from torch import Tensor
@@ -10,7 +10,7 @@ from kronlit.modules.batch import Batch, TrainingPass
 def symmetric_divergence(p: Tensor, q: Tensor) -> Tensor:
     r""":math:`\frac12 [\mathrm{KL}(\bar q \| p) + \mathrm{KL}(\bar p \| q)]`, the mean over predictions.
 
-    A bar means that no gradient goes there. Both are log-probabilities, `(predictions, classes)`.
+    A bar stops the gradient. Both arguments are log-probabilities, `(predictions, classes)`.
     """
     first = F.kl_div(p, q.detach(), reduction="batchmean", log_target=True)
     second = F.kl_div(q, p.detach(), reduction="batchmean", log_target=True)
@@ -38,5 +38,5 @@ def two_passes(training_pass: TrainingPass, batch: Batch, apart: bool) -> tuple[
 
 
 def repeat_batch(batch: Batch) -> Batch:
-    """A batch of the same rows, tensors or lists, twice over, all once before any comes again."""
+    """Repeat all rows of a batch once, in the same order."""
     return {name: torch.cat((v, v)) if isinstance(v, Tensor) else [*v, *v] for name, v in batch.items()}

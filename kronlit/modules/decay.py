@@ -1,4 +1,4 @@
-"""Which parameters weight decay shrinks."""
+"""Chooses the parameters that weight decay applies to."""
 
 import re
 from typing import Any
@@ -9,7 +9,7 @@ from kronlit.methods.base import is_norm
 
 
 def decay_groups(model: nn.Module, weight_decay: float) -> list[dict[str, Any]]:
-    """What `model` trains as an optimiser's parameter groups: biases, layer norms and single numbers do not decay."""
+    """The optimiser's parameter groups: biases, layer norms and scalars have no weight decay."""
     norms = {id(p) for module in model.modules() if is_norm(module) for p in module.parameters(False)}
     trained = [(name, p) for name, p in model.named_parameters() if p.requires_grad]
     spared = {name for name, p in trained if re.search(r"bias(\.\d+)?$", name) or id(p) in norms or p.ndim == 0}

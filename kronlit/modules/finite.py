@@ -1,4 +1,4 @@
-"""Stopping at the first number that is none, before it spoils what is trained or the last checkpoint."""
+"""Stops at the first NaN or infinity, before it spoils the trained weights or the last checkpoint."""
 
 import math
 from collections.abc import Mapping
@@ -16,7 +16,7 @@ CURE = (
 
 
 def check_loss(loss: Tensor, rows: Tensor, trainer: Trainer) -> None:
-    """Raise `ValueError` on all processes, with the rows of the batch, if the loss of one process is no number."""
+    """Raise `ValueError` on all processes, with the rows of the batch, if any process has a NaN or infinite loss."""
     if trainer.strategy.reduce_boolean_decision(bool(loss.isfinite())):
         return
     faults = [(loss.item(), rows.tolist())]
@@ -29,7 +29,7 @@ def check_loss(loss: Tensor, rows: Tensor, trainer: Trainer) -> None:
 
 
 def check_weights(state: Mapping[str, Tensor], step: int) -> None:
-    """Raise `ValueError` if something in `state` is no number: a step can do that whose loss was one."""
+    """Raise `ValueError` if `state` has a NaN or infinity, which a step can cause even if its loss was finite."""
     for name, tensor in state.items():
         if not tensor.isfinite().all():
             raise UserError(f"{name} is no longer finite after step {step}: nothing of it is saved. {CURE}")

@@ -1,4 +1,4 @@
-"""Experts of a mixture that no training forward drew, and that an optimiser is to leave alone."""
+"""Keeps an optimiser step from changing experts of a mixture that no training forward has drawn."""
 
 from collections.abc import Iterable
 
@@ -9,14 +9,14 @@ from kronlit.structured import Mixture
 
 
 class IdleExperts:
-    """The experts that were not drawn since the last step, with their values and their state in the optimiser.
+    """The experts that were not drawn since the last step, with copies of their values and optimiser state.
 
-    Take them before a step, and `restore` them after it. AdamW counts steps once for all experts of a factor, so the
-    bias correction of an expert that rested counts its rests.
+    Make it before a step, and call `restore` after it. AdamW counts the steps of all experts of a factor together, so
+    the bias correction of an expert also counts the steps in which it rested.
 
     Args:
-        modules: among which are the mixtures; those whose `idle` is `rest` count.
-        optimizer: that is about to step.
+        modules: modules that include the mixtures; only mixtures whose `idle` is `rest` count.
+        optimizer: the optimiser that is about to step.
     """
 
     def __init__(self, modules: Iterable[nn.Module], optimizer: torch.optim.Optimizer) -> None:
@@ -29,13 +29,13 @@ class IdleExperts:
                     self.kept.append((experts, idle, experts.detach()[idle].clone(), state))
 
     def _moments(self, experts: nn.Parameter) -> list[tuple[str, Tensor]]:
-        """What the optimiser keeps of `experts` with one entry for each number."""
+        """The optimiser's state of `experts` that has the same shape: one entry for each number."""
         state = self.optimizer.state.get(experts, {})
         return [(name, value) for name, value in state.items() if getattr(value, "shape", None) == experts.shape]
 
     @torch.no_grad()
     def restore(self) -> None:
-        """Undo what the step did to them."""
+        """Undo the step for these experts."""
         for experts, idle, values, state in self.kept:
             experts[idle] = values
             for name, value in self._moments(experts):

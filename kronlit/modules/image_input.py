@@ -1,4 +1,4 @@
-"""What a vision model reads of an image: size, crop, mean and standard deviation, as its own files say."""
+"""Prepares images for a vision model: size, crop, mean and standard deviation come from the model's own files."""
 
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
@@ -16,13 +16,13 @@ if TYPE_CHECKING:
 
 
 class ImageInput:
-    """The image processor of a model (its preprocessor_config.json), by Pillow and NumPy: torchvision is not needed.
+    """A model's image processor (preprocessor_config.json), run by Pillow and NumPy, so torchvision is not needed.
 
     Args:
         plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained vision model.
 
     Raises:
-        ValueError: if the model has no such file, or one that gives images of different sizes.
+        ValueError: if the model has no such file, or its images would have different sizes.
     """
 
     def __init__(self, plm: str) -> None:
@@ -45,20 +45,20 @@ class ImageInput:
         self.shape = (channels, size["height"], size["width"])
 
     def flag(self, name: str) -> bool:
-        """Whether the processor does a step."""
+        """Whether the processor does the step of this name."""
         return bool(getattr(self.processor, name, False))
 
     @cached_property
     def key(self) -> str:
-        """Changes when the same image is read otherwise."""
+        """Identifies the way of reading: it changes if the same image would give other pixels."""
         return repr((type(self.processor).__name__, self.mode, sorted(self.processor.to_dict().items(), key=str)))
 
     def __call__(self, image: "Image", stretch: bool = False) -> np.ndarray:
         """The pixels of an image of `mode`, `shape`, uint8.
 
         Args:
-            image: of any size.
-            stretch: resize all of it to the model's height and width, instead of what the processor keeps of it.
+            image: an image of any size.
+            stretch: resize the whole image to the model's height and width, instead of cropping as the processor does.
         """
         _, height, width = self.shape
         how: dict[str, Any] = {"size": {"height": height, "width": width}} if stretch else {}

@@ -22,7 +22,8 @@ from kronlit.modules.plm import load_model
 class ImageClassification(FrozenPLM):
     """A frozen vision Transformer (ViT, DeiT, DINOv2, CLIP's vision model) with a classification head.
 
-    The head of the files is kept if it has as many classes as the data; otherwise a new one is drawn and trained.
+    A head in the model's files is kept if it has as many classes as the data. Otherwise a new one is initialised and
+    trained.
 
     Args:
         plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained vision model.
@@ -36,7 +37,7 @@ class ImageClassification(FrozenPLM):
 
     @cached_property
     def reader(self) -> ImageInput:
-        """What the model reads of an image."""
+        """Turns images into the pixels that the model reads."""
         return ImageInput(self.plm)
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
@@ -53,12 +54,12 @@ class ImageClassification(FrozenPLM):
     def configure_model(self) -> None:
         if self.model is None:
             super().configure_model()
-            # What no class depends on: trained, it would have no gradient, and processes would wait for one.
+            # Freeze what the logits do not depend on: DDP would wait for its gradient, which never comes.
             for parameter in self._unused_parameters():
                 parameter.requires_grad_(False)
 
     def _unused_parameters(self) -> list[nn.Parameter]:
-        """What is trained of the model's own, and is not on the way to the logits (a mask token, CLIP's last norm)."""
+        """The model's trained parameters that the logits do not depend on (a mask token, CLIP's last norm)."""
         assert self.model is not None
         added = {id(p) for _, placement in placements(self.model) for p in placement.parameters()}
         head = {id(parameter) for parameter in group(self.model, "head")}
@@ -66,7 +67,7 @@ class ImageClassification(FrozenPLM):
         if not own:
             return []
         pixels = torch.zeros(1, *self.reader.shape, device=own[0].device)
-        rounds = self._frozen_dtype != torch.float32  # then so do the products
+        rounds = self._frozen_dtype != torch.float32  # then the products need autocast too
         self.model.eval()
         with torch.enable_grad(), torch.autocast(pixels.device.type, self._frozen_dtype, enabled=rounds):
             logits = self.model(pixel_values=pixels).logits
@@ -75,7 +76,7 @@ class ImageClassification(FrozenPLM):
         return [parameter for parameter, gradient in zip(own, gradients, strict=True) if gradient is None]
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
-        """Rows of pixels as one batch; they stay bytes until they are on the model's device."""
+        """Rows of pixels as one batch. They stay bytes until they are on the model's device."""
         batch: Batch = {name: torch.tensor([row[name] for row in rows]) for name in ("row", "label")}
         pixels = bytearray().join(row["pixels"] for row in rows)
         return batch | {"pixels": torch.frombuffer(pixels, dtype=torch.uint8).unflatten(0, (-1, *self.reader.shape))}

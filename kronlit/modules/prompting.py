@@ -21,38 +21,39 @@ from kronlit.modules.template import Template, pieces, word_ids
 from kronlit.modules.text import TextModule
 
 HEADS = ("lm_head", "cls")
-"""What masked language models call their head, a module from the body's last states to scores of the vocabulary."""
+"""Names of the head of masked language models, which maps the body's last states to scores of the vocabulary."""
 OWN = ("row", "group", "label", "length")
 
 
 class PromptClassification(TextModule):
-    """A frozen masked language model, or a T5, that fills a word for the label into a prompt.
+    """A frozen masked language model or T5 that fills the word of a label into a prompt.
 
-    The scores of the label words where the mask is are the logits of the classes. A T5 is asked for what its span
-    token `<extra_id_0>` hides: the scores are those of the token after it; of a word of several tokens, of its first.
-    A number is regressed between two words: y is low + (high - low) · P(second word), and the loss is the divergence
-    of the words' probabilities from (1 - p, p), p = (y - low) / (high - low).
+    The scores of the label words at the mask are the logits of the classes. A T5 predicts what its span token
+    `<extra_id_0>` hides: the scores are those of the token after it. If a word has several tokens, the first one
+    counts. A number is regressed between two words: y is low + (high - low) · P(second word), and the loss is the
+    divergence of the words' probabilities from (1 - p, p), where p = (y - low) / (high - low).
 
     Args:
         plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model: of BERT's
             or RoBERTa's family, or a T5.
-        method: what is added and trained; its `head` is that of the masked language model without the vocabulary's
-            embeddings.
-        max_length: tokens of input that are kept; by default LM-BFF's for the task, with demonstrations twice as many
-            where its code doubles them.
-        template: LM-BFF's syntax, such as '*cls**sent_0*_It_was*mask*.*sep+*'; by default its manual one of the task.
-        label_words: the word for each label, each one token; for a number two, of `low` and `high`. Demonstrations
-            come in this order. A YAML wants 'Yes' and 'No' in quotes. By default LM-BFF's of the task.
-        first_sent_limit: tokens of a row's first sentence that are kept; by default LM-BFF's for the task.
-        other_sent_limit: tokens of its other sentence and of those of demonstrations that are kept; by default
-            LM-BFF's for the task.
-        demonstrations: give each row with one training row of each label and its answer, drawn anew in each epoch.
-        num_demonstrations: sets of them over which an evaluation is averaged; by default LM-BFF's for the task, 16 or
-            4.
-        demonstration_filter: draw demonstrations among the training rows most similar to the row, by this Sentence-BERT
-            (hub id or local folder; needs `pip install 'kronlit[similarity]'`); LM-BFF has
+        method: the method, which says what is added and trained. Its `head` is that of the masked language model,
+            without the vocabulary's embeddings.
+        max_length: the most tokens of input; by default LM-BFF's for the task, and with demonstrations twice as many
+            if its code doubles them.
+        template: a template in LM-BFF's syntax, such as '*cls**sent_0*_It_was*mask*.*sep+*'; by default LM-BFF's manual
+            one for the task.
+        label_words: the word for each label, which must be one token; for a number, those of `low` and `high`.
+            Demonstrations come in this order. Quote 'Yes' and 'No' in a YAML. By default LM-BFF's for the task.
+        first_sent_limit: the most tokens of a row's first sentence; by default LM-BFF's for the task.
+        other_sent_limit: the most tokens of its other sentence and of sentences of demonstrations; by default LM-BFF's
+            for the task.
+        demonstrations: add one training row of each label with its answer to each row, newly drawn in each epoch.
+        num_demonstrations: number of sets of demonstrations over which evaluation averages; by default LM-BFF's for the
+            task, 16 or 4.
+        demonstration_filter: draw demonstrations only from the training rows most similar to the row, by this
+            Sentence-BERT (hub id or local folder; needs `pip install 'kronlit[similarity]'`). LM-BFF has
             sentence-transformers/roberta-large-nli-stsb-mean-tokens.
-        demonstration_filter_rate: share of a label's training rows that are kept.
+        demonstration_filter_rate: share of a label's training rows to keep: the most similar ones.
         **kwargs: what `TextModule` takes.
     """
 
@@ -81,7 +82,7 @@ class PromptClassification(TextModule):
             "num_demonstrations": num_demonstrations,
         }
         prompt = prompt_of(task, {name: value for name, value in given.items() if value is not None})
-        pieces(prompt.template, len(task.columns))  # told here rather than at the first row
+        pieces(prompt.template, len(task.columns))  # reports a wrong template here rather than at the first row
         doubled = 2 if demonstrations and prompt.double_demo else 1
         length = prompt.max_length * doubled if max_length is None else max_length
         super().__init__(plm, method, task, max_length=length, **kwargs)
@@ -99,7 +100,7 @@ class PromptClassification(TextModule):
     # --- rows ---
 
     def reads(self) -> tuple[str, ...]:
-        return ()  # columns by their number
+        return ()  # templates name columns by their number
 
     @cached_property
     def template(self) -> Template:
@@ -136,7 +137,7 @@ class PromptClassification(TextModule):
         return features
 
     def _word(self, label: float) -> int:
-        """The number of the word for a label, for a number that of its half; as LM-BFF's code, the middle is low."""
+        """The number of a label's word; for a number, of its half. As in LM-BFF's code, the middle counts as low."""
         if self.task.is_regression:
             return int(label > sum(self.task.span) / 2)
         return list(self.words).index(self.task.labels[int(label)])
@@ -160,11 +161,11 @@ class PromptClassification(TextModule):
 
     @cached_property
     def num_segments(self) -> int:
-        """Segments that the model tells apart."""
+        """The number of segments that the model distinguishes."""
         return getattr(load_config(self.plm), "type_vocab_size", 1)
 
     def longest(self, data: Any, split: str) -> int:
-        """Tokens of the longest row of a split of `data`, a `TaskData`, with its demonstrations."""
+        """The most tokens of a row in a split of `data` (a `TaskData`), including its demonstrations."""
         query = super().longest(data, split)
         if not self.demonstrations:
             return query
@@ -189,9 +190,9 @@ class PromptClassification(TextModule):
         return model, []
 
     def forward(self, batch: Batch) -> Tensor:
-        """Scores of the label words, `(n, classes)`, the mean over the sets of demonstrations.
+        """Scores of the label words, `(n, classes)`: the mean over the sets of demonstrations.
 
-        Of a number they are log-probabilities of its two words, from the mean of the probabilities.
+        For a number these are the log-probabilities of its two words, from the mean of the probabilities.
         """
         names = ("mask_position", "input_ids", "attention_mask", "token_type_ids")
         inputs = [name for name in names if name in batch]
@@ -213,7 +214,7 @@ class PromptClassification(TextModule):
             answer = torch.tensor(begin, device=position.device).expand(len(position), -1)
             scores = self.model(**inputs, decoder_input_ids=answer, use_cache=False).logits[:, -1]
         else:
-            # The head at the mask alone: at every token, a vocabulary's scores would be most of the memory.
+            # Apply the head only at the mask: the vocabulary's scores at every token would take most of the memory.
             states = self.model.base_model(**inputs, **self.positions(inputs["attention_mask"])).last_hidden_state
             head = next(getattr(self.model, name) for name in HEADS if hasattr(self.model, name))
             scores = head(states[torch.arange(len(states), device=states.device), position])
@@ -226,7 +227,7 @@ class PromptClassification(TextModule):
         return [by_label[label] for label in self.task.labels or self.words]
 
     def _losses(self, scores: Tensor, label: Tensor) -> Tensor:
-        """Cross-entropy; of a number, the divergence of its two words' probabilities from what they should be."""
+        """Cross-entropy; for a number, the divergence of its two words' probabilities from the target ones."""
         if not self.task.is_regression:
             return F.cross_entropy(scores, label, reduction="none")
         low, high = self.task.span
@@ -243,7 +244,7 @@ class PromptClassification(TextModule):
         return prediction, self._losses(scores, batch["label"])
 
     def _number(self, scores: Tensor) -> Tensor:
-        """The number between the two words, `(n,)`."""
+        """The predicted number, `(n,)`."""
         low, high = self.task.span
         return low + (high - low) * scores.softmax(-1)[:, 1]
 

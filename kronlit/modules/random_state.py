@@ -1,4 +1,4 @@
-"""The random numbers of a run: saved with it, and drawn again where a forward pass is computed again."""
+"""Saves and restores random states, and replays draws when a forward pass is recomputed."""
 
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
@@ -10,12 +10,12 @@ from kronlit.config.user_error import UserError
 
 
 def random_state() -> dict[str, Any]:
-    """State of torch's generators on this process."""
+    """The state of torch's generators on this process."""
     return {"cpu": torch.get_rng_state(), "cuda": torch.cuda.get_rng_state_all() if torch.cuda.is_available() else []}
 
 
 def random_states(world_size: int) -> list[dict[str, Any]]:
-    """State of torch's generators on every process."""
+    """The states of torch's generators on all processes."""
     states: list[dict[str, Any]] = [random_state()]
     if world_size > 1:
         states = [{} for _ in range(world_size)]
@@ -24,26 +24,26 @@ def random_states(world_size: int) -> list[dict[str, Any]]:
 
 
 def restore_random_state(states: list[dict[str, Any]], rank: int) -> None:
-    """Set torch's generators on the process `rank` to what a checkpoint has of it.
+    """Set torch's generators to the state that a checkpoint has of the process `rank`.
 
     Raises:
-        ValueError: if that is no such state.
+        ValueError: if it is not a state of generators.
     """
     try:
         state = states[rank % len(states)]
         torch.set_rng_state(state["cpu"].cpu())
         if state["cuda"] and len(state["cuda"]) == torch.cuda.device_count():
             torch.cuda.set_rng_state_all([s.cpu() for s in state["cuda"]])
-    except Exception as error:  # whatever stands in their place
+    except Exception as error:  # a damaged checkpoint may hold anything here
         raise UserError(f"`ckpt_path`: the checkpoint's `random_states` are none ({error!r}).") from error
 
 
 def replay_draws(
     generator: torch.Generator,
 ) -> Callable[[], tuple[AbstractContextManager[None], AbstractContextManager[None]]]:
-    """A `context_fn` for `torch.utils.checkpoint`: what is recomputed draws from `generator` what it drew before.
+    """A `context_fn` for `torch.utils.checkpoint`, with which recomputation draws the same from `generator` again.
 
-    Checkpointing does so by itself for torch's own generators alone.
+    By itself, checkpointing does so only for torch's own generators.
     """
 
     def contexts() -> tuple[AbstractContextManager[None], AbstractContextManager[None]]:

@@ -1,15 +1,15 @@
-"""Beam search without repetition in the text that is written: Paulus et al., 2017, arXiv:1705.04304, section 2.5."""
+"""Beam search without repeated n-grams in the text: Paulus et al., 2017, arXiv:1705.04304, section 2.5."""
 
 from torch import Tensor
 from transformers import LogitsProcessor, NoRepeatNGramLogitsProcessor
 
 
 class NoRepeatInText(LogitsProcessor):
-    """Forbids n-grams that a text has already, but none of its prompt, whose names a text is to repeat.
+    """Forbids n-grams that a text has already. Those of the prompt are allowed: a text must repeat its names.
 
     Args:
-        size: the n.
-        prompt_length: tokens of the prompt, with what fills it up.
+        size: n, the length of the n-grams.
+        prompt_length: number of tokens of the prompt, including padding.
     """
 
     def __init__(self, size: int, prompt_length: int) -> None:

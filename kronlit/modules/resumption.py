@@ -1,4 +1,4 @@
-"""What a training that goes on from a checkpoint keeps, and what another length makes of its schedule."""
+"""Checks that a resumed training keeps its settings, and fits its schedule to a new length."""
 
 import math
 from typing import Any
@@ -11,18 +11,18 @@ from kronlit.adapters.state import adapter_state
 from kronlit.config.user_error import UserError
 
 FIXED = ("lr", "weight_decay", "warmup")
-"""Settings that the optimizer's state, which the checkpoint has, would pass over or bend."""
+"""Settings that must not change, because the optimizer's state in the checkpoint would override or distort them."""
 
 
 def settings(module: LightningModule) -> dict[str, float]:
-    """What a checkpoint keeps of a module's settings, and the steps that its training has in all."""
+    """The module's settings and the number of all training steps, for a checkpoint."""
     kept = {name: getattr(module, name) for name in FIXED}
     steps = module.trainer.estimated_stepping_batches
-    return kept | ({"steps": int(steps)} if math.isfinite(steps) else {})  # a job of one's own may need no end
+    return kept | ({"steps": int(steps)} if math.isfinite(steps) else {})  # a user's own module may train without end
 
 
 def check_settings(module: LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Raise `ValueError` where a training is to go on with other settings than it was begun with."""
+    """Raise `ValueError` if a resumed training has other settings than at its start."""
     begun = checkpoint.get("kronlit", {}).get("settings", {})
     for name in FIXED:
         ours = getattr(module, name)
@@ -35,7 +35,7 @@ def check_settings(module: LightningModule, checkpoint: dict[str, Any]) -> None:
 
 
 def check_order(module: LightningModule, checkpoint: dict[str, Any]) -> None:
-    """Raise `ValueError` where the optimizer's state, which goes by order, would go to other parameters."""
+    """Raise `ValueError` if parameters are in another order: the optimizer's state goes by order, not by name."""
     if list(checkpoint["state_dict"]) != list(adapter_state(module)):
         raise UserError(
             "the checkpoint was written with a version of transformers whose modules stand in another order: it "
@@ -44,7 +44,7 @@ def check_order(module: LightningModule, checkpoint: dict[str, Any]) -> None:
 
 
 def fit_schedule(trainer: Trainer, before: float | None) -> None:
-    """Put the learning rate where a schedule of another length than `before` has it, and say so."""
+    """Move the learning rate to the new schedule if the number of steps is not `before` any more, and print that."""
     if before is None:
         return
     steps = trainer.estimated_stepping_batches

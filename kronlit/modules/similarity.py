@@ -1,4 +1,4 @@
-"""Embeddings of sentences: Reimers and Gurevych, Sentence-BERT, 2019, arXiv:1908.10084, by their library."""
+"""Sentence embeddings by Sentence-BERT: Reimers and Gurevych, 2019, arXiv:1908.10084, with their library."""
 
 from functools import cached_property
 from typing import Any
@@ -9,7 +9,7 @@ from kronlit.modules.plm import resolve_path
 
 
 class SentenceEncoder:
-    """A Sentence-BERT model, loaded when it is first used.
+    """A Sentence-BERT model, which is loaded on first use.
 
     Args:
         name: hub id or local folder.
@@ -42,7 +42,7 @@ class SentenceEncoder:
 
     @property
     def key(self) -> str:
-        """Tells its weights from others."""
+        """A hash of its weights."""
         return fingerprint(self.model)
 
     def embed(self, texts: list[str]) -> list[list[float]]:

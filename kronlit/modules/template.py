@@ -1,13 +1,13 @@
 """Templates of prompts in the syntax of Gao et al., LM-BFF, 2021, arXiv:2012.15723, as their code tokenises them.
 
-Between pairs of `*` stand variables, all else is text, where `_` is a space:
+Variables stand between pairs of `*`. All else is text, in which `_` means a space:
 
 - `cls`, `mask`, `sep`: the model's special tokens; after `sep+` the next segment begins.
-- `sent_0`, `sent_1`: the row's first and second sentence; `sentl_` with its first letter in lower case, `sentu_` in
-  upper case; `sent-_` without its last character, whatever that is; with a `+` before it, a space comes first.
+- `sent_0`, `sent_1`: the row's first and second sentence. `sentl_` has its first letter in lower case, `sentu_` in
+  upper case. `sent-_` lacks its last character, whatever that is. A `+` before any of these adds a space.
 
-Each piece is tokenised for itself, and a text of one character is the token of that character. A T5 has no `cls`, its
-`sep` is its end of sequence, and its `mask` is `<extra_id_0>`.
+Each piece is tokenised separately, and a text of one character is the token of that character. A T5 has no `cls`; its
+`sep` is the end-of-sequence token, and its `mask` is `<extra_id_0>`.
 """
 
 import re
@@ -27,12 +27,12 @@ class Piece:
     """A piece of a template.
 
     Args:
-        special: cls, mask, sep or sep+, or nothing.
-        text: of a text.
-        sentence: number of a sentence.
-        letter: l or u, the case that its first letter is given.
-        cut: whether it loses its last character.
-        space: whether a space comes before it.
+        special: cls, mask, sep or sep+, for a special token.
+        text: the text, for a piece of text.
+        sentence: number of the sentence, for a sentence.
+        letter: l or u: lower or upper case for the sentence's first letter.
+        cut: whether the sentence loses its last character.
+        space: whether a space comes before the sentence.
     """
 
     special: str = ""
@@ -43,7 +43,7 @@ class Piece:
     space: bool = False
 
     def fill_in(self, sentence: str) -> str:
-        """What becomes of a sentence here."""
+        """The sentence in the form that this piece gives it."""
         first = {"l": str.lower, "u": str.upper}.get(self.letter, str)(sentence[:1])
         sentence = first + sentence[1:]
         return " " * self.space + (sentence[:-1] if self.cut else sentence)
@@ -53,7 +53,7 @@ def pieces(template: str, num_sentences: int) -> tuple[Piece, ...]:
     """The pieces of a template over rows of `num_sentences` sentences.
 
     Raises:
-        ValueError: if it is no template of LM-BFF's, or has not one mask.
+        ValueError: if it is not in LM-BFF's syntax, or does not have exactly one mask.
     """
     parts = template.split("*")
     rule = f"`model.template`={template!r}"
@@ -77,15 +77,15 @@ def pieces(template: str, num_sentences: int) -> tuple[Piece, ...]:
 
 
 class Template:
-    """A template over a tokenizer: rows of sentences become tokens, with a mask or a word in its place.
+    """A template with a tokenizer, which turns rows of sentences into tokens with a mask or an answer.
 
     Args:
-        template: see above.
-        num_sentences: of each row.
-        tokenizer: of the model.
+        template: the template, in the syntax above.
+        num_sentences: number of sentences of each row.
+        tokenizer: the model's tokenizer.
 
     Raises:
-        ValueError: if the template is none, or the tokenizer has no mask.
+        ValueError: if the template is not valid, or the tokenizer has no mask.
     """
 
     def __init__(self, template: str, num_sentences: int, tokenizer: PreTrainedTokenizerBase) -> None:
@@ -97,9 +97,9 @@ class Template:
     def queries(
         self, columns: list[list[str]], max_length: int, first_limit: int | None, other_limit: int | None
     ) -> tuple[list[list[int]], list[int]]:
-        """Tokens of each row, cut to `max_length` at the end, and where in them the mask is.
+        """Tokens of each row, cut to `max_length` at the end, and the position of the mask in each.
 
-        Where that would cut the mask, the sentences before it are cut instead.
+        If that would cut off the mask, the sentences before it are cut instead.
         """
         tokens, positions = [], []
         for row in self._rows(columns, first_limit, other_limit, [self.mask_id] * len(columns[0])):
@@ -115,7 +115,7 @@ class Template:
         return tokens, positions
 
     def demonstrations(self, columns: list[list[str]], limit: int | None, answers: list[int]) -> list[list[int]]:
-        """Tokens of each row without `cls`, with the token of its answer in the mask's place."""
+        """Tokens of each row without `cls`, with the token of the answer in place of the mask."""
         rows = self._rows(columns, limit, limit, answers)
         begins = [piece.special == "cls" for piece in self.pieces]
         return [[token for begin, part in zip(begins, row, strict=True) if not begin for token in part] for row in rows]
@@ -127,7 +127,7 @@ class Template:
         tokens, segments = list(query), [0] * len(query)
         for number, demonstration in enumerate(shown, 1):
             tokens += demonstration
-            # LM-BFF gives BERT further segments, drawn at random; a frozen model keeps to those it has.
+            # LM-BFF gives BERT more segments with random embeddings; a frozen model uses only those that it has.
             segments += [min(number * self.segments, num_segments - 1)] * len(demonstration)
         tokens = tokens[:max_length]
         return {"input_ids": tokens, "attention_mask": [1] * len(tokens), "token_type_ids": segments[:max_length]}
@@ -162,7 +162,7 @@ class Template:
 
 
 def mask_id(tokenizer: PreTrainedTokenizerBase) -> int:
-    """The token that stands for the answer.
+    """The id of the token that stands for the answer.
 
     Raises:
         ValueError: if there is none.
@@ -181,12 +181,12 @@ def word_ids(tokenizer: PreTrainedTokenizerBase, words: dict[str, str], first: b
     """The token of each word with a space before it, in the words' order.
 
     Args:
-        tokenizer: of the model.
-        words: by label.
-        first: whether of a word of several tokens the first one serves.
+        tokenizer: the model's tokenizer.
+        words: the word for each label.
+        first: whether to take the first token of a word that has several.
 
     Raises:
-        ValueError: if a word is not one token that the model knows, or two words share it.
+        ValueError: if a word is not one known token, or two words have the same token.
     """
     found: dict[int, str] = {}
     for label, word in words.items():

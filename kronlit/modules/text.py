@@ -1,4 +1,4 @@
-"""What modules that read text share: the tokenizer, and rows of tokens as batches."""
+"""What modules that read text share: the tokenizer, and batches of tokens."""
 
 from abc import abstractmethod
 from functools import cached_property
@@ -29,19 +29,19 @@ from kronlit.modules.tokenizer import tokenizer_key
 class TextModule(FrozenPLM):
     """A frozen language model that reads text.
 
-    To add a kind of task, subclass and write `encode` beside what `FrozenPLM` asks for.
+    To add a kind of task, subclass it and write `encode` besides what `FrozenPLM` asks for.
 
     Args:
         plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained language model.
-        max_length: tokens of input that are kept.
+        max_length: the most tokens of input; longer texts are cut.
         **kwargs: what `FrozenPLM` takes.
     """
 
     pads_by_choice: bool = False
-    """Whether the tokenizer had no pad token and was given one, which rows may have for themselves."""
+    """Whether the tokenizer had no pad token and uses another token for it, which rows may also contain."""
 
     demonstrations: bool = False
-    """Whether each row is given with demonstrations, training rows and their answers (`PromptClassification`)."""
+    """Whether each row comes with demonstrations, which are training rows and answers (`PromptClassification`)."""
 
     def __init__(self, plm: str, method: Method, task: Task, *, max_length: int = 128, **kwargs: Any) -> None:
         super().__init__(plm, method, task, **kwargs)
@@ -51,7 +51,7 @@ class TextModule(FrozenPLM):
 
     @abstractmethod
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Columns of text (and `label`, if there is one) as columns of tokens, `input_ids` among them."""
+        """Turn columns of text (and `label`, if there is one) into columns of tokens, such as `input_ids`."""
 
     def sources(self, rows: dict[str, list[Any]]) -> list[str]:
         """Each row's columns as one text."""
@@ -64,7 +64,7 @@ class TextModule(FrozenPLM):
 
     @cached_property
     def tokenizer(self) -> PreTrainedTokenizerBase:
-        """The tokenizer of the pre-trained model; one without a pad token is given one."""
+        """The tokenizer of the pre-trained model. If it has no pad token, one is chosen."""
         tokenizer = load_tokenizer(self.plm)
         self.pads_by_choice = choose_pad_token(tokenizer)
         return tokenizer
@@ -88,24 +88,24 @@ class TextModule(FrozenPLM):
                 )
 
     def longest(self, data: Any, split: str) -> int:
-        """Tokens of the longest row of a split of `data`, a `TaskData`."""
+        """The most tokens of a row in a split of `data`, a `TaskData`."""
         return max(data.encode_once(split)["length"], default=0)
 
     @cached_property
     def encoding_key(self) -> str:
-        """Changes when `encode` gives other tokens for the same rows: the tokenised cache goes by it."""
+        """Identifies `encode` for the cache of tokens: it changes if the same rows would give other tokens."""
         tokenizer, kind = self.tokenizer, type(self)
         reads = (tokenizer.model_input_names, tokenizer.truncation_side)
         return repr((f"{kind.__module__}.{kind.__qualname__}", tokenizer_key(tokenizer), reads, self.max_length))
 
     @cached_property
     def padding_side(self) -> str:
-        """The side on which rows are filled up: `left` or `right`."""
+        """The side of the padding: `left` or `right`."""
         return padding_side(self.tokenizer)
 
     @cached_property
     def fill(self) -> dict[str, int]:
-        """What stands where a row has no tokens."""
+        """The padding value of each column of tokens."""
         tokenizer = self.tokenizer
         types = {"token_type_ids": tokenizer.pad_token_type_id, "target_ids": -100}
         return {"input_ids": tokenizer.pad_token_id, "attention_mask": 0} | types
@@ -115,7 +115,7 @@ class TextModule(FrozenPLM):
         return self.fill if self.padding_side == "right" else None
 
     def positions(self, attention_mask: Tensor) -> dict[str, Tensor]:
-        """`position_ids` for a model that would else count what stands before a row, too."""
+        """`position_ids` for a model that would otherwise count padding on the left."""
         if self.padding_side == "right" or not self._counts_from_zero:
             return {}
         return {"position_ids": positions_from_zero(attention_mask)}
@@ -126,7 +126,7 @@ class TextModule(FrozenPLM):
         return counts_from_zero(self.model)
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
-        """Rows of tokens as one batch, filled up to the longest; answers on the right, the rest on `padding_side`."""
+        """Rows of tokens as one batch, padded to the longest: targets on the right, all else on `padding_side`."""
         batch: Batch = {name: torch.tensor([row[name] for row in rows]) for name in ("row", "group") if name in rows[0]}
         if "answers" in rows[0]:
             batch["answers"] = [row["answers"] for row in rows]

@@ -21,11 +21,11 @@ from kronlit.modules.text import TextModule
 class TextToText(TextModule):
     """A frozen T5 that reads `sentence1: … sentence2: …` and writes the class's integer, the number, or the answer.
 
-    It is evaluated by greedy decoding, as in Mahabadi et al. (Compacter) and in KronA; what cannot be parsed is wrong.
-    `predict` scores the text of every class instead, so its label is always one.
+    It is evaluated by greedy decoding, as in Mahabadi et al. (Compacter) and in KronA. A text that cannot be parsed is
+    wrong. `predict` scores the text of every class instead, so it always gives a label.
 
     Args:
-        task_prefix: begin the input with the task's name; the papers do so only where no adapter is trained.
+        task_prefix: begin the input with the task's name; the papers do so only if no adapter is trained.
         **kwargs: what `TextModule` takes.
     """
 
@@ -65,9 +65,9 @@ class TextToText(TextModule):
 
     @cached_property
     def answer_length(self) -> int:
-        """Tokens of the longest label, its end included, and one more: a longer answer than any label is none.
+        """The most tokens to generate: one more than the longest label, so that longer answers are seen as wrong.
 
-        For free text 128, as in the papers' code.
+        For free text it is 128, as in the papers' code.
         """
         if self.task.free_text:
             return 128
@@ -75,14 +75,14 @@ class TextToText(TextModule):
 
     @property
     def answers(self) -> list[str]:
-        """The text of each class; of a number, those of fifty steps from the least to the greatest."""
+        """The text of each class; for a number, of fifty steps from the smallest to the largest."""
         low, high = self.task.span
         numbers = [low + (high - low) * i / 50 for i in range(51)]
         labels = numbers if self.task.is_regression else range(len(self.task.labels))
         return [self.task.target_text(label) for label in labels]
 
     def check_answers(self) -> None:
-        """Raise `ValueError` if the model has no tokens for some label: it would learn to say nothing that is one."""
+        """Raise `ValueError` if the tokenizer cannot write some label, which the model could then never learn."""
         if self.task.free_text:
             return
         read = self.tokenizer.batch_decode(self.tokenizer(self.answers)["input_ids"], skip_special_tokens=True)
@@ -100,7 +100,7 @@ class TextToText(TextModule):
             )
 
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        # Of tokens, as in the papers' code: where targets differ in length (STS-B) a mean over rows is another loss.
+        # Per token, as in the papers' code: if targets differ in length (STS-B), a mean over rows is another loss.
         targets = batch["target_ids"]
         there = targets >= 0
         log_probabilities = self._logits(batch, self._encode(batch), targets)[there].log_softmax(-1)
@@ -116,12 +116,12 @@ class TextToText(TextModule):
         return self.model.get_encoder()(input_ids=batch["input_ids"], attention_mask=batch["attention_mask"])
 
     def _token_losses(self, batch: Batch, encoded: ModelOutput, target_ids: Tensor) -> Tensor:
-        """Cross-entropy of each target token, `(n, tokens)`, 0 where there is none."""
+        """Cross-entropy of each target token, `(n, tokens)`; 0 for padding."""
         logits = self._logits(batch, encoded, target_ids)
         return F.cross_entropy(logits.mT, target_ids, ignore_index=-100, reduction="none")
 
     def _logits(self, batch: Batch, encoded: ModelOutput, target_ids: Tensor) -> Tensor:
-        """Those of each target token, `(n, tokens, vocabulary)`."""
+        """The logits of each target token, `(n, tokens, vocabulary)`."""
         assert self.model is not None
         logits: Tensor = self.model(
             encoder_outputs=encoded,
@@ -157,7 +157,7 @@ class TextToText(TextModule):
         return self._generate(batch, self._encode(batch))
 
     def scores(self, batch: Batch) -> Tensor:
-        """Each class's share of the probability of all class texts; for regression the number that is generated."""
+        """Each class's share of the probability of all class texts; for regression the generated number."""
         encoded = self._encode(batch)
         if self.task.is_regression:
             answers = [[self.task.parse(text)] for text in self._generate(batch, encoded)]

@@ -1,4 +1,4 @@
-"""A tokenizer that suits its model: what is refused before any row is read, and what tells it from others."""
+"""Checks that a tokenizer suits its model before any row is read, and identifies it for caches."""
 
 import copy
 import hashlib
@@ -14,7 +14,7 @@ IN_ROWS = ("bos_token_id", "eos_token_id", "unk_token_id", "sep_token_id", "pad_
 def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any, plm: str) -> None:
     """Raise `ValueError` if the tokenizer knows no word, or has tokens that the model has no embedding for.
 
-    Markup that no row has may lie beyond the embeddings, as in some models that are released so.
+    Special tokens that no row contains may be beyond the embeddings, as in some released models.
     """
     vocabulary = tokenizer.get_vocab()
     markup = {number for number, token in tokenizer.added_tokens_decoder.items() if token.special}
@@ -35,7 +35,7 @@ def check_tokenizer(tokenizer: PreTrainedTokenizerBase, config: Any, plm: str) -
 
 
 def tokenizer_key(tokenizer: PreTrainedTokenizerBase) -> str:
-    """Changes when the tokenizer gives other tokens for the same text."""
+    """Identifies the tokenizer: it changes if the same text would give other tokens."""
     backend = getattr(tokenizer, "backend_tokenizer", None)
     if backend is None:  # one in Python alone, such as ByT5's
         settings = {name: value for name, value in tokenizer.init_kwargs.items() if name != "name_or_path"}

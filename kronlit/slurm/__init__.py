@@ -1,1 +1,1 @@
-"""Runs and studies as jobs of Slurm."""
+"""Runs and studies as Slurm jobs."""

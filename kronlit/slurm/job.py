@@ -1,4 +1,4 @@
-"""What is asked of Slurm, as the section `slurm` of a YAML or the options of `kronlit submit` say it."""
+"""The resources of a Slurm job, set by the section `slurm` of a YAML or the options of `kronlit submit`."""
 
 from dataclasses import dataclass, field
 
@@ -7,19 +7,20 @@ from kronlit.config.user_error import UserError
 
 @dataclass(frozen=True)
 class Job:
-    """What a run asks of Slurm; a study asks it for each of its runs.
+    """The resources that a run asks of Slurm. In a study, each run asks for them.
 
     Args:
-        nodes: machines.
-        gpus_per_node: GPUs on each; one process for each of them.
-        tasks_per_node: processes on each; by default `gpus_per_node`, or 1 without GPUs.
-        cpus_per_task: cores of each process.
-        time: limit, as Slurm reads it, such as '24:00:00'; in a YAML in quotes. By default the partition's.
-        partition: where it runs; by default Slurm's default.
-        stop_seconds: how long before the time limit the run is asked to save and start again; longer than a validation.
-        at_once: runs of a study at the same time; by default as many as Slurm allows.
+        nodes: number of machines.
+        gpus_per_node: GPUs on each machine; each GPU gets one process.
+        tasks_per_node: processes on each machine; by default `gpus_per_node`, or 1 without GPUs.
+        cpus_per_task: cores for each process.
+        time: time limit in Slurm's notation, such as '24:00:00'; quote it in a YAML. By default the partition's.
+        partition: the partition to run in; by default Slurm's default.
+        stop_seconds: how many seconds before the time limit the run is told to save and be queued again; must be
+            longer than a validation.
+        at_once: how many runs of a study may run at the same time; by default as many as Slurm allows.
         sbatch: other options of sbatch, such as '--account=me'.
-        setup: lines of shell before the run, such as 'module load cuda'.
+        setup: shell lines to run first, such as 'module load cuda'.
     """
 
     nodes: int = 1
@@ -53,5 +54,5 @@ class Job:
 
     @property
     def tasks(self) -> int:
-        """Processes on each node."""
+        """Number of processes on each machine."""
         return self.tasks_per_node or self.gpus_per_node or 1

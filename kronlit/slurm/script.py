@@ -1,7 +1,7 @@
-"""The text that sbatch is given.
+"""Writes the batch script for sbatch.
 
-It is written here, not by submitit: submitit pickles a Python function for the job to unpickle, and starts again by
-submitting such a pickle anew, where a job needs nothing but the words that a person would type.
+submitit is not used: it pickles a Python function for the job to unpickle, and resubmits such a pickle to start again.
+Here a job needs only the words that a person would type.
 """
 
 import shlex
@@ -13,21 +13,21 @@ from kronlit.training.signals import STOPPED
 
 ONE = "$SLURM_JOB_ID"
 EACH = "${SLURM_ARRAY_JOB_ID}_${SLURM_ARRAY_TASK_ID}"
-"""The job's id; of a job array, the task's own (`scontrol requeue` takes the id of the array for all of its tasks)."""
+"""The id of the job, or of one task of a job array (`scontrol requeue` with the array's id means all its tasks)."""
 
 
 def write_script(job: Job, name: str, log: str, words: list[str], array: str | None = None) -> str:
-    """A batch script that runs `words` under srun, and again each time that it stops with `STOPPED`.
+    """A batch script that runs `words` under srun, and queues the job again when they exit with `STOPPED`.
 
     Args:
-        job: what is asked for.
-        name: the job's.
-        log: the file of all that is printed, in sbatch's notation.
-        words: after `kronlit`, as the shell is to read them.
-        array: numbers of the job array's tasks, as sbatch takes them, such as 0-8; `None` for one job.
+        job: the resources to ask for.
+        name: name of the job.
+        log: file for all output, in sbatch's notation.
+        words: the words after `kronlit`, quoted for the shell.
+        array: the task numbers of a job array in sbatch's notation, such as 0-8; `None` for a single job.
 
     Raises:
-        ValueError: if an option has more than one line, of which the shell would run the second.
+        ValueError: if an option has several lines: the shell would run the second one as a command.
     """
     own = EACH if array else ONE
     options = [
@@ -54,11 +54,11 @@ def write_script(job: Job, name: str, log: str, words: list[str], array: str | N
         *job.setup,
         f"export OMP_NUM_THREADS=${{OMP_NUM_THREADS:-{job.cpus_per_task}}}",
         "trap : USR1 TERM  # the run heeds them; this shell waits for it",
-        # The inner shell ignores the signal for the moment before Python takes it over
+        # The inner shell ignores the signals until Python has installed its own handlers.
         f'srun --cpus-per-task={job.cpus_per_task} --wait=60 bash -c \'trap "" USR1 TERM; exec "$@"\' bash \\',
         f"  {shlex.quote(sys.executable)} -m kronlit {' '.join(words)}",
         "code=$?",
-        # A job that is pre-empted runs until it ends; one that is cancelled does not, and is to stay so
+        # A pre-empted job is in state RUNNING until it ends. A cancelled one is not, and must not be queued again.
         f'if [ $code -eq {STOPPED} ] && [ "$(squeue --noheader --job "{own}" --format %T)" = RUNNING ]; then',
         f'  scontrol requeue "{own}"',
         "fi",

@@ -10,22 +10,28 @@ from torch.nn import functional as F
 
 
 class FusedUpdate(NamedTuple):
-    """How a structured matrix is added to a dense one, so that the sum can be applied by one product."""
+    """How to add a structured matrix to a dense one, so that one product applies both."""
 
     generators: tuple[Tensor, ...]
-    """What the matrix is formed from."""
+    """The parameters that the matrix is formed from."""
     added: Callable[..., Tensor]
-    """The sum `weight + scale · W`, of `(weight, scale, *generators)`."""
+    """Computes `weight + scale · W` from `(weight, scale, *generators)`."""
     pullback: Callable[..., tuple[Tensor, ...]]
-    """The gradients of the generators, of `(x, dy, *generators)`, given that of `y = Wx`; they never form that of W."""
+    """Computes the gradients of the generators from `(x, dy, *generators)`, where `dy` is the gradient of `y = Wx`.
+
+    It never forms the gradient of W itself.
+    """
 
 
 class StructuredLinear(nn.Module):
     r"""A linear map :math:`R^{in} \to R^{out}`, :math:`y = Wx`, given by few parameters.
 
-    To add one, subclass and write three methods: `forward`, the fast way; `to_dense`, :math:`W` of shape
-    `(out_features, in_features)` as `nn.Linear` stores it, from the definition and never by calling `forward`;
-    `reset_parameters`, the paper's initialisation. Call `reset_parameters` at the end of `__init__`.
+    To add one, subclass it and write three methods:
+
+    - `forward`: the fast product;
+    - `to_dense`: :math:`W` of shape `(out_features, in_features)`, as `nn.Linear` stores it. Write it from the
+      definition, and never call `forward`: tests compare the two;
+    - `reset_parameters`: the paper's initialisation. Call it at the end of `__init__`.
 
     Args:
         in_features: width of the input.
@@ -36,7 +42,7 @@ class StructuredLinear(nn.Module):
     """
 
     tied: tuple[str, ...] = ()
-    """Names of parameters of which one copy serves the whole model."""
+    """Names of the parameters that all such matrices of a model share."""
 
     def __init__(self, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -56,7 +62,7 @@ class StructuredLinear(nn.Module):
         return torch.add(y, self(x), alpha=scale)
 
     def summand(self) -> FusedUpdate | None:
-        """How to apply the matrix together with a dense one, if that is a way that is fast."""
+        """How to apply the matrix together with a dense one; `None` if there is no fast way."""
         return None
 
     def reset_parameters(self) -> None:
@@ -67,9 +73,9 @@ class StructuredLinear(nn.Module):
 
 
 def compute_dtype(x: Tensor) -> torch.dtype:
-    """The dtype a product with `x` runs in: autocast's where that is on, else that of `x`.
+    """The dtype of a product with `x`: autocast's if that is on, else the dtype of `x`.
 
-    Parameters are float32 and the frozen model may not be, so each structure casts its (few) parameters to this.
+    Parameters are float32, but the frozen model may not be, so each structure casts its few parameters to this dtype.
     """
     if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
@@ -77,12 +83,15 @@ def compute_dtype(x: Tensor) -> torch.dtype:
 
 
 def glorot_uniform_(weight: Tensor) -> None:
-    """Glorot-uniform with gain √2, which the code of Mahabadi et al. calls its weight initialisation."""
+    """Glorot-uniform with gain √2, the weight initialisation of the code of Mahabadi et al."""
     nn.init.xavier_uniform_(weight, gain=math.sqrt(2))
 
 
 def normal_then_zero_(first: Tensor, last: Tensor, std: float, zero: bool) -> None:
-    """The start of a product of two factors, or of the only one: normal, and then the last one zero if asked for."""
+    """Initialise the two factors of a product as normal, or the last one as zero if asked for.
+
+    For a single factor, pass it twice.
+    """
     nn.init.normal_(first, std=std)
     if zero:
         nn.init.zeros_(last)
@@ -96,8 +105,8 @@ class Dense(StructuredLinear):
     Args:
         in_features: width of the input.
         out_features: width of the output.
-        std: standard deviation of the normal initialisation, 0 for zeros; without it, the Kaiming-uniform one of
-            `nn.Linear`.
+        std: standard deviation of the normal initialisation; 0 gives zeros. By default it is the Kaiming-uniform
+            initialisation of `nn.Linear`.
     """
 
     def __init__(self, in_features: int, out_features: int, std: float | None = None) -> None:

@@ -9,19 +9,19 @@ from kronlit.structured.convolution import Convolution, convolution_summand, lea
 
 
 class Circulant(StructuredLinear):
-    r"""A circulant matrix: each column is the one before it, moved down by one, the last number on top.
+    r"""A circulant matrix: each column is the previous one moved down by one, with its last number on top.
 
-    It has a first column :math:`c` of n numbers, n the larger width, and :math:`W_{ij} = c_{(i-j) \bmod n}`; a
+    Its first column :math:`c` has n numbers, where n is the larger width, and :math:`W_{ij} = c_{(i-j) \bmod n}`. A
     rectangular :math:`W` is the leading block of the square one. With `hadamard`, :math:`c = a \odot b`, as in SURM's
-    code: twice the parameters for the same matrices. It is applied by FFT, which costs n log n, and between forward
-    and backward only the input is kept.
+    code; that takes twice the parameters for the same matrices. The product is an FFT, which costs n log n. Only the
+    input is kept for the backward pass.
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
         hadamard: generate :math:`c` by the elementwise product of two vectors.
         std: standard deviation of the normal initialisation.
-        zero_start: start :math:`c`, or :math:`b` where there is one, as zero.
+        zero_start: start :math:`c` as zero; with `hadamard`, start :math:`b` as zero.
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
@@ -35,7 +35,7 @@ class Circulant(StructuredLinear):
     """
 
     dense_below = 160
-    """Width under which one dense product is faster than the FFT: see `kronlit.structured.convolution`."""
+    """Below this width one dense product is faster than the FFT; see `kronlit.structured.convolution`."""
 
     def __init__(
         self,
@@ -77,11 +77,11 @@ class Circulant(StructuredLinear):
 
 
 class SkewCirculant(StructuredLinear):
-    r"""A skew-circulant matrix: a circulant one, but with what returns on top of a column negated.
+    r"""A skew-circulant matrix: as a circulant one, but a number that returns on top of a column is negated.
 
-    It has a first column :math:`c` of n numbers, n the larger width: :math:`W_{ij} = c_{i-j}` from the diagonal down
-    and :math:`-c_{n+i-j}` above it; a rectangular :math:`W` is the leading block of the square one. It is applied by
-    FFT, which costs n log n, and between forward and backward only the input is kept.
+    Its first column :math:`c` has n numbers, where n is the larger width. :math:`W_{ij}` is :math:`c_{i-j}` on and
+    below the diagonal, and :math:`-c_{n+i-j}` above it. A rectangular :math:`W` is the leading block of the square one.
+    The product is an FFT, which costs n log n. Only the input is kept for the backward pass.
 
     Args:
         in_features: width of the input.
@@ -94,7 +94,7 @@ class SkewCirculant(StructuredLinear):
     """
 
     dense_below = 192
-    """As that of `Circulant`; a skew convolution does a little more around its FFT."""
+    """As in `Circulant`; higher, because a skew convolution does a little more work around its FFT."""
 
     def __init__(self, in_features: int, out_features: int, std: float = 0.02, zero_start: bool = True) -> None:
         super().__init__(in_features, out_features)
@@ -123,5 +123,5 @@ class SkewCirculant(StructuredLinear):
 
 
 def rows_and_columns(rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:
-    """The numbers of rows, `(rows, 1)`, and of columns, `(columns,)`."""
+    """The row indices, `(rows, 1)`, and the column indices, `(columns,)`."""
     return torch.arange(rows, device=device).unsqueeze(-1), torch.arange(columns, device=device)

@@ -1,7 +1,7 @@
-"""Circular and skew-circular convolutions by FFT: the products of circulant, Toeplitz and LDR matrices.
+"""Circular and skew-circular convolutions by FFT, which are the products of circulant, Toeplitz and LDR matrices.
 
-A convolution of length n multiplies polynomials modulo z^n - 1, a skew one modulo z^n + 1. Either is an elementwise
-product of spectra. Inputs that are shorter are taken as followed by zeros.
+A circular convolution of length n multiplies polynomials modulo z^n - 1, a skew one modulo z^n + 1. Both are
+elementwise products of spectra. A shorter input is padded with zeros.
 """
 
 import math
@@ -16,18 +16,18 @@ from torch.nn import functional as F
 
 from kronlit.structured.base import FusedUpdate
 
-# Measured by benchmarks/fft_or_dense.py, as is `dense_below` of each structure: forward and backward in float32, one
-# thread of an AMD EPYC that other jobs shared. On a GPU nothing was measured; there the same widths decide.
+# These constants, and `dense_below` of each structure, were measured by benchmarks/fft_or_dense.py: forward and
+# backward in float32, on one thread of a shared AMD EPYC. They were not measured on a GPU, where they apply as well.
 
 CACHED = 1 << 18
-"""Numbers that are transformed at a time on a CPU: what lies between the transforms then stays in the cache."""
+"""How many numbers a CPU transforms at a time, so that intermediate results stay in its cache."""
 
 DENSE_TOKENS = 2
-"""Tokens, over the width of a chain, from which on its dense matrix repays its forming."""
+"""From this many tokens per unit of width, forming a chain's dense matrix pays."""
 
 
 class Convolution(torch.autograd.Function):
-    """`y = Hx`, for H the leading block of the matrix with first column `h`; only `x` and `h` are kept for backward."""
+    """`y = Hx`, where H is the leading block of the matrix with first column `h`. It saves only `x` and `h`."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, h: Tensor, out_features: int, skew: bool) -> Tensor:
@@ -58,10 +58,10 @@ class Convolution(torch.autograd.Function):
 
 
 class ConvolutionChain(torch.autograd.Function):
-    r"""`y = Σ_k B_k A_k x`, of convolutions one after the other; only its three tensors are kept for backward.
+    r"""`y = Σ_k B_k A_k x`, two convolutions in a row. It saves only its three input tensors.
 
-    `a`, `(r, n)`, are the first columns of the :math:`A_k`, which are skew or not and of which `inner` rows are used;
-    `b`, `(r, m)`, those of the :math:`B_k`, which are circulant.
+    `a`, `(r, n)`, has the first columns of the :math:`A_k`, which may be skew and of which `inner` rows are used.
+    `b`, `(r, m)`, has the first columns of the :math:`B_k`, which are circulant.
     """
 
     @staticmethod
@@ -99,10 +99,11 @@ class ConvolutionChain(torch.autograd.Function):
 def apply_chain(
     x: Tensor, a: Tensor, b: Tensor, inner: int, out_features: int, skew: bool, dense_below: int, dtype: torch.dtype
 ) -> Tensor:
-    """`Σ_k B_k A_k x` in `dtype`, see `ConvolutionChain`; of many tokens that are not wide, as one dense product.
+    """`Σ_k B_k A_k x` in `dtype` (see `ConvolutionChain`), or one dense product for many narrow tokens.
 
-    That is faster where the width is below `dense_below` for each of the sum's terms, and tokens outnumber it by
-    `DENSE_TOKENS`. The dense matrix is what the chain makes of the identity, so it is kept, and smaller than `x`.
+    The dense product is faster if the width is below `dense_below` times the number of terms, and there are more than
+    `DENSE_TOKENS` tokens per unit of width. The dense matrix is the chain applied to the identity. It is kept for the
+    backward pass, and is smaller than `x`.
     """
     x = x.to(dtype)
     in_features = x.shape[-1]
@@ -114,11 +115,11 @@ def apply_chain(
 
 
 def spectrum(x: Tensor, n: int, skew: bool = False) -> Tensor:
-    """The spectrum of `x`, which is real and zero from its end up to `n`; half of it, as the rest is conjugate.
+    """The spectrum of the real `x`, padded with zeros to length `n`: one half, as the other is its conjugate.
 
-    In float32, as there is no FFT in bfloat16, or in float64. A skew one is at the odd multiples of half a period:
-    where n is even, every other of these is a complex FFT of n/2; where it is odd, changing every other sign in `x`
-    makes the convolution a circular one.
+    It is computed in float32 or float64, as there is no FFT in bfloat16. A skew spectrum is taken at odd multiples of
+    half the base frequency. For even n, every other one of these is a complex FFT of length n/2. For odd n, flipping
+    every other sign of `x` turns the skew convolution into a circular one.
     """
     x = x.to(torch.promote_types(x.dtype, torch.float32))
     if not skew:
@@ -131,7 +132,7 @@ def spectrum(x: Tensor, n: int, skew: bool = False) -> Tensor:
 
 
 def signal(X: Tensor, n: int, width: int, skew: bool = False) -> Tensor:
-    """The first `width` of `n` numbers that have the spectrum `X`."""
+    """The inverse of `spectrum`: the first `width` of the `n` numbers whose spectrum is `X`."""
     if not skew:
         return torch.fft.irfft(X, n=n)[..., :width]
     if n % 2:
@@ -143,7 +144,7 @@ def signal(X: Tensor, n: int, width: int, skew: bool = False) -> Tensor:
 
 
 def twist(x: Tensor) -> Tensor:
-    """`exp(-πij/n)` for j below n/2, where n is even and `x`, real, has it as its width, or, complex, half of it."""
+    """`exp(-πij/n)` for j below n/2 and even n; a real `x` is n wide, a complex one n/2."""
     half = x.shape[-1] if x.is_complex() else x.shape[-1] // 2
     real = x.real.dtype if x.is_complex() else x.dtype
     angle = torch.arange(half, dtype=real, device=x.device) * (-math.pi / (2 * half))
@@ -156,7 +157,7 @@ def alternating(x: Tensor) -> Tensor:
 
 
 def split_pieces(width: int, *tokens: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """`tokens`, `(t, ...)` each, in runs of rows of which `width` numbers each are transformed."""
+    """Split `tokens`, `(t, ...)` each, into groups of rows that fit the cache; each row has `width` numbers."""
     if len(tokens[0]) == 0:
         return []
     if tokens[0].device.type != "cpu" or torch.compiler.is_compiling():
@@ -166,12 +167,12 @@ def split_pieces(width: int, *tokens: Tensor) -> Iterable[tuple[Tensor, ...]]:
 
 
 def join_pieces(pieces: list[Tensor], x: Tensor, width: int) -> Tensor:
-    """Results for runs of the rows of `x`, of which there may be none, in the shape of `x` but for its width."""
+    """Join the results of `split_pieces` in the shape of `x`, with a new width. There may be no rows at all."""
     return torch.cat([x.new_empty(0, width), *pieces]).reshape(*x.shape[:-1], width)
 
 
 def convolution_summand(h: Tensor, skew: bool) -> FusedUpdate:
-    """How the leading block of the matrix with first column `h` is added to a dense matrix."""
+    """How to add the leading block of the matrix with first column `h` to a dense matrix."""
     return FusedUpdate((h,), partial(add_convolution, skew=skew), partial(correlation, skew=skew))
 
 
@@ -182,7 +183,7 @@ def add_convolution(weight: Tensor, scale: float, h: Tensor, skew: bool) -> Tens
 
 
 def correlation(x: Tensor, dy: Tensor, h: Tensor, skew: bool) -> tuple[Tensor]:
-    """The gradient of `h`, given that of `y = Hx`."""
+    """The gradient of `h` from `dy`, the gradient of `y = Hx`."""
     n, dH = len(h), torch.zeros((), dtype=torch.promote_types(x.dtype, torch.float32), device=x.device)
     for piece, dpiece in split_pieces(n, x.reshape(-1, x.shape[-1]), dy.reshape(-1, dy.shape[-1])):
         dH = dH + (spectrum(piece, n, skew).conj() * spectrum(dpiece, n, skew)).sum(0)
@@ -196,12 +197,12 @@ def leading_block(h: Tensor, rows: int, columns: int, skew: bool) -> Tensor:
 
 
 def toeplitz(diagonals: Tensor, columns: int) -> Tensor:
-    """The matrix whose entry (i, j) is `diagonals[..., i - j + columns - 1]`, formed faster than by an index."""
+    """The matrix whose entry (i, j) is `diagonals[..., i - j + columns - 1]`. This is faster than indexing."""
     return diagonals.unfold(-1, columns, 1).flip(-1)
 
 
 def fast_length(n: int) -> int:
-    """The least number from `n` up that has no prime factor above 5, and so a fast FFT."""
+    """The smallest number from `n` up without a prime factor above 5: such lengths have a fast FFT."""
     while True:
         rest = n
         for prime in (2, 3, 5):

@@ -1,4 +1,4 @@
-"""Fastfood: a fixed random projection that costs n log n (Le, Sarlós and Smola, 2013, ICML, section 3)."""
+"""Fastfood, a fixed random projection that costs n log n: Le, Sarlós and Smola, 2013, ICML, section 3."""
 
 import math
 from typing import Any
@@ -10,13 +10,13 @@ from torch import Tensor, nn
 class Fastfood(nn.Module):
     r"""A fixed random linear map :math:`R^{in} \to R^{out}`, :math:`P = \mathrm{rows}(H G \Pi H B) / c`.
 
-    :math:`H` is the Walsh-Hadamard matrix of the least power of two that holds both widths, :math:`B` a diagonal of
-    random signs, :math:`\Pi` a permutation, :math:`G` a diagonal of normal numbers; :math:`c` makes the norm of
-    :math:`Px` that of :math:`x` on average, as in the code of Aghajanyan et al. (2021, arXiv:2012.13255). There a
-    short output depends on the first numbers of the input alone; here it depends on all.
+    :math:`H` is the Walsh-Hadamard matrix whose size is the smallest power of two that holds both widths, :math:`B` a
+    diagonal of random signs, :math:`\Pi` a permutation, and :math:`G` a diagonal of normal numbers. The divisor
+    :math:`c` keeps the norm of :math:`x` on average, as in the code of Aghajanyan et al. (2021, arXiv:2012.13255). In
+    their code a short output depends only on the first numbers of the input; here it depends on all of them.
 
-    Nothing is trained, and nothing is kept between forward and backward. The map is a function of the widths and the
-    seed, so it is not saved.
+    Nothing is trained, and nothing is kept for the backward pass. The map is determined by the widths and the seed, so
+    checkpoints do not hold it.
 
     Args:
         in_features: width of the input.
@@ -35,13 +35,13 @@ class Fastfood(nn.Module):
         self._factors: tuple[Tensor, Tensor, Tensor] | None = None
 
     def forward(self, x: Tensor) -> Tensor:
-        # Made when first needed and no buffers: larger than the model, they are not to be broadcast among processes.
+        # Made on first use, and no buffers: they are larger than the model, and DDP would broadcast buffers.
         if self._factors is None or self._factors[0].device != x.device:
             self._factors = self._draw(x.device)
         return FastfoodProduct.apply(x, *self._factors, self.out_features)
 
     def _draw(self, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
-        """The signs, the permutation and the scaled normal numbers; drawn on the CPU, the same on every device."""
+        """The signs, the permutation and the scaled normal numbers. Drawn on the CPU, so equal on every device."""
         n = 1 << max(self.in_features - 1, self.out_features - 1, 1).bit_length()
         generator = torch.Generator().manual_seed(self.seed)
         signs = torch.randint(2, (n,), generator=generator, dtype=torch.int8) * 2 - 1
@@ -56,7 +56,7 @@ class Fastfood(nn.Module):
 
 
 class FastfoodProduct(torch.autograd.Function):
-    """`y = P x`, keeping nothing of its own for the backward pass."""
+    """`y = P x`. It saves only the three factors, which exist anyway."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, signs: Tensor, permutation: Tensor, normal: Tensor, out_features: int) -> Tensor:

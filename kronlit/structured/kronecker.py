@@ -13,24 +13,24 @@ from kronlit.structured.base import FusedUpdate, StructuredLinear, compute_dtype
 class Kronecker(StructuredLinear):
     r"""The Kronecker product :math:`W = A \otimes B`.
 
-    :math:`A` is `a_shape`, :math:`B` has the shape that is left. The rank of :math:`W` is the product of the two
-    ranks, so few parameters can reach a high one. :math:`W` is never formed: with :math:`X` the input reshaped to
-    `(a_2, b_2)`, :math:`Wx = \mathrm{vec}(A X B^T)` (equation 2), contracted in the order that the shape makes cheaper.
-    Between forward and backward only the input is kept.
+    :math:`A` has the shape `a_shape`, and :math:`B` the shape that remains. The rank of :math:`W` is the product of
+    the ranks of both, so few parameters can reach a high rank. :math:`W` is never formed. With the input reshaped to
+    :math:`X`, `(a_2, b_2)`, the product is :math:`Wx = \mathrm{vec}(A X B^T)` (equation 2), in the cheaper order.
+    Only the input is kept for the backward pass.
 
-    :math:`A` is Kaiming-uniform, :math:`B` zero (appendix B.1), so the map starts as zero. The paper's :math:`A_k`
-    is the transpose of this :math:`A` (it multiplies from the right), and the bound of its initialisation,
-    :math:`1 / \sqrt{a_1}`, is kept. With `init="surm"` it is the left factor that starts as zero, and the bound of the
-    right one is :math:`1 / \sqrt{b_2}`, as in the code of SURM (arXiv:2406.17740).
+    :math:`A` starts Kaiming-uniform and :math:`B` as zero (appendix B.1), so the map starts as zero. The paper
+    multiplies from the right, so its :math:`A_k` is the transpose of this :math:`A`; the bound of its initialisation,
+    :math:`1 / \sqrt{a_1}`, is the same. With `init="surm"` the left factor starts as zero, and the bound of the right
+    one is :math:`1 / \sqrt{b_2}`, as in the code of SURM (arXiv:2406.17740).
 
     Args:
         in_features: width of the input; a multiple of `a_shape[1]`.
         out_features: width of the output; a multiple of `a_shape[0]`.
-        a_shape: shape of :math:`A`, `(rows, columns)`; by default the balanced one: fewest parameters, then highest
-            rank, then most columns.
+        a_shape: shape of :math:`A`, `(rows, columns)`. The default has the fewest parameters; among equals, the
+            highest rank, then the most columns.
         init: `krona` or `surm`.
         std: standard deviation of a normal initialisation, in place of the Kaiming-uniform one.
-        zero_start: start one factor as zero; without, it starts like the other.
+        zero_start: start one factor as zero. If false, it starts like the other one.
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
@@ -88,9 +88,9 @@ class Kronecker(StructuredLinear):
 
 
 def balanced_shape(rows: int, columns: int) -> tuple[int, int]:
-    """The shape of A for which A ⊗ B of shape `(rows, columns)` has fewest parameters, then highest rank.
+    """The shape of A for which A ⊗ B of shape `(rows, columns)` has the fewest parameters, then the highest rank.
 
-    Where several remain (A ⊗ B and B ⊗ A), the one with most columns, which for 768 x 768 is the paper's.
+    If several remain (A ⊗ B and B ⊗ A), it is the one with the most columns. For 768 x 768 that is the paper's.
     """
 
     def cost(shape: tuple[int, int]) -> tuple[int, int, int]:
@@ -114,7 +114,7 @@ def applies_b_first(a: Tensor, b: Tensor) -> bool:
 
 
 def multiply_left(a: Tensor, x: Tensor) -> Tensor:
-    """`A X_t` for every token t; a batch of small products, where `a @ x` would transpose `x` into one large one."""
+    """`A X_t` for every token t, as a batch of small products: `a @ x` would transpose `x` for one large product."""
     return torch.bmm(a.expand(len(x), *a.shape), x)
 
 
@@ -126,7 +126,7 @@ def contract_tokens(u: Tensor, v: Tensor) -> Tensor:
 
 
 class KroneckerProduct(torch.autograd.Function):
-    """`y = (A ⊗ B) x`, keeping nothing but its three inputs for the backward pass."""
+    """`y = (A ⊗ B) x`. It saves only its three inputs for the backward pass."""
 
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
@@ -143,7 +143,7 @@ class KroneckerProduct(torch.autograd.Function):
 
 
 def pullback(x: Tensor, a: Tensor, b: Tensor, dy: Tensor, of_x: bool) -> tuple[Tensor | None, Tensor, Tensor]:
-    """The gradients of `x`, if asked for, `a` and `b`, given that of `y = (A ⊗ B) x`."""
+    """The gradients of `x` (if `of_x`), `a` and `b` from `dy`, the gradient of `y = (A ⊗ B) x`."""
     x3 = x.reshape(-1, a.shape[1], b.shape[1])
     dy3 = dy.reshape(-1, a.shape[0], b.shape[0])
     if applies_b_first(a, b):
@@ -160,7 +160,7 @@ def pullback(x: Tensor, a: Tensor, b: Tensor, dy: Tensor, of_x: bool) -> tuple[T
 
 
 def factor_gradients(x: Tensor, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:
-    """The gradients of `a` and `b`, given that of `y = (A ⊗ B) x`."""
+    """The gradients of `a` and `b` from `dy`, the gradient of `y = (A ⊗ B) x`."""
     _, da, db = pullback(x, a, b, dy, of_x=False)
     return da, db
 

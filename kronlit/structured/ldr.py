@@ -11,17 +11,17 @@ from kronlit.structured.convolution import apply_chain
 class LDR(StructuredLinear):
     r"""A sum of products of circulant and skew-circulant matrices, :math:`W = \sum_{i=1}^r Z_1(g_i) Z_{-1}(h_i)`.
 
-    :math:`Z_1(g)` is the circulant and :math:`Z_{-1}(h)` the skew-circulant matrix with that first column, n the
-    larger width: `2 * rank * n` parameters. :math:`Z_1 W - W Z_{-1}` has the rank r, if the matrices are square, for
-    :math:`Z_f` the shift down by one with f on top of its last column. All Toeplitz matrices are among those of rank 2.
-    A rectangular :math:`W` is the leading block of the square one. Between forward and backward only the input is kept.
+    :math:`Z_1(g)` is the circulant and :math:`Z_{-1}(h)` the skew-circulant matrix with that first column. There are
+    `2 * rank * n` parameters, where n is the larger width. For square matrices, :math:`Z_1 W - W Z_{-1}` has rank r,
+    where :math:`Z_f` shifts down by one and has f on top of its last column. Rank 2 includes all Toeplitz matrices. A
+    rectangular :math:`W` is the leading block of the square one. Only the input is kept for the backward pass.
 
-    The :math:`h_i` start normal, the :math:`g_i` as zero.
+    The :math:`h_i` start as normal numbers, the :math:`g_i` as zero.
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
-        rank: the displacement rank r, the number of products, from 1 up.
+        rank: the displacement rank r, which is the number of products; at least 1.
         std: standard deviation of the normal initialisation.
         zero_start: start the circulant matrices as zero.
 
@@ -37,7 +37,7 @@ class LDR(StructuredLinear):
     """
 
     dense_below = 192
-    """Width for each unit of rank under which a dense product is faster, see `kronlit.structured.convolution`."""
+    """Below this width per unit of rank, a dense product is faster; see `kronlit.structured.convolution`."""
 
     def __init__(
         self, in_features: int, out_features: int, rank: int = 1, std: float = 0.02, zero_start: bool = True

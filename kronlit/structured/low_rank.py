@@ -13,10 +13,10 @@ from kronlit.structured.base import StructuredLinear, compute_dtype, glorot_unif
 class LowRank(StructuredLinear):
     r"""The product of two thin matrices, :math:`W = BA`: `rank * (in_features + out_features)` parameters.
 
-    :math:`A` is `(rank, in_features)` and :math:`B` is `(out_features, rank)`. By default :math:`A` is
-    Kaiming-uniform and :math:`B` zero, so the map starts as zero. With `init="glorot"` both are Glorot-uniform with
-    gain :math:`\sqrt 2`, as in the low-rank adapter of Mahabadi et al. (arXiv:2106.04647), whose code multiplies the
-    two elementwise, which is their product for rank 1 alone. With `init="normal"` both are normal with a standard
+    :math:`A` is `(rank, in_features)` and :math:`B` is `(out_features, rank)`. By default :math:`A` starts
+    Kaiming-uniform and :math:`B` as zero, so the map starts as zero. With `init="glorot"` both are Glorot-uniform with
+    gain :math:`\sqrt 2`, as in the low-rank adapter of Mahabadi et al. (arXiv:2106.04647). Their code multiplies the
+    two elementwise, which equals the product only for rank 1. With `init="normal"` both are normal with a standard
     deviation of 0.02, as in LiST (arXiv:2110.06274).
 
     Args:

@@ -12,43 +12,43 @@ Evaluation = Literal["mean", "random", "first"]
 
 
 class Mixture(StructuredLinear):
-    r"""Several matrices of one kind, the experts, of which each training forward draws one for the whole batch.
+    r"""Several matrices of one kind, the experts. Each training forward draws one of them for the whole batch.
 
-    There is no router to train. Evaluation uses the mean of the experts' parameters, which is one ordinary expert.
-    Where an expert is a product, as a low-rank or a Kronecker one is, each of its factors is drawn and averaged on its
-    own, as the paper's project-down and project-up are; a factor that is `shared` exists once.
+    There is no router to train. Evaluation uses the mean of the experts' parameters, which is one ordinary expert. If
+    an expert is a product, such as a low-rank or a Kronecker one, each factor is drawn and averaged separately, as the
+    paper does with project-down and project-up. A `shared` factor exists only once.
 
-    All experts of a factor are one parameter, `(num_experts, *shape)`. So each has a gradient in every step, zero for
-    those that were not drawn, and plain DDP works. Draws come from `generator`, on the CPU, and without one from
-    torch's own; in evaluation from `evaluation_generator`, which each `eval()` sets to its start, so that an evaluation
-    is the same each time and leaves training as it was.
+    All experts of a factor are one parameter, `(num_experts, *shape)`. So every expert has a gradient in every step
+    (zero if it was not drawn), and plain DDP works. In training, draws come from `generator` on the CPU, or from
+    torch's own if there is none. In evaluation they come from `evaluation_generator`, which `eval()` resets, so that
+    evaluations repeat and do not disturb training.
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
         expert: makes one expert from `(in_features, out_features)`.
-        num_experts: how many there are; 1 is the expert itself.
-        shared: names of factors of which one serves all experts, such as `b` of `LowRank`.
-        bias: give each expert a bias, zero at the start, that is drawn with its first factor that is not shared; where
-            all are, there is one.
+        num_experts: number of experts; 1 is the expert itself.
+        shared: names of the factors that all experts share, such as `b` of `LowRank`.
+        bias: give each expert a bias that starts as zero. It is drawn together with the expert's first factor that is
+            not shared. If all factors are shared, so is the bias.
         same_start: start all experts from the same values, as the paper's code does for LoRA.
-        evaluation: what serves in evaluation: the mean of the experts; an expert drawn at random for each row, or the
-            first, both of which are the paper's ablations.
-        idle: what a training step does to experts that were not drawn since the last one. `update`: weight decay and
-            momentum, as the paper's code, whose gradients are zeros. `rest`: nothing. It is carried out by whoever
-            steps the optimiser (`kronlit.modules`); without Lightning it is `update`.
+        evaluation: what is used in evaluation: the mean of the experts, an expert drawn at random for each row, or the
+            first expert. The latter two are the paper's ablations.
+        idle: what an optimiser step does to experts that were not drawn since the last step. `update`: weight decay
+            and momentum, as in the paper's code, where their gradients are zero. `rest`: nothing; this is done by
+            `kronlit.modules`, so without Lightning it is `update`.
 
     Shape:
-        `(..., in_features)` to `(..., out_features)`; the rows of random evaluation are those of the first dimension.
+        `(..., in_features)` to `(..., out_features)`. Random evaluation takes the first dimension as its rows.
 
     Raises:
         ValueError: if there is no expert, no such factor to share, or the experts' parameters are tied.
     """
 
     generator: torch.Generator | None = None
-    """Where draws come from in training."""
+    """The source of draws in training."""
     evaluation_generator: torch.Generator = torch.Generator()
-    """Where they come from in evaluation; the mixtures of a model share one."""
+    """The source of draws in evaluation; the mixtures of a model share it."""
 
     def __init__(
         self,
@@ -83,11 +83,11 @@ class Mixture(StructuredLinear):
         biases = 1 if set(shared) == set(self.factors) else num_experts
         self.bias = nn.Parameter(torch.zeros(biases, out_features)) if bias else None
         self.drawn: dict[str, set[int]] = {name: set() for name, _ in self.named_parameters()}
-        # Kept out of the module's own parameters: it has none, those of an expert are given to it.
+        # In a list, so that torch does not register it: it has no values, and is called with those of an expert.
         self._skeleton = [experts[0].to("meta")]
 
     def _start(self) -> list[StructuredLinear]:
-        """The experts as their class initialises them."""
+        """Newly initialised experts."""
         first = self._expert(self.in_features, self.out_features)
         others = range(self.num_experts - 1)
         return [
@@ -116,7 +116,7 @@ class Mixture(StructuredLinear):
         return self._apply_factors(x, self.mean() if self.evaluation == "mean" else self._choose({}))
 
     def _draw(self) -> dict[str, int]:
-        """The expert of each factor for one pass."""
+        """Draw the expert of each factor for one pass."""
         route = {}
         generator = self.generator if self.training else self.evaluation_generator
         for name in self.factors:
@@ -143,21 +143,24 @@ class Mixture(StructuredLinear):
 
     @torch.no_grad()
     def collapse(self) -> None:
-        """Become the mean of the experts, a mixture of one, for good."""
+        """Become a mixture of one expert, the mean of all. This cannot be undone."""
         for experts in self.parameters():
             experts.data = experts.mean(0, keepdim=True)
             experts.grad = None
         self.num_experts = 1
 
     def idle_experts(self) -> Iterator[tuple[nn.Parameter, list[int]]]:
-        """Each factor with the experts that no training forward drew since the last call; one alone is never idle."""
+        """Each factor, with the experts that no training forward has drawn since the last call.
+
+        A factor that exists once is never idle.
+        """
         for name, experts in self.named_parameters():
             several = range(len(experts) if len(experts) > 1 else 0)
             yield experts, [index for index in several if index not in self.drawn[name]]
             self.drawn[name].clear()
 
     def mean_expert(self) -> StructuredLinear:
-        """An expert with the mean of the experts' parameters; a bias is not in it."""
+        """An expert whose parameters are the mean of all experts', without the bias."""
         expert = self._expert(self.in_features, self.out_features)
         mean = self.mean()
         for name in self.factors:

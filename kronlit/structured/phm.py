@@ -10,24 +10,24 @@ from kronlit.structured.base import StructuredLinear, compute_dtype, glorot_unif
 class PHM(StructuredLinear):
     r"""A sum of Kronecker products, :math:`W = \sum_{i=1}^n A_i \otimes B_i` (equation 4).
 
-    The :math:`A_i`, `(phm_dim, phm_dim)` each, are the `rule`; the :math:`B_i` have the shape that is left. With a
-    `rank`, :math:`B_i = s_i t_i` is the product of two thin matrices (section 4). With `shared_rule`, one rule serves
-    all such matrices of a model once they are tied (`kronlit.adapters.tie`); until then each has its own.
+    The :math:`A_i`, `(phm_dim, phm_dim)` each, are the `rule`. The :math:`B_i` have the shape that remains. With a
+    `rank`, :math:`B_i = s_i t_i` is the product of two thin matrices (section 4). With `shared_rule`, all such matrices
+    of a model share one rule once they are tied (`kronlit.adapters.tie`); until then each has its own.
 
-    Initialised as the authors' code does: Glorot-uniform with gain :math:`\sqrt 2` for each slice of :math:`B`, or of
-    both its factors; the rule normal, with a standard deviation of 0.01, or 0.0001 where it is shared. So the map
-    starts small, not zero. The paper multiplies rows from the left, so its :math:`A_i` and :math:`B_i` are the
+    The initialisation is that of the authors' code. Each slice of :math:`B`, or of both its factors, is Glorot-uniform
+    with gain :math:`\sqrt 2`. The rule is normal with a standard deviation of 0.01, or 0.0001 if it is shared. So the
+    map starts small, not at zero. The paper multiplies rows from the left, so its :math:`A_i` and :math:`B_i` are the
     transposes of these.
 
-    :math:`W` is small beside the host's weight: it is formed anew in each forward pass, in float32, and one product
-    applies it, so that between forward and backward nothing of the tokens is kept but the input.
+    :math:`W` is small compared with the host's weight. So each forward pass forms it in float32 and applies it by one
+    product. Of the tokens, only the input is kept for the backward pass.
 
     Args:
         in_features: width of the input; a multiple of `phm_dim`.
         out_features: width of the output; a multiple of `phm_dim`.
         phm_dim: the number n of products, and the width of each :math:`A_i`.
-        rank: of each :math:`B_i`; without it they are full.
-        shared_rule: whether one rule is to serve the whole model.
+        rank: the rank of each :math:`B_i`; by default they are full matrices.
+        shared_rule: whether all such matrices of the model share one rule.
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
@@ -64,7 +64,7 @@ class PHM(StructuredLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = compute_dtype(x)
-        with torch.autocast(x.device.type, enabled=False):  # else it would be rounded twice
+        with torch.autocast(x.device.type, enabled=False):  # with autocast, W would be rounded twice
             w = self._form()
         return F.linear(x.to(dtype), w.to(dtype))
 

@@ -1,4 +1,4 @@
-"""Structured matrices one above another, for linear modules that compute several projections at once."""
+"""Structured matrices stacked above each other, for linear modules that compute several projections at once."""
 
 from collections.abc import Callable, Mapping
 
@@ -11,13 +11,13 @@ from kronlit.structured.base import StructuredLinear, compute_dtype
 class Stacked(StructuredLinear):
     r"""Matrices on slices of the rows of :math:`W`, zero on the rows between them: :math:`W = [W_1; 0; W_3]`.
 
-    GPT-2 computes query, key and value in one product; with this a change of query and value alone is one matrix.
+    GPT-2 computes query, key and value in one product. This makes one matrix of a change to query and value only.
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
         matrix: makes each matrix from `(in_features, rows)`.
-        slices: the name of each matrix and its rows, which must not meet.
+        slices: the name of each matrix and its rows, which must not overlap.
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.

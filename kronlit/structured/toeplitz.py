@@ -12,8 +12,8 @@ from kronlit.structured.convolution import Convolution, apply_chain, convolution
 class Toeplitz(StructuredLinear):
     r"""A Toeplitz matrix, constant along each diagonal: `in_features + out_features - 1` parameters, any shape.
 
-    The first column is a parameter, and so is the first row without its first number, which is the column's. It is
-    applied by the FFT of a circulant matrix that holds it, and between forward and backward only the input is kept.
+    The parameters are the first column, and the first row without its first number, which the column has already. The
+    product is the FFT of a larger circulant matrix. Only the input is kept for the backward pass.
 
     Args:
         in_features: width of the input.
@@ -59,24 +59,25 @@ class Toeplitz(StructuredLinear):
 
 
 class SymmetricToeplitz(StructuredLinear):
-    r"""A symmetric Toeplitz matrix, :math:`W_{ij} = t_{|i-j|}`, of n parameters, n the larger width.
+    r"""A symmetric Toeplitz matrix, :math:`W_{ij} = t_{|i-j|}`, with n parameters, where n is the larger width.
 
     A rectangular :math:`W` is the leading block of the square one. With `hadamard`, :math:`t = a \odot b`, as in the
-    adapter that SURM's code has by default: twice the parameters for the same matrices. It is applied as `Toeplitz` is.
+    default adapter of SURM's code; that takes twice the parameters for the same matrices. The product is computed as in
+    `Toeplitz`.
 
     Args:
         in_features: width of the input.
         out_features: width of the output.
         hadamard: generate :math:`t` by the elementwise product of two vectors.
         std: standard deviation of the normal initialisation.
-        zero_start: start :math:`t`, or :math:`b` where there is one, as zero.
+        zero_start: start :math:`t` as zero; with `hadamard`, start :math:`b` as zero.
 
     Shape:
         `(..., in_features)` to `(..., out_features)`.
     """
 
     dense_below = 256
-    """As that of `Toeplitz`."""
+    """As in `Toeplitz`."""
 
     def __init__(
         self,
@@ -116,10 +117,10 @@ class SymmetricToeplitz(StructuredLinear):
 
 
 class ToeplitzProduct(StructuredLinear):
-    r"""The product of two symmetric Toeplitz matrices, :math:`W = T_b T_a`: 2n parameters, n the larger width.
+    r"""The product of two symmetric Toeplitz matrices, :math:`W = T_b T_a`: 2n parameters for the larger width n.
 
-    SURM's Toeplitz method. A rectangular :math:`W` is the leading block of the product of the square ones. Between
-    forward and backward only the input is kept, not what lies between the two matrices.
+    This is SURM's Toeplitz method. A rectangular :math:`W` is the leading block of the product of the square ones. Only
+    the input is kept for the backward pass, not the result of the first matrix.
 
     Args:
         in_features: width of the input.
@@ -158,7 +159,7 @@ class ToeplitzProduct(StructuredLinear):
 
 
 def toeplitz_product(x: Tensor, column: Tensor, row: Tensor, dense_below: int) -> Tensor:
-    """`Tx` for the Toeplitz matrix with the first column `column` and then the first row `row`."""
+    """`Tx` for the Toeplitz matrix with first column `column` and the rest of its first row, `row`."""
     dtype = compute_dtype(x)
     if max(len(column), len(row) + 1) < dense_below:
         return F.linear(x.to(dtype), form_toeplitz(column, row).to(dtype))
@@ -166,11 +167,14 @@ def toeplitz_product(x: Tensor, column: Tensor, row: Tensor, dense_below: int) -
 
 
 def form_toeplitz(column: Tensor, row: Tensor) -> Tensor:
-    """The Toeplitz matrix with the first column `column` and then the first row `row`."""
+    """The Toeplitz matrix with first column `column` and the rest of its first row, `row`."""
     return toeplitz(torch.cat((row.flip(0), column)), len(row) + 1)
 
 
 def circulant_column(column: Tensor, row: Tensor) -> Tensor:
-    """The first column of a circulant matrix that has a Toeplitz one as its leading block."""
+    """The first column of a circulant matrix whose leading block is this Toeplitz matrix.
+
+    Zeros in between pad it to a length with a fast FFT.
+    """
     n = len(column) + len(row)
     return torch.cat((column, column.new_zeros(fast_length(n) - n), row.flip(0)))

@@ -1,4 +1,4 @@
-"""Many runs, one honest table. Nothing here imports torch: every run is a `kronlit fit` of its own."""
+"""Many runs, one honest table. Nothing here imports torch: every run is a separate `kronlit fit`."""
 
 from kronlit.studies.study import Published, Study
 

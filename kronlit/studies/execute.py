@@ -1,4 +1,4 @@
-"""Running a study: what is done stays, what was cut short goes on, what fails is recorded."""
+"""Runs a study: finished runs are kept, interrupted ones resume, and failures are recorded."""
 
 import json
 import signal
@@ -21,9 +21,9 @@ from kronlit.studies.study import Study
 from kronlit.training.signals import in_job, stop_requested
 
 POLL = 0.2
-"""Seconds between looks at the processes."""
+"""Seconds between two checks of the processes."""
 PATIENCE = 15.0
-"""Seconds that a process has to end when the study is stopped."""
+"""Seconds that a process gets to end after SIGTERM when the study is stopped; then it is killed."""
 
 
 def execute(
@@ -36,13 +36,13 @@ def execute(
     side_by_side: int = 1,
     only: list[str] | None = None,
 ) -> list[Result]:
-    """Run what is not done of a study, of its run `number`, or of the cells `only`, and give the results.
+    """Run the unfinished runs of a study, or only its run `number` or its cells `only`, and return all results.
 
-    Up to `side_by_side` runs that differ by seeds and learning rates alone train together in one process.
+    Up to `side_by_side` runs that differ only in the options of `FREE` and the seed train together in one process.
 
     Raises:
-        ValueError: if another study holds the folder, or a config file cannot be read.
-        KeyboardInterrupt: after SIGINT or, with its number, SIGTERM, when all processes have ended.
+        ValueError: if another study is using the folder, or a config file cannot be read.
+        KeyboardInterrupt: after SIGINT, or after SIGTERM with the signal's number, when all processes have ended.
     """
     runs = plan(study)
     if number is not None and not 0 <= number < len(runs):
@@ -58,7 +58,7 @@ def execute(
         results = [current_result(root / run.folder, run.config_hash()) for run in runs]
         again = ("running", "failed") if retry_failed else ("running",)
         waiting = [run for run, result in zip(runs, results, strict=True) if not result or result.status in again]
-        # What failed before runs by itself: beside the same others it might fail again.
+        # A run that failed before now runs alone: next to the same other runs it might fail again.
         failed = {run.folder for run, result in zip(runs, results, strict=True) if result and result.status == "failed"}
         fresh = [run for run in waiting if run.folder not in failed]
         groups = [*group_runs(fresh, side_by_side, processes), *([run] for run in waiting if run.folder in failed)]
@@ -70,17 +70,17 @@ def execute(
 
 
 def write_study(study: Study, root: Path) -> None:
-    """Write `study.yaml`, which is all that a report, or another process, needs to know of the study."""
+    """Write `study.yaml`, which holds all that a report or another process needs to know of the study."""
     write_whole(root / "study.yaml", yaml.safe_dump(json.loads(json.dumps(asdict(study))), sort_keys=False))
 
 
 class ProcessPool:
-    """Places for so many processes at once.
+    """A fixed number of slots for processes that run at the same time.
 
     Args:
-        processes: how many.
-        gpus: devices to share out among them.
-        locks: open files for the processes to inherit.
+        processes: number of slots.
+        gpus: devices to distribute over the slots.
+        locks: open lock files that the processes inherit, so that the locks outlive a killed study.
     """
 
     def __init__(self, processes: int, gpus: list[int] | None, locks: tuple[int, ...]) -> None:
@@ -90,30 +90,30 @@ class ProcessPool:
         self.taken: dict[int, tuple[RunProcess, float]] = {}
 
     def start(self, runs: list[Run], root: Path) -> None:
-        """Start runs, in one process, in the first free place."""
+        """Start one process for `runs` in the first free slot."""
         slot = next(slot for slot in range(len(self.environments)) if slot not in self.taken)
         started = RunProcess(runs, root, self.environments[slot], self.locks, self.revision)
         self.taken[slot] = (started, time.monotonic())
 
     @property
     def full(self) -> bool:
-        """Whether no place is free."""
+        """Whether no slot is free."""
         return len(self.taken) == len(self.environments)
 
     def collect(self) -> Iterator[tuple[Run, Result]]:
-        """The runs whose processes have ended since the last call, recorded."""
+        """The runs whose processes have ended since the last call. Their results are written."""
         for slot, (started, _) in list(self.taken.items()):
             if results := started.collect():
                 del self.taken[slot]
                 yield from zip(started.runs, results, strict=True)
 
     def ask_to_stop(self) -> None:
-        """Have all processes save and end, when it suits them."""
+        """Ask all processes to save and end at the next good moment."""
         for started, _ in self.taken.values():
             started.process.send_signal(signal.SIGUSR1)
 
     def stop(self) -> None:
-        """End all processes."""
+        """End all processes now."""
         for started, _ in self.taken.values():
             started.process.terminate()
         end = time.monotonic() + PATIENCE
@@ -124,7 +124,7 @@ class ProcessPool:
 def run_all(
     study: Study, root: Path, waiting: list[list[Run]], done: list[Result], progress: StudyProgress, slots: ProcessPool
 ) -> None:
-    """Run what waits, each list in one process; `done` grows as runs end, well or not."""
+    """Run all waiting runs, each list in one process. `done` gets the results of runs as they end."""
     waiting, asked = list(waiting), False
     try:
         while waiting or slots.taken:
@@ -138,7 +138,7 @@ def run_all(
                 progress.say(run, result, study.metric_of(run.task))
             now = time.monotonic()
             running = [
-                (run, (now - since) / len(started.runs))  # its share, as of what is done
+                (run, (now - since) / len(started.runs))  # its share of the time, as for finished runs
                 for started, since in slots.taken.values()
                 for run in started.runs
             ]
@@ -150,7 +150,7 @@ def run_all(
 
 @contextmanager
 def interrupt_on_sigterm() -> Iterator[None]:
-    """Take SIGTERM for Ctrl-C; a job of Slurm has time to let its runs save, as it does when it is asked to stop."""
+    """Treat SIGTERM as Ctrl-C. Not in a Slurm job: there `listen` notes SIGTERM, and the runs have time to save."""
     if in_job():
         yield
         return

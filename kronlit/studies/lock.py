@@ -1,4 +1,4 @@
-"""One study at a time in a folder, its runs included."""
+"""A lock that lets only one study at a time, with its runs, use a folder."""
 
 import fcntl
 import os
@@ -12,15 +12,15 @@ from kronlit.config.user_error import UserError
 
 @contextmanager
 def study_lock(folder: Path, shared: bool = False) -> Iterator[int]:
-    """Hold the lock of a folder of a study or of one of its runs; gives the open file, for the runs to inherit.
+    """Hold the lock of a study's folder or of one of its runs; yields the open file, which the runs inherit.
 
-    Those who share it keep out one who would have it alone.
+    Several holders may share it, which keeps out anyone who wants it alone.
 
-    The system frees it when the last process that has the file open is gone: runs that outlive a killed study hold it
-    on, so that no other study writes among them.
+    It is a `flock`, which the system frees only when the last process with the open file is gone. So runs that outlive
+    a killed study still hold it, and no other study writes between them.
 
     Raises:
-        ValueError: if it is held, or the folder cannot be written.
+        ValueError: if someone else holds it, or the folder cannot be written.
     """
     try:
         folder.mkdir(parents=True, exist_ok=True)

@@ -1,4 +1,4 @@
-"""From a study to its runs: the words of each command, its folder, and what tells it from any other."""
+"""Turns a study into runs: each with its command, its folder, and a hash of its settings."""
 
 import fnmatch
 import hashlib
@@ -23,12 +23,12 @@ class Run:
     """One training of a study.
 
     Args:
-        task: its name.
-        method: its name.
-        seed: its number.
-        point: the options that the grid gives it.
-        words: of its command, after `kronlit fit`.
-        folder: where it writes, within the study's.
+        task: name of the task.
+        method: name of the method.
+        seed: the seed.
+        point: the options that the grid sets.
+        words: the words of its command after `kronlit fit`.
+        folder: its folder, relative to the study's.
     """
 
     task: str
@@ -40,11 +40,11 @@ class Run:
 
     @property
     def name(self) -> str:
-        """What a person reads."""
+        """The name for people to read."""
         return " · ".join([self.task, row_name(self.method, self.point), f"seed {self.seed}"])
 
     def config_hash(self) -> str:
-        """Sixteen digits of all that is set: the options, and what the config files say, wherever they lie.
+        """A hash of all settings, 16 hexadecimal digits: of the options and of the contents of the config files.
 
         Raises:
             ValueError: if a file cannot be read.
@@ -57,16 +57,16 @@ class Run:
 
 
 def config_content(path: str) -> Any:
-    """What a config file says; its comments do not count."""
+    """The content of a config file, without its comments."""
     check_aliases(path)
     return yaml_content(path, f"the study's `config`={path!r}")
 
 
 def plan(study: Study) -> list[Run]:
-    """All runs of a study, seed after seed, so that one that is cut short has whole rows.
+    """All runs of a study, seed after seed, so that an interrupted study has complete tables for its first seeds.
 
     Raises:
-        ValueError: if two would write to one folder.
+        ValueError: if two runs would write to the same folder.
     """
     runs = [
         make_run(study, task, method, point, seed)
@@ -87,7 +87,7 @@ def plan(study: Study) -> list[Run]:
 
 
 def make_run(study: Study, task: str, method: str, point: Options, seed: int) -> Run:
-    """One run, with its command put together."""
+    """Put the command of one run together."""
     settings = [
         *study.configs,
         study.options,
@@ -104,10 +104,10 @@ def make_run(study: Study, task: str, method: str, point: Options, seed: int) ->
 
 
 def select_runs(runs: list[Run], only: list[str] | None) -> list[Run]:
-    """Those of `runs` that one of `only`, `METHOD/TASK` with * for anything, names; all of them where it is `None`.
+    """The runs that match one of the patterns `only`, such as `KronA/*` (METHOD/TASK); all runs if it is `None`.
 
     Raises:
-        ValueError: if one of `only` names none.
+        ValueError: if a pattern matches no run.
     """
     if only is None:
         return runs
@@ -119,13 +119,13 @@ def select_runs(runs: list[Run], only: list[str] | None) -> list[Run]:
 
 
 FREE = ("model.lr", "model.weight_decay", "model.warmup")
-"""Options that runs side by side may differ in, beside their seeds: what they change is each run's own."""
+"""The options, besides seeds, in which runs side by side may differ: they concern only each run's own optimiser."""
 
 
 def group_runs(runs: list[Run], most: int, processes: int) -> list[list[Run]]:
-    """`runs` in groups of at most `most` that can train side by side, in the order of their first ones.
+    """Group runs that can train side by side, at most `most` in a group, in the order of each group's first run.
 
-    They are no larger than leaves each of so many `processes` its share.
+    Groups stay small enough to give each of the `processes` something to do.
     """
     alike: dict[Any, list[Run]] = {}
     for one in runs:
@@ -141,7 +141,7 @@ def group_runs(runs: list[Run], most: int, processes: int) -> list[list[Run]]:
 
 
 def points(grid: dict[str, list[Any]]) -> list[Options]:
-    """All points of a grid; of an empty one, the one that sets nothing."""
+    """All points of a grid. An empty grid has one point, which sets nothing."""
     return [dict(zip(grid, values, strict=True)) for values in product(*grid.values())]
 
 
@@ -158,22 +158,22 @@ def setting_words(setting: Setting) -> Iterator[str]:
 
 
 def fill_in(word: str, names: dict[str, str]) -> str:
-    """A word with the run's own names in it; other braces stay."""
+    """Replace `{task}`, `{method}` and `{seed}` in a word. Other braces stay."""
     for name, value in names.items():
         word = word.replace(name, value)
     return word
 
 
 def point_name(point: Options) -> str:
-    """A point of a grid in few words: the last part of each option's name, and its value."""
+    """A short name of a grid's point: the last part of each option's name, and its value."""
     return ", ".join(f"{option.split('.')[-1]}={value}" for option, value in point.items())
 
 
 def row_name(method: str, point: Options) -> str:
-    """A method at a point of its grid."""
+    """The name of a method at a point of its grid."""
     return f"{method} ({point_name(point)})" if point else method
 
 
 def slug(name: str) -> str:
-    """A name as that of a folder."""
+    """Turn a name into the name of a folder."""
     return re.sub(r"[^\w.=+^-]+", "_", name).strip("._") or "_"

@@ -1,4 +1,4 @@
-"""A run as a process of its own, or several side by side in one, from its start to its `run.json`."""
+"""A process of one run, or of several side by side, from its start to the `run.json` that it leaves."""
 
 import datetime
 import json
@@ -18,24 +18,24 @@ from kronlit.training.signals import STOPPED
 
 
 def run_command(run: Run, root: Path) -> list[str]:
-    """The words of a run's command; it goes on from the last checkpoint in its folder, if there is one."""
+    """The words of a run's command. It resumes from the last checkpoint in its folder, if there is one."""
     own = ["--run_dir", str(root / run.folder), "--ckpt_path", "last", "--trainer.enable_progress_bar", "false"]
     return ["kronlit", "fit", *run.words, *own]
 
 
 CODE = "exit_code.txt"
-"""Where one of several runs in a process leaves its own exit code."""
+"""The file for a run's own exit code, if its process has several runs."""
 
 
 class RunProcess:
-    """A process that is going, of one run, or of several side by side (`kronlit.experimental.side_by_side`).
+    """A running process of one run, or of several side by side (`kronlit.experimental.side_by_side`).
 
     Args:
-        runs: what runs.
+        runs: the runs.
         root: the study's folder.
-        environment: the process's.
-        locks: open files that the process holds on to.
-        revision: of the source, for the record.
+        environment: environment variables of the process.
+        locks: open lock files that the process inherits.
+        revision: the git revision to record.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RunProcess:
                 text=True,
             )
         if self.process.stdin is not None:
-            with suppress(BrokenPipeError), self.process.stdin as file:  # it may have been killed already
+            with suppress(BrokenPipeError), self.process.stdin as file:  # in case the process is dead already
                 folders = [(run, root / run.folder) for run in runs]
                 json.dump([(run_command(run, root)[1:], str(f / LOG), str(f / CODE)) for run, f in folders], file)
         self.results = [replace(result, pid=self.process.pid) for result in self.results]
@@ -68,7 +68,7 @@ class RunProcess:
             result.write(root / run.folder)
 
     def _record_start(self, run: Run, revision: str | None) -> Result:
-        """The result of a run that is about to start, recorded: what its process leaves must have a name."""
+        """Write the result of a run before it starts, so that whatever the process leaves belongs to an attempt."""
         folder, config_hash = self.root / run.folder, run.config_hash()
         folder.mkdir(parents=True, exist_ok=True)
         before = current_result(folder, config_hash)
@@ -93,7 +93,10 @@ class RunProcess:
         return result
 
     def collect(self) -> list[Result]:
-        """The results, recorded, if the process has ended; one that was asked to stop can go on. It never waits."""
+        """Write and return the results if the process has ended, else return none. It never waits.
+
+        A run that was asked to stop stays `running`, so that it can resume.
+        """
         code = self.process.poll()
         if code is None:
             return []
@@ -101,9 +104,9 @@ class RunProcess:
 
     def _record_end(self, run: Run, result: Result, code: int) -> Result:
         folder = self.root / run.folder
-        with suppress(OSError, ValueError):  # of its own, where it ended before the process of several did
+        with suppress(OSError, ValueError):  # its own exit code, if it shares the process and has ended before it
             code = int((folder / CODE).read_text())
-        if code in (STOPPED, -signal.SIGUSR1):  # asked to, or before it could listen
+        if code in (STOPPED, -signal.SIGUSR1):  # asked to stop; the latter if it could not listen yet
             return result
         result = replace(result, exit_code=code, ended=utc_now())
         result = failed_result(result, failure_reason(code, folder / LOG)) if code else finished_result(result, folder)
@@ -111,7 +114,7 @@ class RunProcess:
         return result
 
     def stop(self, seconds: float) -> None:
-        """End the process, gently at first; its runs stay such as can go on."""
+        """Wait for the process to end, then kill it. Its runs can resume."""
         try:
             self.process.wait(seconds)
         except subprocess.TimeoutExpired:
@@ -121,7 +124,7 @@ class RunProcess:
 
 def failure_reason(code: int, log: Path) -> str:
     """Why a process failed, in one line: the signal that killed it, or the last line of its log."""
-    if code > 128 and code - 128 in signal.valid_signals():  # as a shell, and kronlit itself, gives it
+    if code > 128 and code - 128 in signal.valid_signals():  # the notation of shells, and of kronlit itself
         code = 128 - code
     if code < 0:
         hint = " (the system does that when memory is short)" if code == -signal.SIGKILL else ""
@@ -136,12 +139,12 @@ def utc_now() -> str:
 
 
 def run_environment(processes: int, gpus: list[int] | None, slot: int) -> dict[str, str]:
-    """That of a run: its share of the cores, unless `OMP_NUM_THREADS` says otherwise, and its device.
+    """The environment of a run: its share of the cores (unless `OMP_NUM_THREADS` is set) and its device.
 
     Args:
-        processes: runs at once.
-        gpus: the devices to share out, one a run; `None` leaves them to the trainer.
-        slot: which of the runs at once it is.
+        processes: number of processes at the same time.
+        gpus: devices to distribute, one for each process; `None` leaves the choice to the trainer.
+        slot: the number of this process among them.
     """
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     own = {"OMP_NUM_THREADS": str(max(1, cores // processes))} | dict(os.environ)
@@ -151,7 +154,7 @@ def run_environment(processes: int, gpus: list[int] | None, slot: int) -> dict[s
 
 
 def git_revision() -> str | None:
-    """The commit of the git repository that is the current folder's, with `+` where it was changed."""
+    """The commit of the current folder's git repository, with `+` if files were changed; `None` outside of one."""
     try:
         describe = ["git", "describe", "--always", "--dirty=+", "--abbrev=40", "--exclude=*"]
         return subprocess.run(describe, capture_output=True, text=True, check=True).stdout.strip()

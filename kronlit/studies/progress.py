@@ -1,4 +1,4 @@
-"""How far a study is, and how long it may still take."""
+"""Shows how far a study is, and how long it may still take."""
 
 import datetime
 from collections.abc import Sequence
@@ -11,11 +11,13 @@ from kronlit.studies.result import Result
 
 
 class StudyProgress:
-    """A bar with an estimate of the time left, and a line for each run that ends; without a terminal, the lines alone.
+    """A progress bar with an estimate of the time left, and a line for each run that ends.
+
+    Without a terminal there is no bar, only the lines.
 
     Args:
-        runs: of the study.
-        processes: runs at once.
+        runs: number of runs of the study.
+        processes: number of processes at the same time.
     """
 
     def __init__(self, runs: int, processes: int) -> None:
@@ -41,19 +43,19 @@ class StudyProgress:
         self.bar.stop()
 
     def update(self, done: Sequence[Result], waiting: Sequence[Run], running: Sequence[tuple[Run, float]]) -> None:
-        """Show how many are done, and the estimate.
+        """Show how many runs are done, and the estimate.
 
         Args:
-            done: what has ended, of now and before.
-            waiting: what has not begun.
-            running: what runs, and for how many seconds.
+            done: results of finished runs, including earlier ones.
+            waiting: runs that have not begun.
+            running: runs that are running, each with its seconds so far.
         """
         left = seconds_left(done, waiting, running, self.processes)
         text = "" if left is None else f"about {datetime.timedelta(seconds=round(left))} left"
         self.bar.update(self.line, completed=len(done), left=text, description=f"{len(running)} running")
 
     def say(self, run: Run, result: Result, metric: str) -> None:
-        """One line on a run that has ended."""
+        """Print a line on a run that has ended."""
         text = f"{result.status:7}{run.name}"
         if result.status == "failed":
             text += f" · exit code {result.exit_code} · {result.error}"
@@ -65,7 +67,10 @@ class StudyProgress:
 def seconds_left(
     done: Sequence[Result], waiting: Sequence[Run], running: Sequence[tuple[Run, float]], processes: int
 ) -> float | None:
-    """An estimate, by the mean time of what is done of the same task, else of all; `None` while nothing is done."""
+    """Estimate the time left from the mean time of finished runs; `None` if there are none.
+
+    Runs of the same task count; if there are none yet, all runs do.
+    """
     taken: dict[str, list[float]] = {}
     for result in done:
         if result.status == "done":

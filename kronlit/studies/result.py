@@ -1,23 +1,23 @@
-"""What became of a run: `run.json` in its folder.
+"""The result of a run: `run.json` in its folder.
 
-Schema 1, all keys always there:
+Schema 1. All keys are always there:
 
-| key | what |
+| key | meaning |
 |---|---|
 | `schema` | 1 |
 | `status` | `running` (now, or when it was killed), `done` or `failed` |
-| `hash` | of all that is set (`Run.config_hash`); another one makes a run another run |
-| `task`, `method`, `seed`, `point` | what it is; `point` has the options that the grid sets |
-| `command` | as a shell takes it, from the folder in which the study was started |
-| `pid` | of its last process; null for the moment before it starts |
-| `attempts` | how many times it was started; each goes on where the last one had its checkpoint |
-| `started`, `ended` | of the last attempt, in UTC (ISO 8601); `ended` is null while it runs |
+| `hash` | hash of all settings (`Run.config_hash`); with other settings it is another run |
+| `task`, `method`, `seed`, `point` | which run it is; `point` has the options that the grid sets |
+| `command` | the shell command, for the folder in which the study was started |
+| `pid` | of its last process; null just before that starts |
+| `attempts` | how many times it was started; each attempt resumes from the last checkpoint |
+| `started`, `ended` | times of the last attempt in UTC (ISO 8601); `ended` is null while it runs |
 | `exit_code` | of its process, negative for a signal; null while it runs |
-| `error` | one line, null unless it failed |
-| `revision` | of the git repository in which the study was started, with `+` if it was changed; null if there is none |
-| `fit` | its newest `version_N`, null until it is done |
-| `side_by_side` | how many runs trained in its process, as one batch; its times are then theirs |
-| `summary` | what the fit left in `summary.json` (`kronlit.training.summary`): scores, counts, costs; or null |
+| `error` | one line; null unless it failed |
+| `revision` | of the git repository where the study was started, with `+` if files were changed; null without one |
+| `fit` | its newest `version_N`; null until it is done |
+| `side_by_side` | how many runs trained in its process as one batch; its times are those of all of them |
+| `summary` | the content of the fit's `summary.json` (`kronlit.training.summary`): scores, counts, costs; or null |
 """
 
 import json
@@ -37,7 +37,7 @@ LOG = "log.txt"
 
 @dataclass(frozen=True)
 class Result:
-    """A `run.json`; see the module for what its entries mean."""
+    """A `run.json`; the module's docstring explains its keys."""
 
     status: Literal["running", "done", "failed"]
     hash: str
@@ -60,18 +60,18 @@ class Result:
 
     @property
     def scores(self) -> dict[str, float]:
-        """By name, validation's and test's."""
+        """The scores of validation and test, by name."""
         return self.summary["scores"] if self.summary else {}
 
     @property
     def seconds(self) -> float:
-        """Wall time of the last attempt, start of the process included where its end was seen."""
+        """Wall time of the last attempt, including the start of the process if the study saw its end."""
         if self.ended is None:
             return self.summary["seconds"] if self.summary else 0.0
         return (datetime.fromisoformat(self.ended) - datetime.fromisoformat(self.started)).total_seconds()
 
     def write(self, folder: Path) -> None:
-        """Write it, whole or not at all."""
+        """Write it completely or not at all."""
         write_whole(folder / FILE, json.dumps(asdict(self), indent=2) + "\n")
 
 
@@ -79,7 +79,7 @@ def read_result(folder: Path) -> Result | None:
     """The result in a run's folder; `None` if there is none yet.
 
     Raises:
-        ValueError: if the file is of another schema or no such file.
+        ValueError: if the file has another schema, or is not a result.
     """
     path = folder / FILE
     if not path.exists():
@@ -94,25 +94,25 @@ def read_result(folder: Path) -> Result | None:
 
 
 def newest_fit(folder: Path) -> tuple[str, dict[str, Any]] | None:
-    """The newest `version_N` in a run's folder that came to its end, and its summary."""
+    """The newest `version_N` in a run's folder that was finished, and its summary."""
     summaries = sorted(folder.glob("version_*/summary.json"), key=lambda path: int(path.parent.name.split("_")[1]))
     return (summaries[-1].parent.name, json.loads(summaries[-1].read_text())) if summaries else None
 
 
 def finished_result(result: Result, folder: Path) -> Result:
-    """`result` as that of a fit that came to its end, with what that left."""
+    """`result` as `done`, with the summary that the fit left."""
     if (newest := newest_fit(folder)) is None:
         return failed_result(result, "the fit left no summary.json; a study cannot use `trainer.fast_dev_run`.")
     return replace(result, status="done", error=None, fit=newest[0], summary=newest[1])
 
 
 def failed_result(result: Result, error: str) -> Result:
-    """`result` as that of a run that failed."""
+    """`result` as `failed`."""
     return replace(result, status="failed", error=error)
 
 
 def write_whole(path: Path, text: str) -> None:
-    """Write a file so that whatever happens it is the old one or the new one."""
+    """Write a file completely or not at all: after a crash there is either the old file or the new one."""
     partial = path.with_name(f".{path.name}.partial")
     with partial.open("w", encoding="utf-8") as file:
         file.write(text)

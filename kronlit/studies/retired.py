@@ -1,4 +1,4 @@
-"""Names of YAMLs that came with earlier versions, and the words that now say the same. They go with version 0.3."""
+"""Maps names of YAMLs from earlier versions to words that mean the same now. To be removed with version 0.3."""
 
 import re
 from collections.abc import Callable, Iterator
@@ -20,7 +20,7 @@ FILTER = "sentence-transformers/roberta-large-nli-stsb-mean-tokens"
 
 
 def retired_words(name: str) -> list[str] | None:
-    """The words that stand for `--config` and the `name` of a YAML that there was once; `None` if there was none."""
+    """The words that replace `--config NAME` for the name of a former YAML; `None` if there was none of this name."""
     stem = name.removeprefix("configs/").removesuffix(".yaml")
     for pattern, words in RETIRED:
         if found := re.fullmatch(pattern, stem):
@@ -29,8 +29,8 @@ def retired_words(name: str) -> list[str] | None:
 
 
 def cell(study: str, method: str, task: str) -> list[str]:
-    """The words of a shipped study's run, but for its seed and its scored rows."""
-    from kronlit.studies.plan import make_run  # which knows retired names itself
+    """The words of a run of a shipped study, without its seed and its scored rows."""
+    from kronlit.studies.plan import make_run  # late, because it imports this module
 
     content = read_yaml(shipped_folder() / f"studies/{study}.yaml")
     found = make_run(replace(Study(**content | {"published": None}), seed_sets=[]), task, method, {}, 0)
@@ -38,7 +38,7 @@ def cell(study: str, method: str, task: str) -> list[str]:
 
 
 def file(name: str, **options: str) -> list[str]:
-    """The words of a shipped YAML, and of options laid on it."""
+    """The words for a shipped YAML and further options."""
     words = ["--config", config_path(name)]
     for option, value in options.items():
         words += [f"--{option.replace('__', '.')}", value]
@@ -46,12 +46,12 @@ def file(name: str, **options: str) -> list[str]:
 
 
 def method(name: str, **arguments: str) -> list[str]:
-    """The words of a YAML of a method, and of arguments of its own."""
+    """The words for a method's YAML and further arguments of the method."""
     return file(f"methods/{name}", **{f"model__method__{key}": value for key, value in arguments.items()})
 
 
 def options_of_task(task: str) -> list[str]:
-    """A task of GLUE or SuperGLUE, with the epochs of Mahabadi et al."""
+    """The words for a task of GLUE or SuperGLUE, with the epochs of Mahabadi et al."""
     words = ["--data.task", task, "--trainer.max_epochs", "3" if task in LARGE else "20"]
     return [*words, "--data.copa_question", "false"] if task == "copa" else words
 
@@ -78,11 +78,11 @@ RETIRED: tuple[tuple[str, Callable[..., list[str]]], ...] = (
 
 
 def current_words(words: list[str], folder: str = "") -> list[str]:
-    """The words of a command line in which each `--config` names a file that there is.
+    """The words of a command line with the names of former YAMLs replaced.
 
     Args:
-        words: after the command.
-        folder: of the shipped YAMLs, where to look first.
+        words: the words after the command.
+        folder: the subfolder of the shipped YAMLs to look in first.
     """
     out: list[str] = []
     for option, value in option_pairs(words):
@@ -93,7 +93,7 @@ def current_words(words: list[str], folder: str = "") -> list[str]:
 
 
 def option_pairs(words: list[str]) -> Iterator[tuple[str, str]]:
-    """`--config` with each of its values, and every other word with nothing."""
+    """Each `--config` with its value, and every other word with an empty value."""
     waiting = list(words)
     while waiting:
         word = waiting.pop(0)
@@ -106,7 +106,7 @@ def option_pairs(words: list[str]) -> Iterator[tuple[str, str]]:
 
 
 def with_run_dir(words: list[str]) -> list[str]:
-    """`current_words`, with the folder that runs of these names have had where the words do not come to it."""
+    """`current_words` with `--run_dir` added, if replaced names would otherwise change the folder of the runs."""
     now = current_words(words)
     before, after = ([Path(value).stem for option, value in option_pairs(some) if value] for some in (words, now))
     if before == after or any(word.split("=")[0] == "--run_dir" for word in words):

@@ -1,4 +1,4 @@
-"""What a run's folder holds when a study begins: results of these settings, of others, or half of one."""
+"""Tidies up a run's folder, which may hold results of these settings, of other settings, or half of one."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -7,9 +7,9 @@ from kronlit.studies.result import FILE, Result, finished_result, newest_fit, re
 
 
 def current_result(folder: Path, config_hash: str) -> Result | None:
-    """The result that a run has by now, with what belongs to other settings out of the way.
+    """The present result of a run, after files of other settings are moved away.
 
-    What was made with other settings moves to `old-<hash>` in the run's folder, and comes back when they do.
+    Files of other settings go to `old-<hash>` in the run's folder, and come back when those settings do.
     """
     result = read_result(folder)
     if result and result.hash != config_hash:
@@ -18,14 +18,14 @@ def current_result(folder: Path, config_hash: str) -> Result | None:
         move_run(aside, folder)
         aside.rmdir()
     result = read_result(folder)
-    if result and result.status == "running" and newest_fit(folder):  # the study was killed before it could say so
+    if result and result.status == "running" and newest_fit(folder):  # done, but the study was killed before it saw
         result = replace(finished_result(result, folder), exit_code=0)
         result.write(folder)
     return result
 
 
 def move_run(source: Path, target: Path) -> None:
-    """Move what a run left, its result last, so that a move that is cut short is taken up again."""
+    """Move the files of a run, with its result last, so that an interrupted move is completed the next time."""
     target.mkdir(exist_ok=True)
     for path in sorted(source.iterdir(), key=lambda path: path.name == FILE):
         if not path.name.startswith("old-") and path.name != "lock":

@@ -1,4 +1,4 @@
-"""What a study is: tasks x methods x a grid x seeds, each a run of `kronlit fit`."""
+"""The description of a study: tasks x methods x a grid x seeds, each a run of `kronlit fit`."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
@@ -9,18 +9,18 @@ from kronlit.config.user_error import UserError
 
 Options = dict[str, Any]
 Setting = str | Options | list[str | Options]
-"""A config file, options by name, or a list of both of which later ones win."""
+"""A config file, options by name, or a list of both, in which later entries win."""
 
 Selection = Literal["none", "per_seed", "per_method"]
 
 
 @dataclass(frozen=True)
 class Published:
-    """What a paper printed, to stand beside what was measured.
+    """A paper's numbers, to compare with the measured ones.
 
     Args:
-        source: paper and table, as it is to be printed.
-        scores: by method, then task: per cent, or `[mean, standard deviation]`.
+        source: paper and table, as the report prints them.
+        scores: for each method and task: per cent, or `[mean, standard deviation]`.
     """
 
     source: str
@@ -31,25 +31,25 @@ class Published:
 class Study:
     """Many runs of `kronlit fit`, and which of them count.
 
-    A run's command is put together in this order, later ones winning: `configs`, `options`, its task, its method,
-    their cell, its point of the grid, its seed. In all of them `{task}`, `{method}` and `{seed}` stand for the run's
-    own.
+    A run's command is put together in this order, and later parts win: `configs`, `options`, its task, its method,
+    their cell, its point of the grid, its seed. In all of them `{task}`, `{method}` and `{seed}` are replaced by the
+    run's own.
 
     Args:
-        methods: names, or by name a config file, options of `kronlit fit`, or a list of both.
-        tasks: names, or by name a config file, options, or a list of both.
+        methods: names; or a config file, options of `kronlit fit` or a list of both for each name.
+        tasks: names; or a config file, options or a list of both for each name.
         configs: config files of every run.
         options: options of every run.
-        cells: by method, then task: what else is set there.
-        seeds: one run each.
-        seed_sets: the options that are given the seed.
-        grid: by option the values to try, all with all.
-        method_grid: by method a grid that is laid over `grid`.
-        select: which point of the grid counts: none selects none, each is a row of its own; per_seed takes the best for
-            each seed (LM-BFF); per_method the best on average over the seeds; of equal ones that of lower loss.
-        select_by: the score that selects; one of validation.
-        select_mode: whether the greatest or the least of it is best.
-        metric: the score that is reported, or by task, where `test/score` stands for those that are left out.
+        cells: further settings for a method on a task, by method and then task.
+        seeds: the seeds; each gives one run.
+        seed_sets: the options that get the seed.
+        grid: for each option the values to try, in all combinations.
+        method_grid: for a method, a grid that extends or overrides `grid`.
+        select: which point of the grid counts. none: each point is a row of its own; per_seed: the best for each seed
+            (LM-BFF); per_method: the best on average over the seeds. Among equal scores, the lower loss wins.
+        select_by: the validation score that selects.
+        select_mode: whether the largest or the smallest score is best.
+        metric: the score to report; or one for each task, with `test/score` for tasks that are left out.
         published: a paper's numbers for the same methods and tasks.
     """
 
@@ -96,12 +96,12 @@ class Study:
         return self.metric if isinstance(self.metric, str) else self.metric.get(task, "test/score")
 
     def grid_of(self, method: str) -> dict[str, list[Any]]:
-        """By option the values to try with a method."""
+        """For each option the values to try with a method."""
         return self.grid | self.method_grid.get(method, {})
 
 
 def check_known(argument: str, names: Iterable[str], there: Iterable[str]) -> None:
-    """Raise `ValueError` unless all `names` are `there`."""
+    """Raise `ValueError` unless all `names` are in `there`."""
     for name in names:
         if name not in there:
             raise UserError(f"`{argument}`: {name!r} is not in the study{nearest(name, there, everything=True)}")

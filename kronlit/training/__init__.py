@@ -1,1 +1,1 @@
-"""What a run needs beside its module: checkpoints, folder, summary, metrics, predictions, stopping on a signal."""
+"""What a run needs besides its module: checkpoints, folder, summary, metrics, predictions, stopping on a signal."""

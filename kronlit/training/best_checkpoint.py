@@ -1,4 +1,4 @@
-"""The checkpoint of the best validation, where several may score the same."""
+"""Keeps the checkpoint of the best validation, even if several have the same score."""
 
 import math
 from typing import Any
@@ -11,19 +11,20 @@ from kronlit.training.ranking import loss_of, worst_if_nan
 
 
 class BestCheckpoint(ModelCheckpoint):
-    """Lightning's `ModelCheckpoint`, which of equal scores keeps the one of lower loss over the same rows.
+    """Lightning's `ModelCheckpoint`, but among equal scores the one with lower loss on the same rows wins.
 
-    Over few rows a score has few values, and the first of the best ones may be far from the best weights.
+    With few validation rows a score has few different values, and the first checkpoint that reaches the best one may
+    be far from the best weights.
     """
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
         self.best_k_losses: dict[str, float] = {}
-        """By the path of a checkpoint that is kept; one that is not known wins its ties."""
+        """The loss of each kept checkpoint, by its path. A checkpoint without a known loss wins its ties."""
 
     @property
     def state_key(self) -> str:
-        """That of `ModelCheckpoint`, so that runs which it has begun go on."""
+        """The key of `ModelCheckpoint`, so that runs that began with that class can resume."""
         return super().state_key.replace(type(self).__qualname__, ModelCheckpoint.__qualname__, 1)
 
     def check_monitor_top_k(self, trainer: Trainer, current: Tensor | None = None) -> bool:
@@ -37,7 +38,7 @@ class BestCheckpoint(ModelCheckpoint):
         return bool(trainer.strategy.reduce_boolean_decision(better))
 
     def _save_checkpoint(self, trainer: Trainer, filepath: str) -> None:
-        if filepath in self.best_k_models:  # before the file is written, which holds what is known here
+        if filepath in self.best_k_models:  # before the file is written, because it holds this state
             losses = self.best_k_losses | {filepath: self._loss(trainer)}
             self.best_k_losses = {path: losses[path] for path in self.best_k_models if path in losses}
             self.best_model_path = max(self.best_k_models, key=self._rank)
@@ -60,5 +61,5 @@ class BestCheckpoint(ModelCheckpoint):
         super().load_state_dict(state_dict)
         if self.dirpath == state_dict.get("dirpath", self.dirpath):
             self.best_k_losses = state_dict.get("best_k_losses", {})
-        else:  # of another run, from whose checkpoint this one started: its best is not ours to test or report
+        else:  # this run started from another run's checkpoint, whose best one is not ours to test or report
             self.best_model_path = ""

@@ -1,4 +1,4 @@
-"""Checkpoints of what is trained, and nothing of the frozen model, written so that a kill leaves the last one whole."""
+"""Checkpoints without the frozen model, written so that a kill leaves the previous one intact."""
 
 import os
 import zipfile
@@ -16,11 +16,11 @@ FORM: Form = {
     "callbacks?": {...: {"best_model_path?": str}},
     "kronlit?": {"reads?": [str], "settings?": {...: int | float}},
 }
-"""Those parts of a checkpoint that are read before Lightning restores it."""
+"""The form of the parts of a checkpoint that are read before Lightning restores it."""
 
 
 def write_error(error: BaseException | None) -> str | None:
-    """What the system said that made `error`, if it did."""
+    """The system's message if a system error caused `error`, else `None`."""
     while error is not None:
         if isinstance(error, OSError):
             return error.strerror
@@ -29,7 +29,7 @@ def write_error(error: BaseException | None) -> str | None:
 
 
 class AtomicCheckpoint(TorchCheckpointIO):
-    """Writes beside the target, then renames, so that whatever happens the target is the old file or the new one."""
+    """Writes a partial file beside the target and renames it, so the target is always the old or the new file."""
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any | None = None) -> None:
         path = Path(path)
@@ -41,7 +41,7 @@ class AtomicCheckpoint(TorchCheckpointIO):
                 file.flush()
                 os.fsync(file.fileno())
             partial.replace(path)
-        except (OSError, RuntimeError) as error:  # torch makes the latter of what the system says
+        except (OSError, RuntimeError) as error:  # torch turns system errors into the latter
             partial.unlink(missing_ok=True)
             if (reason := write_error(error)) is None:
                 raise
@@ -49,22 +49,22 @@ class AtomicCheckpoint(TorchCheckpointIO):
             raise UserError(f"{str(path)!r} cannot be written: {reason}.{before}") from error
 
     def load_checkpoint(self, path: str | Path, *args: Any, **kwargs: Any) -> dict[str, Any]:
-        """The checkpoint in `path`, of tensors and plain values alone: no code in it is run.
+        """Load a checkpoint of tensors and plain values only, so that no code in the file can run.
 
         Raises:
-            ValueError: if it can't be read, is damaged, no checkpoint, or holds anything else.
+            ValueError: if it cannot be read, is damaged, is no checkpoint, or holds anything else.
         """
         try:
             with Path(path).open("rb"):
                 pass
-        except OSError as error:  # the system's word, not the file's fault
+        except OSError as error:  # the system's error, not a damaged file
             raise UserError(f"the checkpoint {str(path)!r} cannot be read: {error.strerror}.") from error
         try:
             with zipfile.ZipFile(path) as archive:
-                if archive.testzip() is not None:  # torch writes checksums, but does not read them
+                if archive.testzip() is not None:  # torch writes checksums but never checks them
                     raise zipfile.BadZipFile
             checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        except Exception:  # whatever damage makes of the archive, the pickle in it, or the values in that
+        except Exception:  # a damaged archive, pickle or value raises many kinds of errors
             reason = "it is damaged, no checkpoint, or holds more than tensors and plain values, which might run code"
             raise UserError(f"the checkpoint {str(path)!r} cannot be read: {reason}.") from None
         if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:

@@ -52,16 +52,16 @@ def best_of_run(path: Path) -> Path:
 
 
 def find_checkpoint(path: str | None, run_dir: Path, command: str, run: Path | None = None) -> str | None:
-    """The file that `--ckpt_path` names; `last` and `best` are those of `run`, or the newest run below `run_dir`.
+    """The file that `--ckpt_path` names. `last` and `best` are looked up in `run`, else in the newest run in `run_dir`.
 
     Args:
-        path: what was given.
+        path: the value of `--ckpt_path`.
         run_dir: the folder of the experiment's runs.
-        command: `fit` or another.
-        run: the folder of the run whose own config is used.
+        command: the command, such as `fit`.
+        run: the folder of the run whose own config is used, if any.
 
     Raises:
-        ValueError: if there is none. Only `fit --ckpt_path last` may find none: it starts afresh.
+        ValueError: if there is no such checkpoint. Only `fit --ckpt_path last` may find none, and starts a new run.
     """
     if path is None:
         return None
@@ -79,10 +79,10 @@ def find_checkpoint(path: str | None, run_dir: Path, command: str, run: Path | N
 
 
 def instead_of_last(run_dir: Path) -> str | None:
-    """The best checkpoint where a kill came before the last was written; `None` if no run left what could go on.
+    """The best checkpoint, if a kill came before the last one was written; `None` if no run can resume.
 
     Raises:
-        ValueError: if one came further than to its first checkpoint, and has none.
+        ValueError: if a run must have written a checkpoint, and it is gone.
     """
     if best := checkpoints(runs(run_dir), "best"):
         rank_zero_only(print)(f"{run_dir} has no last checkpoint: going on from {best[-1]}.", file=sys.stderr)
@@ -100,7 +100,7 @@ def instead_of_last(run_dir: Path) -> str | None:
 
 
 def saves_later(config: Path) -> bool:
-    """Whether a run may train on after a validation before it has written any checkpoint, as its config has it."""
+    """Whether a run's config lets it train on after a validation without any checkpoint."""
     try:
         content = read_yaml(config)
         last, best = content["last_checkpoint"], content["best_checkpoint"]
@@ -110,7 +110,7 @@ def saves_later(config: Path) -> bool:
 
 
 def has_first_checkpoint(folder: Path) -> bool:
-    """Whether a run came to its end, or trained on after a validation, with which its first checkpoint is written."""
+    """Whether a run must have written its first checkpoint: it ended, or trained on after a validation."""
     if (folder / "summary.json").exists():
         return True
     if saves_later(folder / "config.yaml"):
@@ -125,10 +125,10 @@ def has_first_checkpoint(folder: Path) -> bool:
 
 
 def last_whole(last: Path) -> Path:
-    """`last`, or where that is damaged, the newest of the best checkpoints of its run.
+    """`last`, or, if that is damaged, the newest intact best checkpoint of its run.
 
     Raises:
-        ValueError: if there is none that can be read.
+        ValueError: if none of them can be read.
     """
     faults = []
     for file in (last, *reversed(checkpoints([last.parent.parent], "best"))):
@@ -136,7 +136,7 @@ def last_whole(last: Path) -> Path:
             AtomicCheckpoint().load_checkpoint(file)
         except ValueError as error:
             if isinstance(error.__cause__, OSError):
-                raise  # it may be whole
+                raise  # the file could not be opened, but may be intact
             faults.append(str(error))
             continue
         if faults:
@@ -148,10 +148,10 @@ def last_whole(last: Path) -> Path:
 
 
 def say_what_is_not_found(checkpoints: dict[str, Any]) -> None:
-    """A line on checkpoints that are written where no command looks for them.
+    """Warn about checkpoints that are written where no command looks for them.
 
     Args:
-        checkpoints: by keyword, the settings of what writes them.
+        checkpoints: for each keyword, the callback that writes them.
     """
     for keyword, given in checkpoints.items():
         if given.dirpath is not None or not str(given.filename).startswith(keyword):

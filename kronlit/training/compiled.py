@@ -1,4 +1,4 @@
-"""The layers of a model, compiled by torch.compile."""
+"""Compiles the layers of a model with torch.compile."""
 
 from lightning.pytorch import Callback, LightningModule, Trainer
 
@@ -7,10 +7,10 @@ from kronlit.training.layers import layers
 
 
 class CompiledLayers(Callback):
-    """Compiles each layer of the pre-trained model, with what was added inside it, before training.
+    """Compiles each layer of the pre-trained model, including its adapters, before training.
 
-    A layer at a time, because all layers share one compilation and batches of many lengths cost few, where a whole
-    model takes minutes.
+    It compiles layer by layer, because all layers then share one compilation, and batches of many lengths need few of
+    them. Compiling a whole model takes minutes.
     """
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:

@@ -1,4 +1,4 @@
-"""The last checkpoint of a fit that ends: given more epochs or time, the fit goes on as if it had not ended."""
+"""Writes a last checkpoint at the end of a fit, from which it can resume with more epochs or time."""
 
 from pathlib import Path
 from typing import Any
@@ -8,12 +8,12 @@ from lightning.pytorch.callbacks import Checkpoint
 
 
 class SavesAtRest(Checkpoint):
-    """Saves a checkpoint when a batch or an epoch is over, with all that follows it."""
+    """Saves a checkpoint when a batch or an epoch is completely over, including its validation."""
 
     at_rest = False
 
     def save_at_rest(self, trainer: Trainer, path: str) -> None:
-        """Write a checkpoint of a trainer that has nothing left to do before the next batch."""
+        """Write a checkpoint as of a trainer that has nothing left to do before the next batch."""
         self.at_rest = True
         trainer.save_checkpoint(path)
         self.at_rest = False
@@ -24,10 +24,10 @@ class SavesAtRest(Checkpoint):
 
 
 class EndOfFit(SavesAtRest):
-    """Saves `last.ckpt` when a fit ends: by its epochs, steps or time, or because a callback stops it.
+    """Saves `last.ckpt` when a fit ends, by its epochs, steps or time, or because a callback stops it.
 
-    The checkpoints written at validations need not hold the end: there may be none, or none at the end. And Lightning
-    counts an epoch that was stopped half way as a whole one.
+    Checkpoints of validations do not suffice: there may be no validation, or none at the end. And Lightning counts an
+    epoch that was stopped half way as a whole one.
 
     Args:
         path: the file to write.
@@ -40,7 +40,7 @@ class EndOfFit(SavesAtRest):
     def on_train_batch_end(
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        # A stop among accumulated gradients, which no checkpoint holds, waits for the step that uses them
+        # If gradients are being accumulated, wait for the step that uses them: checkpoints do not hold gradients.
         self.stops |= trainer.should_stop
         trainer.should_stop = self.stops and not is_accumulating(trainer, batch_idx)
 
@@ -48,21 +48,21 @@ class EndOfFit(SavesAtRest):
         self.save_at_rest(trainer, self.path)
 
     def on_fit_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.strategy.broadcast(not Path(self.path).exists()):  # there was nothing to train
+        if trainer.strategy.broadcast(not Path(self.path).exists()):  # `on_train_end` never ran: no epoch was left
             self.save_at_rest(trainer, self.path)
 
 
 def is_accumulating(trainer: Trainer, batch_idx: int) -> bool:
-    """Whether the gradients of a batch that has ended wait for those of others."""
+    """Whether the gradients of the last batch still wait for those of more batches."""
     return not trainer.is_last_batch and (batch_idx + 1) % trainer.accumulate_grad_batches != 0
 
 
 def put_at_rest(checkpoint: dict[str, Any], batches: float) -> None:
-    """Make the loops' state that of a trainer between two batches, or between two epochs, with nothing left to do.
+    """Change the loops' state to that of a trainer between two batches or epochs, with nothing left to do.
 
     Args:
-        checkpoint: of a trainer whose batch, and the validation that follows it, have ended.
-        batches: in an epoch.
+        checkpoint: checkpoint of a trainer whose batch, and any validation after it, have ended.
+        batches: number of batches in an epoch.
     """
     loops = checkpoint["loops"]["fit_loop"]
     epoch, batch = loops["epoch_progress"], loops["epoch_loop.batch_progress"]

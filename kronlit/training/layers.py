@@ -4,7 +4,7 @@ from torch import nn
 
 
 def layers(model: nn.Module) -> list[nn.Module]:
-    """The layers of a Transformer: what its outermost lists of modules hold."""
+    """The layers of a Transformer: the modules in its outermost `ModuleList`s."""
     found: list[nn.Module] = []
     for child in model.children():
         found += child if isinstance(child, nn.ModuleList) else layers(child)

@@ -1,4 +1,4 @@
-"""The logger that writes metrics.csv: a row as soon as it is there, and none lost whenever the process is killed."""
+"""The logger of metrics.csv. It writes each row at once, so that a kill loses none."""
 
 import csv
 from argparse import Namespace
@@ -10,15 +10,15 @@ from lightning.pytorch.utilities import rank_zero_only
 
 
 class MetricsFile(Logger):
-    """A metrics.csv that is written at once and can go on: rows from `step` on, whose work was lost, are dropped.
+    """Writes metrics.csv at once, and can resume: it drops rows from `step` on, because their work was lost.
 
-    Rows are appended. Where the file has to change otherwise, when it goes on or gets a new column, the new one takes
-    the place of the old one at one stroke, which Lightning's `CSVLogger`, emptying it first, does not.
+    Rows are appended. For other changes, on resuming or for a new column, a new file replaces the old one atomically.
+    Lightning's `CSVLogger` empties the file first, and a kill then loses everything.
 
     Args:
         run_dir: folder of the experiment.
         version: number of the run, or the name of its folder.
-        step: steps that the run has done already.
+        step: number of steps that the run has done already.
     """
 
     def __init__(self, run_dir: Path, version: int | str, step: int) -> None:
@@ -27,7 +27,7 @@ class MetricsFile(Logger):
         self.number = version
         self.step = step
         self.columns: list[str] = []
-        """Those of the file, once this process has written it."""
+        """The columns of the file, once this process has written it."""
 
     @property
     def name(self) -> str:
@@ -39,7 +39,7 @@ class MetricsFile(Logger):
 
     @rank_zero_only
     def log_hyperparams(self, params: dict[str, Any] | Namespace, *args: Any, **kwargs: Any) -> None:
-        """Nothing: config.yaml has them."""
+        """Do nothing: config.yaml has them."""
 
     @rank_zero_only
     def log_metrics(self, metrics: dict[str, float], step: int | None = None) -> None:
@@ -65,7 +65,7 @@ class MetricsFile(Logger):
 
 
 def metrics_so_far(path: Path) -> list[dict[str, str]]:
-    """The rows of a metrics.csv as they stand there, but for a last one that a kill has torn."""
+    """The rows of a metrics.csv as text, without a last row that a kill has cut off."""
     if not path.exists():
         return []
     with path.open(newline="") as file:

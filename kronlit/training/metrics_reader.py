@@ -1,4 +1,4 @@
-"""A run's metrics.csv, read back."""
+"""Reads a run's metrics.csv."""
 
 import csv
 from pathlib import Path
@@ -7,7 +7,7 @@ from kronlit.training.ranking import rank
 
 
 def metrics_rows(path: Path) -> list[dict[str, float]]:
-    """The rows of a metrics.csv, without empty cells; none if there is no such file."""
+    """The rows of a metrics.csv, without empty cells. There are none if the file is missing."""
     if not path.exists():
         return []
     with path.open(newline="") as file:
@@ -17,13 +17,13 @@ def metrics_rows(path: Path) -> list[dict[str, float]]:
 def best_scores(rows: list[dict[str, float]], monitor: str | None, mode: str) -> dict[str, float]:
     """All `val` metrics of the best checkpoint, and all `test` metrics of the last test.
 
-    The best is that with the best `monitor`, of equal ones that of lower loss, as `BestCheckpoint` keeps it; where
-    nothing is monitored, the last.
+    The best checkpoint has the best `monitor`, and among equal ones the lower loss, as `BestCheckpoint` keeps it. If
+    nothing is monitored, it is the last one.
 
     Args:
-        rows: of metrics.csv.
-        monitor: the score that chooses.
-        mode: whether it is to be `max` or `min`.
+        rows: rows of metrics.csv.
+        monitor: the score that selects.
+        mode: `max` or `min`: whether large or small scores are better.
     """
     validations = [row for row in rows if any(name.startswith("val") for name in row)]
     tests = [row for row in rows if any(name.startswith("test/") for name in row)]

@@ -1,4 +1,4 @@
-"""Whether what callbacks watch in training is logged at all, asked before the training."""
+"""Checks before a training that the metrics which callbacks monitor will be logged at all."""
 
 from lightning.pytorch import Callback
 
@@ -8,18 +8,19 @@ from kronlit.modules import FrozenPLM
 from kronlit.modules.causal_lm import CausalLM
 
 IN_TRAINING = ("train/loss", "train/lr", "train/epoch_seconds", "epoch", "step")
-"""What Lightning and `FrozenPLM` log beside the metrics of validation."""
+"""The names that Lightning and `FrozenPLM` log besides the metrics of validation."""
 
 
 def check_monitors(module: FrozenPLM, callbacks: dict[str, list[Callback]]) -> None:
-    """Check what callbacks watch.
+    """Check the metrics that callbacks monitor.
 
     Args:
-        module: what is trained.
-        callbacks: by the option that gives them.
+        module: the trained module.
+        callbacks: the callbacks of each option that gives some.
 
     Raises:
-        ValueError: if one watches what is not logged. Where a class of a third party is among them there may be more.
+        ValueError: if a callback monitors something that is not logged. With third-party classes nothing is checked,
+            because they may log more.
     """
     everything = [module, *(callback for some in callbacks.values() for callback in some)]
     names = logged_names(module)
@@ -34,7 +35,7 @@ def check_monitors(module: FrozenPLM, callbacks: dict[str, list[Callback]]) -> N
 
 
 def logged_names(module: FrozenPLM) -> set[str] | None:
-    """The names of what a fit logs; `None` where its metrics do not say theirs."""
+    """The names that a fit logs; `None` if the module's metrics do not tell theirs."""
     values = getattr(module.val_metrics[0], "names", None)
     if values is None:
         return None

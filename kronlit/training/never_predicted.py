@@ -1,4 +1,4 @@
-"""A warning of classes that a model never predicts: it may have learned the frequent ones alone."""
+"""Warns about classes that a model never predicts: it may have learned only the frequent ones."""
 
 import sys
 from typing import Any, cast
@@ -11,7 +11,7 @@ from kronlit.metrics.classification import TaskMetrics
 
 
 class NeverPredicted(Callback):
-    """Says after validation and test on one's own rows which of their classes was predicted for none."""
+    """Prints, after validation and test on `TextFiles`, which classes of the rows were never predicted."""
 
     def __init__(self) -> None:
         self.said = ""
@@ -31,6 +31,6 @@ class NeverPredicted(Callback):
         missed = sorted(set(rows["target"].tolist()) - set(rows["prediction"].tolist()))
         names = join_words(metrics.task.labels[int(label)] for label in missed)
         line = f"{split}: never predicted: {names}." if names else ""
-        if trainer.is_global_zero and line and line != self.said:  # not after each epoch anew
+        if trainer.is_global_zero and line and line != self.said:  # not the same line after each epoch
             print(line, file=sys.stderr)
         self.said = line

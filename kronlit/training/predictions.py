@@ -1,4 +1,4 @@
-"""Predictions as a file, one line a row, in the rows' order, whatever processes made them."""
+"""Writes predictions to a file in the order of the rows, gathered from all processes."""
 
 import csv
 import errno
@@ -17,15 +17,15 @@ from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 
 OWN_COLUMNS = ("split", "label", "scores", "answer")
-"""What is written of a row beside what it was read with, which gives way."""
+"""Columns of the predictions; an input column of the same name is left out."""
 
 
 class PredictionWriter(Callback):
-    """Writes what tells a predicted row from others, such as its text, and its label and scores.
+    """Writes for each row what identifies it, such as its text, and the predicted label and scores.
 
     Args:
-        path: a .jsonl or .csv file that is not there yet.
-        spare: a folder to write to where `path` can't be written when the work is done.
+        path: a .jsonl or .csv file that does not exist yet.
+        spare: a folder to write to if `path` cannot be written in the end.
     """
 
     def __init__(self, path: Path, spare: Path | None = None) -> None:
@@ -33,7 +33,7 @@ class PredictionWriter(Callback):
         self.spare = spare
         self.scores: dict[tuple[int, int], Any] = {}
         self.known: list[dict[str, list[Any]]] = []
-        if not getattr(rank_zero_only, "rank", 0):  # the others do not know where the first writes
+        if not getattr(rank_zero_only, "rank", 0):  # only the first process knows its folder
             self._check()
 
     def _check(self) -> None:
@@ -43,7 +43,7 @@ class PredictionWriter(Callback):
             raise UserError(f"`predictions`={str(self.path)!r} exists already and is not overwritten: name a new file.")
         try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
-            partial_of(self.path).touch()  # before the work, not after it
+            partial_of(self.path).touch()  # finds out before the work whether the file can be written
         except OSError as error:
             raise UserError(f"`predictions`={str(self.path)!r} cannot be written: {error.strerror}.") from error
 
@@ -88,10 +88,10 @@ class PredictionWriter(Callback):
         self._write(lines)
 
     def _write(self, lines: list[dict[str, Any]]) -> None:
-        """Write the predictions, if not where they belong then wherever they can be kept.
+        """Write the predictions to `path`; if that fails, to a spare place, so that they are not lost.
 
         Raises:
-            ValueError: if that is elsewhere, or nowhere.
+            ValueError: if they are in a spare place, or nowhere.
         """
         others = [folder for folder in (self.spare, Path(tempfile.gettempdir())) if folder is not None]
         faults = []
@@ -109,14 +109,14 @@ class PredictionWriter(Callback):
 
 
 def partial_of(path: Path) -> Path:
-    """Where a file is written before it is whole."""
+    """The path of a file while it is being written."""
     return path.with_name(f".{path.name}.partial")
 
 
 def write_new(path: Path, lines: list[dict[str, Any]]) -> None:
-    """Write predictions as a file that is not there, whole or not at all.
+    """Write predictions to a new file, completely or not at all.
 
-    What is no character of its own, half of a surrogate pair, is written as JSON escapes it.
+    Half of a surrogate pair, which UTF-8 cannot encode, is written as an escape sequence, as in JSON.
     """
     partial = partial_of(path)
     try:
@@ -131,7 +131,7 @@ def write_new(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def prediction_columns(task: Task, scores: Any) -> dict[str, Any]:
-    """The label, and the score of each class; for regression the number, for free text the answer."""
+    """The predicted label and the score of each class; for regression the number, for free text the answer."""
     if task.free_text:
         return {"answer": scores}
     if task.is_regression:
@@ -141,12 +141,12 @@ def prediction_columns(task: Task, scores: Any) -> dict[str, Any]:
 
 
 def write_jsonl(file: Any, lines: list[dict[str, Any]]) -> None:
-    """One JSON object a line."""
+    """Write one JSON object per line."""
     file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
 def write_csv(file: Any, lines: list[dict[str, Any]]) -> None:
-    """One row a line, each class's score in a column of its own."""
+    """Write one row per line, with a column for each class's score."""
     flat = [
         {key: value for key, value in line.items() if key != "scores"}
         | {f"score_{label}": score for label, score in line.get("scores", {}).items()}

@@ -1,4 +1,4 @@
-"""Stopping between two batches when a signal asks, so that the run goes on as if it had never stopped."""
+"""Stops a training between two batches after a signal, so that it can resume as if it had never stopped."""
 
 from typing import Any
 
@@ -10,12 +10,12 @@ from kronlit.training.signals import STOPPED, TERMINATED, exit_code, listen, lis
 
 
 class StopBetweenBatches(SavesAtRest):
-    """Saves `last.ckpt` at the first boundary after a signal, and exits before the next batch.
+    """Saves `last.ckpt` at the first good moment after a signal, and exits before the next batch.
 
     Lightning saves inside the signal handler, in the middle of a step, and loses a batch. Here all processes agree
-    after each batch whether one of them has been asked to stop. Nothing is saved with validation still to come, or
-    with half-accumulated gradients: a run could not go on from there. Being a `Checkpoint`, it comes after the
-    callbacks of that kind that stand before it, whose state it saves.
+    after each batch whether one of them was asked to stop. It does not save while a validation is still to come or
+    gradients are half accumulated, because a run could not resume from there. As a `Checkpoint` callback, it runs after
+    the checkpoint callbacks before it in the list, whose state it saves.
 
     Args:
         path: the file to write.
@@ -27,7 +27,7 @@ class StopBetweenBatches(SavesAtRest):
         self.code = STOPPED
 
     def on_sanity_check_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        listen_in_training()  # Lightning has just put a handler before ours that broadcasts from within the signal
+        listen_in_training()  # again: Lightning has just replaced our handler by one that broadcasts inside the signal
 
     def on_train_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         listen_in_training()
@@ -36,7 +36,7 @@ class StopBetweenBatches(SavesAtRest):
         listen()
 
     def on_train_batch_start(self, trainer: Trainer, pl_module: LightningModule, batch: Any, batch_idx: int) -> None:
-        if self.saved:  # here, not where it was saved: by now the metrics of that step are written, too
+        if self.saved:  # exit only here, because by now the metrics of that step are written too
             rank_zero_only(print)(f"asked to stop: saved {self.path} after step {trainer.global_step}.", flush=True)
             raise SystemExit(self.code)
 
@@ -44,7 +44,7 @@ class StopBetweenBatches(SavesAtRest):
         self, trainer: Trainer, pl_module: LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         self.asked = trainer.strategy.reduce_boolean_decision(stop_requested(), all=False)
-        if self.asked:  # which of the signals it was, only some of the processes may know
+        if self.asked:  # only some of the processes may know which signal it was
             terminated = exit_code() != STOPPED
             self.code = TERMINATED if trainer.strategy.reduce_boolean_decision(terminated, all=False) else STOPPED
         done = batch_idx + 1, trainer.fit_loop.total_batch_idx + 1
@@ -57,7 +57,7 @@ class StopBetweenBatches(SavesAtRest):
             self._save(trainer)
 
     def on_train_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if self.asked and not self.saved:  # no validation followed the epoch's last batch
+        if self.asked and not self.saved:  # if no validation followed the epoch's last batch
             self.save_at_rest(trainer, self.path)
             self.saved = True
 

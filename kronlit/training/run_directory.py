@@ -1,4 +1,4 @@
-"""Where a run writes: a folder of its own, in which `fit --ckpt_path last` goes on."""
+"""The folder of a run, in which `fit --ckpt_path last` resumes."""
 
 import fcntl
 from collections.abc import Iterable, Iterator
@@ -14,7 +14,7 @@ from kronlit.training.metrics_logger import MetricsFile
 
 
 def loggers(folder: Path, step: int = 0) -> list[Logger]:
-    """TensorBoard and metrics.csv in the run's folder; a run that goes on has them go on from its step."""
+    """The loggers of TensorBoard and metrics.csv in the run's folder. A resumed run continues them at its step."""
     return [
         TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False, purge_step=step or None),
         MetricsFile(folder.parent, folder.name, step),
@@ -23,7 +23,7 @@ def loggers(folder: Path, step: int = 0) -> list[Logger]:
 
 @contextmanager
 def run_lock(folder: Path | None) -> Iterator[None]:
-    """Keep other runs out of a run's folder; the system frees it when the process is gone.
+    """Keep other runs out of a run's folder. The system frees the lock when the process is gone.
 
     Raises:
         ValueError: if another run writes there.
@@ -34,7 +34,7 @@ def run_lock(folder: Path | None) -> Iterator[None]:
         return
     with (folder / "lock").open("a") as file:
         try:
-            # Not `flock`, whose lock the processes that make batches would inherit, and outlive the run with it
+            # Not `flock`: data loader workers would inherit that lock, and might hold it longer than the run lives.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except OSError as error:
             raise UserError(
@@ -45,20 +45,20 @@ def run_lock(folder: Path | None) -> Iterator[None]:
 
 
 def new_version(run_dir: Path) -> Path:
-    """Make the next free `version_N` below `run_dir`; two runs that start at once get two."""
+    """Make the next free `version_N` in `run_dir`. Two runs that start at the same time get different ones."""
     return new_folder(run_dir, (f"version_{number}" for number in count()), "run_dir")
 
 
 def new_evaluation(run: Path, command: str) -> Path:
-    """Make the next free folder in that of a run for what a command writes: `test`, `test-2` and so on."""
+    """Make the next free folder for the output of a command in a run's folder: `test`, `test-2` and so on."""
     return new_folder(run, (command if number == 1 else f"{command}-{number}" for number in count(1)), "ckpt_path")
 
 
 def new_folder(parent: Path, names: Iterable[str], argument: str) -> Path:
-    """Make the first of the folders `names` in `parent` that is not there yet."""
+    """Make the first of the folders `names` in `parent` that does not exist yet."""
     for folder in (parent / name for name in names):
         if getattr(rank_zero_only, "rank", 0):
-            break  # Lightning asks the first process where to write
+            break  # only the first process makes it; Lightning tells the others
         try:
             folder.mkdir(parents=True)
             break

@@ -1,4 +1,4 @@
-"""The rows that were scored, as a file: what tests of significance over examples start from."""
+"""Writes the scored rows to a file, for significance tests over examples."""
 
 import csv
 from pathlib import Path
@@ -11,14 +11,14 @@ from kronlit.metrics.classification import TaskMetrics
 
 
 class ScoredRows(Callback):
-    """Writes row, prediction and target of all rows that `test`, or the command `validate`, scores.
+    """Writes row, prediction and target of all rows that `test` or the command `validate` scores.
 
     The file is `test_rows.csv`; for `validate` it is `val_rows.csv`, and one `val_<name>_rows.csv` for each further
-    validation set. A prediction of -1 is one that could not be made out. Free answers have no labels: their rows have
-    the marks `answer_f1` and `answer_exact_match`.
+    validation set. A prediction of -1 means that the text stood for no label. Free answers have no labels; their rows
+    have the marks `answer_f1` and `answer_exact_match`.
 
     Args:
-        folder: where.
+        folder: the folder to write to.
     """
 
     def __init__(self, folder: Path) -> None:
@@ -37,7 +37,7 @@ class ScoredRows(Callback):
 
     def on_validation_epoch_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if trainer.state.fn != "validate":
-            return  # what fit validates is not yet the best
+            return  # validations within fit are not of the best checkpoint
         module = cast(Any, pl_module)
         names = ("val", *(f"val_{name}" for name in module.task.validation))
         for name, metrics in zip(names, module.val_metrics, strict=True):

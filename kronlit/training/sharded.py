@@ -1,4 +1,4 @@
-"""Frozen weights in shards: for backbones that a GPU does not hold whole."""
+"""Shards the frozen weights, for backbones that do not fit on one GPU."""
 
 from lightning.pytorch.strategies import DDPStrategy
 from torch import nn
@@ -12,27 +12,27 @@ from kronlit.training.layers import layers
 
 
 class ShardedFrozenDDP(DDPStrategy):
-    """DDP with the frozen weights shared out over the processes (FSDP2), and what is trained on each of them.
+    """DDP whose frozen weights are sharded over the processes (FSDP2). Each process holds all trained parameters.
 
-    A layer's frozen weights are gathered when it is used and dropped after it. They have no gradients, so what is
-    trained goes the way of plain DDP: gradients, optimiser and checkpoints are the same.
-    `--trainer.strategy ddp_sharded` selects it. It was run with two CPU processes (gloo), never on GPUs (NCCL).
+    A layer's frozen weights are gathered for its use, and dropped afterwards. They have no gradients, so training is
+    that of plain DDP: gradients, optimiser and checkpoints are the same. `--trainer.strategy ddp_sharded` selects it.
+    It was tried with two CPU processes (gloo), never on GPUs (NCCL).
     """
 
     def model_to_device(self) -> None:
-        """Share out what is frozen, and move the rest."""
+        """Shard the frozen weights, and move the rest to the device."""
         module = self.lightning_module
         assert isinstance(module, FrozenPLM)
         assert module.model is not None
         shard_frozen(module.model, init_device_mesh(self.root_device.type, (self.world_size,)))
         frozen = [name for name, parameter in module.named_parameters() if not parameter.requires_grad]
-        # DDP is neither to broadcast nor to reduce them.
+        # So that DDP neither broadcasts nor reduces them.
         nn.parallel.DistributedDataParallel._set_params_and_buffers_to_ignore_for_model(module, frozen)
         super().model_to_device()
 
 
 def shard_frozen(model: PreTrainedModel, mesh: DeviceMesh) -> None:
-    """Share out the frozen weights of each layer, and of what is outside of the layers, over the processes of `mesh`.
+    """Shard the frozen weights of each layer, and those outside the layers, over the processes of `mesh`.
 
     Raises:
         ValueError: if nothing is frozen.
@@ -46,4 +46,4 @@ def shard_frozen(model: PreTrainedModel, mesh: DeviceMesh) -> None:
         fully_shard(module, mesh=mesh, ignored_params=trained)
     if hasattr(model, "generate"):
         register_fsdp_forward_method(model, "generate")
-        model._is_fsdp_managed_module = True  # generate then takes as many steps on each process
+        model._is_fsdp_managed_module = True  # makes `generate` take equally many steps on each process

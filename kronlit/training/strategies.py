@@ -1,4 +1,4 @@
-"""Which of Lightning's strategies and precisions train what is added, and can write it."""
+"""Checks that Lightning's strategy and precision can train adapters and save them."""
 
 from typing import Any
 
@@ -18,16 +18,16 @@ from kronlit.modules.precision import PRECISIONS
 
 WORK = ("auto", "ddp", "ddp_sharded")
 OTHERS = (DeepSpeedStrategy, XLAStrategy, SingleDeviceXLAStrategy)
-"""Kinds of DDP, or of one device, that have weights and checkpoints of their own."""
+"""Subclasses of the DDP and single-device strategies that keep weights and checkpoints in their own way."""
 SHORT = ("32", "bf16", "16")
-"""Lightning's other names of `PRECISIONS`."""
+"""Lightning's short names for `PRECISIONS`."""
 
 
 def check_strategy(strategy: str | Strategy, plugins: list[Any]) -> None:
-    """Refuse a strategy that would fail, or write no checkpoint that can be read, and a plugin of another one.
+    """Refuse strategies that would fail or write unreadable checkpoints, and plugins of such strategies.
 
     Raises:
-        ValueError: if it is none of DDP's and none for one device, or its processes are not started by a command line.
+        ValueError: if it is neither DDP nor for a single device, or does not start its processes by a command line.
     """
     if any(isinstance(plugin, DeepSpeedPrecision) for plugin in plugins):
         raise UserError(
@@ -46,6 +46,6 @@ def check_strategy(strategy: str | Strategy, plugins: list[Any]) -> None:
 
 
 def check_precision_name(precision: str | int | None) -> None:
-    """Refuse a precision that `check_precision` would refuse, before Lightning asks for packages that it needs."""
+    """Refuse what `check_precision` would refuse, before Lightning asks for packages that it needs."""
     if precision is not None and str(precision) not in (*PRECISIONS, *SHORT):
         raise UserError(f"`trainer.precision`='{precision}' would not train in float32; use {', '.join(PRECISIONS)}.")

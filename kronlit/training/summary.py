@@ -1,4 +1,4 @@
-"""What a training came to, as the small file summary.json in its folder: scores, counts and costs."""
+"""Writes the outcome of a training to summary.json in its folder: scores, counts and costs."""
 
 import json
 import platform
@@ -23,19 +23,19 @@ PACKAGES = ("torch", "lightning", "transformers", "datasets", "torchmetrics")
 
 @rank_zero_only
 def write_summary(folder: Path, module: LightningModule, best: ModelCheckpoint, seconds: float) -> None:
-    """Write `summary.json`, whole or not at all, as the last thing a fit does.
+    """Write `summary.json` as the last thing that a fit does, completely or not at all.
 
-    Its keys: `scores` (see `best_scores`), `trained_parameters`, `parameters` (of the model as it came), `per_cent`,
-    `seconds` (of this process, its test included, its start not), `seconds_per_epoch` (the median, of training alone),
-    `peak_memory_bytes` and `peak_memory_of` (`cuda`, what torch took of the device, or `process`, the resident set; of
-    the first of several processes, null where the system does not tell), `adapter_bytes` (of all that was trained, as
-    a file holds it), `versions`.
+    Its keys: `scores` (see `best_scores`), `trained_parameters`, `parameters` (of the original model), `per_cent`,
+    `seconds` (of this process, with its test but without its start), `seconds_per_epoch` (the median, training only),
+    `peak_memory_bytes` and `peak_memory_of` (`cuda`: torch's memory on the device; `process`: the resident set; of the
+    first process only, and null if the system does not tell), `adapter_bytes` (size of all that was trained), and
+    `versions`.
 
     Args:
-        folder: the run's.
-        module: what was trained.
-        best: says by which score the best checkpoint was chosen.
-        seconds: that the fit took, with its test.
+        folder: the run's folder.
+        module: the trained module.
+        best: the callback that knows by which score the best checkpoint was selected.
+        seconds: duration of the fit, with its test.
     """
     rows = metrics_rows(folder / "metrics.csv")
     trained, total = parameter_counts(cast(Any, module).model)
@@ -60,7 +60,7 @@ def write_summary(folder: Path, module: LightningModule, best: ModelCheckpoint, 
 
 
 def resident_bytes() -> int | None:
-    """The largest resident set that this process had; `None` on Windows."""
+    """The largest resident set of this process so far, in bytes; `None` on Windows."""
     if sys.platform == "win32":
         return None
     import resource

@@ -5,14 +5,14 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True)
 class Layout:
-    """How a task lies in LM-BFF's folders.
+    """How LM-BFF's files hold a task.
 
     Args:
-        name: of its folder.
+        name: name of its folder.
         texts: numbers of the columns of text, counted from 0.
         label: number of the column of the label.
         names: the labels as they are written, in the order of their integers; by default the integers.
-        suffix: of its files.
+        suffix: suffix of its files.
         original: name of the file of original rows that are tested on; that of the others is train.
         validation: name of a published split's validation file.
         test: name of a published split's test file.

@@ -9,13 +9,13 @@ class Prompt:
 
     Args:
         template: in LM-BFF's syntax, see `kronlit.modules.template`.
-        words: the word that stands for each label, or of a number for its lower and its upper half; demonstrations
+        words: the word for each label, or, for a number, for the lower and the upper half of its span. Demonstrations
             come in this order.
-        max_length: tokens that are kept.
-        first_sent_limit: tokens of a row's first sentence that are kept.
-        other_sent_limit: tokens of its second sentence, and of each sentence of a demonstration, that are kept.
-        double_demo: whether `max_length` is twice as much with demonstrations.
-        num_demonstrations: sets of demonstrations over which an answer is averaged.
+        max_length: the most tokens of the whole input.
+        first_sent_limit: the most tokens of a row's first sentence.
+        other_sent_limit: the most tokens of its second sentence, and of each sentence of a demonstration.
+        double_demo: whether `max_length` doubles with demonstrations.
+        num_demonstrations: number of sets of demonstrations over which an answer is averaged.
     """
 
     template: str

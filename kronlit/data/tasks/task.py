@@ -67,7 +67,7 @@ class Task:
         return f"{label:.1f}" if self.is_regression else str(int(label))
 
     def parse(self, text: str) -> float:
-        """The label a generated text stands for; -1 where it stands for none."""
+        """The label that a generated text stands for; -1 if it stands for none."""
         text = text.strip()
         if not self.is_regression:
             return float(text) if text in map(str, range(len(self.labels))) else -1.0
@@ -75,5 +75,5 @@ class Task:
 
 
 def option_values(*columns: str) -> str:
-    """The text-to-text source of columns, each after its name."""
+    """A text-to-text template in which each column follows its name."""
     return " ".join(f"{column}: {{{column}}}" for column in columns)

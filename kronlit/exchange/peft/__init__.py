@@ -1,1 +1,1 @@
-"""Adapters in PEFT's own format."""
+"""Reads and writes adapters in PEFT's own format."""

@@ -1,4 +1,4 @@
-"""The forms that PEFT has for structured matrices, where they are exactly the same map: LoKr, LoRA and C3A."""
+"""PEFT's forms for structured matrices, if they give exactly the same map: LoKr, LoRA and C3A."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,7 +15,7 @@ NAMES = {"lokr": "LoKr", "lora": "LoRA", "c3a": "C3A"}
 
 @dataclass(frozen=True)
 class Change:
-    """What a `Delta` adds to a weight: `scale` times `matrix`, of which a mixture is its mean."""
+    """What a `Delta` adds to a weight: `scale` times `matrix`. A mixture counts as its mean."""
 
     matrix: StructuredLinear
     scale: float
@@ -29,11 +29,11 @@ class Change:
 
 
 Form = tuple[dict[str, Any], dict[str, Tensor], str]
-"""Of an adapter: what its config has beside what all have, tensors by module and name, and why it has this form."""
+"""An adapter's own config entries, its tensors by module and name, and the reason for this form."""
 
 
 def form_of(changes: dict[str, Change]) -> Form:
-    """The first form that is the same map, of those that matrices of this kind can have."""
+    """The first form for matrices of this kind that gives exactly the same map."""
     kinds = {type(change.matrix) for change in changes.values()}
     forms: tuple[Callable[[dict[str, Change]], Form], ...] = (lora,)
     if kinds == {Kronecker}:
@@ -50,7 +50,7 @@ def form_of(changes: dict[str, Change]) -> Form:
 
 
 def lokr(changes: dict[str, Change]) -> Form:
-    """Kronecker products of a shape that PEFT's LoKr can have: it is given by one number for all modules."""
+    """LoKr, for Kronecker products whose shapes PEFT can express by one number for all modules."""
     pairs: dict[str, tuple[Tensor, Tensor]] = {}
     for name, change in changes.items():
         if change.transposed:
@@ -61,7 +61,7 @@ def lokr(changes: dict[str, Change]) -> Form:
     largest = max(size for pair in pairs.values() for matrix in pair for size in matrix.shape)
     shapes = {name: (tuple(a.shape), tuple(b.shape)) for name, (a, b) in pairs.items()}
     factor = decompose_factor(shapes, largest)
-    rank = largest  # above half of what the second factor measures, so that PEFT keeps both factors whole
+    rank = largest  # so large that PEFT keeps both factors whole instead of factorising the second one
     scale = common_scale(changes)
     tensors: dict[str, Tensor] = {}
     for name, (a, b) in pairs.items():
@@ -72,12 +72,12 @@ def lokr(changes: dict[str, Change]) -> Form:
 
 
 def decompose_factor(shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]], largest: int) -> int:
-    """The number by which PEFT's LoKr cuts all modules into factors of their `shapes`, none above `largest`.
+    """The `decompose_factor` with which PEFT's LoKr gives all modules factors of these `shapes`, up to `largest`.
 
     Raises:
-        ValueError: if there is none, naming the modules that it fails on.
+        ValueError: if there is none; the message names the modules.
     """
-    first = {pair: name for name, pair in reversed(shapes.items())}  # a module of each pair of shapes
+    first = {pair: name for name, pair in reversed(shapes.items())}  # the first module with each pair of shapes
     numbers = (-1, *range(1, largest + 1))
 
     def cuts(factor: int, pair: tuple[tuple[int, ...], tuple[int, ...]]) -> bool:
@@ -94,7 +94,7 @@ def decompose_factor(shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
 
 
 def lora(changes: dict[str, Change]) -> Form:
-    """Matrices of low rank, and Kronecker products that are of low rank."""
+    """LoRA, for matrices of low rank, including Kronecker products of low rank."""
     pairs = {}
     for name, change in changes.items():
         pairs[name] = a, b = low_rank(change.matrix)
@@ -126,7 +126,7 @@ def lora(changes: dict[str, Change]) -> Form:
 
 
 def c3a(changes: dict[str, Change]) -> Form:
-    """Square circulant matrices. PEFT's kernel runs the other way, and it divides by the width."""
+    """C3A, for square circulant matrices. PEFT's kernel runs the other way, and is divided by the width."""
     tensors, sizes = {}, {}
     for name, change in changes.items():
         rows, columns = change.shape
@@ -144,10 +144,10 @@ def c3a(changes: dict[str, Change]) -> Form:
 
 
 def low_rank(matrix: StructuredLinear) -> tuple[Tensor, Tensor]:
-    """Factors `(rank, in_features)` and `(out_features, rank)`, whose product, the second times the first, is `matrix`.
+    """Factors A `(rank, in_features)` and B `(out_features, rank)` with `B A` equal to `matrix`.
 
     Raises:
-        ValueError: if its structure gives none.
+        ValueError: if its structure has no such factors.
     """
     if isinstance(matrix, LowRank):
         return matrix.a, matrix.b
@@ -168,7 +168,7 @@ def low_rank(matrix: StructuredLinear) -> tuple[Tensor, Tensor]:
 
 
 def split_matrix(matrix: Tensor) -> tuple[Tensor, Tensor]:
-    """`matrix` as a product through its smaller side: itself and an identity."""
+    """Write `matrix` as a product of itself and an identity of its smaller size."""
     rows, columns = matrix.shape
     identity = torch.eye(min(rows, columns), dtype=matrix.dtype, device=matrix.device)
     return (identity, matrix) if rows <= columns else (matrix, identity)
@@ -177,7 +177,8 @@ def split_matrix(matrix: Tensor) -> tuple[Tensor, Tensor]:
 def factorization(dimension: int, factor: int) -> tuple[int, int]:
     """The two sizes into which PEFT's LoKr cuts a dimension (`factorization` in its `tuners/lokr/layer.py`).
 
-    The factor and what is left, if it divides; else the divisor nearest to the square root, and not above the factor.
+    If `factor` divides the dimension, these are the factor and the quotient. Otherwise it is the divisor nearest to the
+    square root that does not exceed the factor.
     """
     if factor > 0 and dimension % factor == 0:
         return factor, dimension // factor
@@ -187,6 +188,6 @@ def factorization(dimension: int, factor: int) -> tuple[int, int]:
 
 
 def common_scale(changes: dict[str, Change]) -> float | None:
-    """The scale of all changes, if it is one."""
+    """The scale that all changes share; `None` if they differ."""
     scales = {change.scale for change in changes.values()}
     return scales.pop() if len(scales) == 1 else None

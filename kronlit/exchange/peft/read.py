@@ -1,4 +1,4 @@
-"""PEFT's LoRA, LoKr and C3A folders as changes of weights here."""
+"""Reads PEFT's LoRA, LoKr and C3A folders as changes of weights."""
 
 import math
 import re
@@ -28,26 +28,26 @@ AUTO_CLASSES = {
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
     "CAUSAL_LM": "AutoModelForCausalLM",
 }
-"""PEFT's task types, and what opens their models."""
+"""PEFT's task types, and the auto classes that open their models."""
 
 PEFT = "PEFT"
-"""What a model remembers that was added to it, in the place of a method."""
+"""What a model remembers instead of a method if its adapter is PEFT's."""
 
 NAMES = {
     "LORA": re.compile(r"(.+)\.lora_(A|B)\.weight"),
     "LOKR": re.compile(r"(.+)\.lokr_(w[12](?:_[ab])?)"),
     "C3A": re.compile(r"(.+)\.c3a_(kernel)"),
 }
-"""PEFT's kinds that can be read, and the names of their tensors: the module's, and the part's."""
+"""The kinds of PEFT adapters that can be read, with the pattern of their tensors' names: module and part."""
 
 
 @dataclass(frozen=True)
 class PeftChange:
-    """A change of one weight, `scale` times a matrix: `B A` for LoRA, `A ⊗ B` for LoKr, a circulant one for C3A.
+    """A change of one weight, `scale` times a matrix: `B A` for LoRA, `A ⊗ B` for LoKr, a circulant for C3A.
 
     Args:
-        kind: the matrix's.
-        parts: its parameters by name; a factor on the last one is one on the matrix.
+        kind: class of the matrix.
+        parts: its parameters by name. Scaling the last one scales the matrix.
         scale: the fixed factor.
     """
 
@@ -56,7 +56,7 @@ class PeftChange:
     scale: float
 
     def placement(self, dropout: float) -> partial[Delta]:
-        """What makes its place in a model."""
+        """Makes the placement of this change in a model."""
         a = self.parts["a"]
         matrix: Callable[[int, int], StructuredLinear] = Circulant
         if self.kind is LowRank:
@@ -67,14 +67,14 @@ class PeftChange:
 
 
 def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChange], dict[str, Tensor]]:
-    """The changes of weights in a folder of PEFT's by module, and the parameters of the model's own that it trained.
+    """Read a PEFT folder: the changes of weights by module, and the model's own parameters that it saved.
 
     Args:
-        folder: with adapter_model.safetensors.
-        content: of its adapter_config.json.
+        folder: the folder with adapter_model.safetensors.
+        content: the content of its adapter_config.json.
 
     Raises:
-        ValueError: if it is neither LoRA nor LoKr nor C3A, or of a variant that has no counterpart here.
+        ValueError: if it is not LoRA, LoKr or C3A, or is a variant without a counterpart here.
     """
     kind, start = content.get("peft_type"), content.get("init_lora_weights", True)
     if kind not in NAMES:
@@ -88,7 +88,7 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
     parts: dict[str, dict[str, Tensor]] = {}
     own = {}
     for key, tensor in read_tensors(folder / TENSORS).items():
-        name = key.removeprefix(PREFIX).replace(".base_layer.", ".")  # the weight under an adapter on a tied head
+        name = key.removeprefix(PREFIX).replace(".base_layer.", ".")  # PEFT's name for a weight below an adapter
         if found := NAMES[kind].fullmatch(name):
             parts.setdefault(found[1], {})[found[2]] = tensor.float()
         elif re.search(r"\.(lora|lokr|c3a)_", name):
@@ -105,7 +105,7 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
 
 
 def read_change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> PeftChange:
-    """What the tensors of one module and the config come to."""
+    """Make the change of one module from its tensors and the config."""
     if "kernel" in tensors:
         if tensors["kernel"].shape[:2] != (1, 1):
             raise UserError(f"{name} has circulant blocks, {tuple(tensors['kernel'].shape)}; one block can be read.")
@@ -126,17 +126,17 @@ def read_change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) 
 
 
 def value_for_module(name: str, pattern: dict[str, float] | None, default: float) -> float:
-    """The number for a module: of the first pattern that the end of its name matches, as in PEFT, or the default."""
+    """The value of the first pattern that matches the end of a module's name, as in PEFT; else the default."""
     found = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", name))
     return next(found, default)
 
 
 @torch.no_grad()
 def load_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | None) -> PreTrainedModel:
-    """`model`, or the one that the folder names, with the folder's adapter.
+    """Put the adapter of a PEFT folder into `model`, or into the model that the folder names.
 
     Raises:
-        ValueError: if the folder can't be read, or does not fit the model.
+        ValueError: if the folder cannot be read, or does not fit the model.
     """
     changes, own = read_peft(folder, content)
     names = peft_class_names(folder / TENSORS, content)
@@ -162,18 +162,18 @@ def load_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
 
 
 def wrapped_name(name: str, changes: Iterable[str]) -> str:
-    """What the parameter of this name is called where `changes` have wrapped its module."""
+    """The name of a parameter after `changes` have wrapped modules."""
     module, _, own = name.rpartition(".")
     return f"{module}.host.{own}" if module in changes else name
 
 
 def untie_if_different(model: nn.Module, own: dict[str, Tensor], folder: Path) -> None:
-    """Untie the weights of `model` if its own parameters that PEFT saved differ: each is for its own place alone.
+    """Untie the weights of `model` if PEFT saved a tied one with other values.
 
-    PEFT trains a module apart from what it is tied to.
+    PEFT trains such a module separately from the one that it was tied to.
 
     Raises:
-        ValueError: if `model` can't part with what is tied.
+        ValueError: if the weights of `model` cannot be untied.
     """
     there = dict(model.named_parameters(remove_duplicate=False))
     changed = {name for name in own if name in there and there[name].shape == own[name].shape}
@@ -195,7 +195,7 @@ def check_shapes(model: nn.Module, state: dict[str, Tensor], folder: Path) -> No
 
 
 def head_rows(own: dict[str, Tensor]) -> int | None:
-    """Classes of the head among the parameters of the model's own that were trained; `None` if there is none."""
+    """The number of classes of a trained head among the model's own parameters; `None` if there is none."""
     heads = [tensor for key, tensor in own.items() if re.search(r"(classifier|score|out_proj)\.weight$", key)]
     return min(map(len, heads)) if heads else None
 
@@ -203,7 +203,7 @@ def head_rows(own: dict[str, Tensor]) -> int | None:
 def base_model(
     folder: Path, content: dict[str, Any], own: dict[str, Tensor], names: tuple[str, ...]
 ) -> PreTrainedModel:
-    """The model that a folder of PEFT's names, in float32, with as many classes as the head that was trained."""
+    """Load the model that a PEFT folder names, in float32, with as many classes as the trained head."""
     auto, plm = AUTO_CLASSES.get(str(content.get("task_type"))), peft_base(content)
     if auto is None or plm is None:
         raise UserError(

@@ -1,4 +1,4 @@
-"""What was added to a model and trained, as PEFT writes it."""
+"""Writes what was added to a model and trained in PEFT's format."""
 
 import json
 from collections.abc import Iterator, Sequence
@@ -19,9 +19,9 @@ from kronlit.structured import Mixture
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
-"""Before every name in PEFT's files."""
+"""The prefix of all names in PEFT's files."""
 CLASSES = "classes"
-"""Where a file of tensors keeps the names of the classes."""
+"""The metadata key under which the file of tensors keeps the names of the classes."""
 
 TASK_TYPES = {
     "ForSequenceClassification": "SEQ_CLS",
@@ -29,20 +29,20 @@ TASK_TYPES = {
     "LMHeadModel": "CAUSAL_LM",
     "ForCausalLM": "CAUSAL_LM",
 }
-"""The end of the name of a model's class, and what PEFT calls its task."""
+"""Maps the end of a model class's name to PEFT's task type."""
 
 ALWAYS_SAVED = ("classifier", "score")
-"""Ends of the names of modules that PEFT wants in the file of every sequence classifier, whether trained or not."""
+"""Name endings of modules that PEFT expects in the file of every sequence classifier, trained or not."""
 
 
 @dataclass(frozen=True)
 class PeftAdapter:
-    """What PEFT's files hold.
+    """The content of PEFT's files.
 
     Args:
-        config: for adapter_config.json.
-        tensors: for adapter_model.safetensors.
-        why: which form it has and for what reason, in a few words.
+        config: content of adapter_config.json.
+        tensors: content of adapter_model.safetensors.
+        why: the form and the reason for it, in a few words.
     """
 
     config: dict[str, Any]
@@ -50,7 +50,7 @@ class PeftAdapter:
     why: str
 
     def write(self, folder: Path, classes: Sequence[str] | None = None) -> None:
-        """Write the files; that of the tensors keeps the names of the classes, which the config has no place for."""
+        """Write the files. The class names go into the file of tensors, as PEFT's config has no key for them."""
         names = {} if classes is None else {CLASSES: json.dumps(list(classes))}
         save_file(self.tensors, folder / TENSORS, metadata={"format": "pt"} | names)
         (folder / CONFIG).write_text(json.dumps(self.config, indent=2) + "\n", encoding="utf-8")
@@ -58,10 +58,10 @@ class PeftAdapter:
 
 @torch.no_grad()
 def to_peft(model: PreTrainedModel, plm: str) -> PeftAdapter:
-    """What was added to `model` and trained, in PEFT's words.
+    """Convert what was added to `model` and trained to PEFT's format.
 
     Raises:
-        ValueError: if PEFT has no form that is the same map, with the reason.
+        ValueError: if PEFT has no form for exactly the same map, with the reason.
     """
     changes = changes_of(model)
     task_type = next((kind for end, kind in TASK_TYPES.items() if type(model).__name__.endswith(end)), None)
@@ -82,10 +82,10 @@ def to_peft(model: PreTrainedModel, plm: str) -> PeftAdapter:
 
 
 def changes_of(model: nn.Module) -> dict[str, Change]:
-    """The changes of weights in `model`, by module.
+    """The changes of weights in `model` by module.
 
     Raises:
-        ValueError: if something else was added to it, or nothing.
+        ValueError: if something else, or nothing, was added to it.
     """
     changes = {}
     for name, placement in placements(model):
@@ -102,23 +102,23 @@ def changes_of(model: nn.Module) -> dict[str, Change]:
 
 
 def outside_placements(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
-    """The modules of `model` as it came, with their names."""
+    """The modules of the original model, with their names."""
     inside = tuple(f"{name}." for name, _ in placements(model))
     return ((name, module) for name, module in model.named_modules() if not name.startswith(inside))
 
 
 def short_names(model: nn.Module, targets: list[str]) -> list[str]:
-    """The ends of the names `targets`, if only they end so; else the names."""
+    """The last parts of the names `targets` if no other module's name ends so; else the whole names."""
     ends = {name.rsplit(".", 1)[-1] for name in targets}
     named = {name for name, _ in outside_placements(model) if name.rsplit(".", 1)[-1] in ends}
     return sorted(ends) if named == set(targets) else targets
 
 
 def modules_to_save(model: PreTrainedModel, task_type: str | None) -> tuple[list[str], dict[str, Tensor]]:
-    """The modules of the model's own that were trained, for `modules_to_save`, and all that they hold.
+    """The trained modules of the original model, for `modules_to_save`, and all their tensors.
 
     Raises:
-        ValueError: if one is trained in part and PEFT could not keep the rest of it tied to what it is.
+        ValueError: if only a part of a module was trained: PEFT would save a copy of the whole.
     """
     changed = {id(parameter) for _, placement in placements(model) for parameter in placement.parameters()}
     trained = {id(p) for p in model.parameters() if p.requires_grad} - changed
@@ -134,7 +134,7 @@ def modules_to_save(model: PreTrainedModel, task_type: str | None) -> tuple[list
 
 
 def trained_modules(name: str, module: nn.Module, trained: set[int]) -> Iterator[str]:
-    """The outermost modules in `module` of which all, or that as a leaf have some, was trained."""
+    """The outermost modules in `module` that were trained as a whole; of a leaf, some parameters are enough."""
     within = [id(parameter) in trained for parameter in module.parameters()]
     if not any(within):
         return

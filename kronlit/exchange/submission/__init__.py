@@ -1,1 +1,1 @@
-"""Predictions as the sites of GLUE and SuperGLUE take them."""
+"""Writes predictions for the sites of GLUE and SuperGLUE."""

@@ -6,7 +6,7 @@ from kronlit.data.tasks.benchmark import BenchmarkTask
 
 
 def keys(known: BenchmarkTask) -> tuple[str, ...]:
-    """What is read of a predicted row."""
+    """The keys that are read of a predicted row."""
     return ("label",)
 
 
@@ -18,14 +18,14 @@ def table(known: BenchmarkTask, rows: list[dict[str, Any]]) -> str:
         rows: `label` of each, in the test set's order.
 
     Raises:
-        ValueError: if a label is none of the task's.
+        ValueError: if a label is not one of the task's.
     """
     values = [prediction(known, row["label"]) for row in rows]
     return "index\tprediction\n" + "".join(f"{index}\t{value}\n" for index, value in enumerate(values))
 
 
 def prediction(known: BenchmarkTask, label: str | float) -> str:
-    """A label as GLUE reads it."""
+    """A label in GLUE's notation."""
     if known.task.is_regression and isinstance(label, float):
         low, high = known.task.span
         return f"{min(max(label, low), high):.3f}"

@@ -1,4 +1,4 @@
-"""The tables that super.gluebenchmark.com scores: a JSON object a row, MultiRC's a paragraph."""
+"""The tables that super.gluebenchmark.com scores: one JSON object per row, or per paragraph for MultiRC."""
 
 import json
 from collections.abc import Iterable, Iterator
@@ -11,7 +11,7 @@ Rows = list[dict[str, Any]]
 
 
 def keys(known: SuperGlueTask) -> tuple[str, ...]:
-    """What is read of a predicted row."""
+    """The keys that are read of a predicted row."""
     return ("idx", "answer" if known.task.free_text else "label")
 
 
@@ -23,7 +23,7 @@ def table(known: SuperGlueTask, rows: Rows) -> str:
         rows: of each its `keys`, `idx` as the hub's aps/super_glue has it.
 
     Raises:
-        ValueError: if a label is none of the task's, or a row comes twice.
+        ValueError: if a label is not one of the task's, or a row occurs twice.
     """
     seen = {json.dumps(row["idx"], sort_keys=True) for row in rows}
     if len(seen) < len(rows):

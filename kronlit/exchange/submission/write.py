@@ -1,4 +1,4 @@
-"""The file that the sites of GLUE and SuperGLUE score: a zip of a table a test set, from what `predict` wrote."""
+"""Writes the zip that the sites of GLUE and SuperGLUE score: a table for each test set, from predictions."""
 
 import json
 import zipfile
@@ -23,13 +23,13 @@ def write_submission(predictions: Path, output: Path, benchmark: Benchmark = "gl
     """Write the zip.
 
     Args:
-        predictions: a folder with `<task>.jsonl` of every task of the benchmark and of its diagnostics, as `kronlit
+        predictions: a folder with the `<task>.jsonl` of every task and diagnostic of the benchmark, as `kronlit
             predict` writes them for the official test sets.
-        output: the zip.
-        benchmark: whose.
+        output: the zip to write.
+        benchmark: the benchmark.
 
     Raises:
-        ValueError: if a file is missing, or is not of a whole test set of its task.
+        ValueError: if a file is missing, or does not cover its whole test set.
     """
     if output.exists():
         raise UserError(f"`output`={str(output)!r} is there already; give another name.")
@@ -64,7 +64,7 @@ def diagnostics(benchmark: Benchmark) -> str:
 
 
 def predicted_rows(file: Path, split: str, rows: int, keys: tuple[str, ...]) -> list[dict[str, Any]]:
-    """The rows of `file` that are of `split`, in their order; each has `keys`."""
+    """The rows of a split in `file`, in their order, with only the keys `keys`."""
     written = []
     with file.open(encoding="utf-8") as text:
         for number, line in enumerate(text, 1):

@@ -1,1 +1,1 @@
-"""Several runs at once over one frozen model: ordinary fits, whose training passes are computed as one batch."""
+"""Trains several runs at once over one frozen model: ordinary fits whose training passes form one batch."""

@@ -1,4 +1,4 @@
-"""`python -m kronlit.experimental.side_by_side < runs.json` trains several runs; `command` has the form."""
+"""`python -m kronlit.experimental.side_by_side < runs.json` trains several runs; see `command` for the format."""
 
 import json
 import sys
@@ -6,7 +6,7 @@ import sys
 from kronlit.training.signals import listen
 
 if __name__ == "__main__":
-    listen()  # before what takes seconds to import
+    listen()  # before the imports, which take seconds
     from kronlit.experimental.side_by_side.command import side_by_side_command
 
     side_by_side_command(json.load(sys.stdin))

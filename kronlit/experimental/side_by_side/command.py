@@ -1,4 +1,4 @@
-"""Several `kronlit fit` in one process, each a thread, whose training passes are computed as one."""
+"""Runs several `kronlit fit` as threads of one process, and computes their training passes as one."""
 
 import functools
 import sys
@@ -21,8 +21,8 @@ def side_by_side_command(commands: Sequence[tuple[list[str], str, str]]) -> None
     """Run `kronlit fit` commands side by side.
 
     Args:
-        commands: of each the words after `kronlit`, the file to which it adds what it prints, and the file that is
-            given its exit code when it ends.
+        commands: for each, the words after `kronlit`, the log file to append its output to, and the file for its exit
+            code.
     """
     prepare()
     group = Group()
@@ -37,7 +37,7 @@ def side_by_side_command(commands: Sequence[tuple[list[str], str, str]]) -> None
 
 
 def run_and_write_code(words: list[str], group: Group, file: Path) -> None:
-    """Run one command and write its exit code; that of a fault of the code is 1."""
+    """Run one command and write its exit code, which is 1 for a fault of the code."""
     code = 1
     try:
         code = fit(words, group)
@@ -46,10 +46,10 @@ def run_and_write_code(words: list[str], group: Group, file: Path) -> None:
 
 
 def fit(words: list[str], group: Group) -> int:
-    """Run one command and give its exit code."""
+    """Run one command and return its exit code."""
 
     class Member(CLI):
-        """A command line whose trainer trains with those of the group."""
+        """A command line whose trainer trains together with those of the group."""
 
         def instantiate_trainer(self, **kwargs: Any) -> Trainer:
             trainer = self.config_init[self.subcommand].trainer
@@ -78,7 +78,7 @@ def fit(words: list[str], group: Group) -> int:
 
 
 def loss_settings(config: Any) -> str:
-    """All that makes of a run's rows a loss, as text: its model but for what each run has of its own, and more."""
+    """The settings that the loss depends on, as text: runs can be joined only if theirs are equal."""
     model = config.model.as_dict()
     arguments = {name: value for name, value in model["init_args"].items() if name not in OWN}
     data = config.data.as_dict()

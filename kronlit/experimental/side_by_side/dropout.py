@@ -1,4 +1,4 @@
-"""Dropout in a batch of several runs' rows: each run's from its own random numbers, as if it were alone."""
+"""Dropout in a batch with rows of several runs: each run draws from its own random numbers, as if it were alone."""
 
 from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager
@@ -13,12 +13,12 @@ from kronlit.adapters.joint import Rows
 
 
 class OwnDropout(TorchFunctionMode):
-    """Draws what is dropped for each run by itself: its rows, without the padding that is there for others.
+    """Draws dropout for each run separately: for its own rows, without the padding that other runs need.
 
     Args:
-        rows: whose rows are whose.
-        lengths: for each run, by the length that the batch is padded to, the one that it would be alone.
-        drawing: the context in which a run's random numbers are torch's.
+        rows: which rows belong to which run.
+        lengths: for each run, a map from the padded length of the joint batch to the length of its own batch.
+        drawing: a context in which torch draws a run's own random numbers.
     """
 
     def __init__(
@@ -44,13 +44,13 @@ class OwnDropout(TorchFunctionMode):
         return func(*args, **kwargs)
 
     def _each(self, function: Callable[..., Tensor], tensors: list[Tensor | None]) -> Tensor:
-        """`function` of each run's part of `tensors`, together again."""
+        """Apply `function` to each run's part of `tensors`, and join the results."""
         if self.rows.current is not None:
             return self._alone(self.rows.current, function, tensors)
         first, *others = tensors
         assert first is not None
         parts: list[Sequence[Tensor | None]] = [self.rows.split(first)]
-        for t in others:  # a mask may serve all rows
+        for t in others:  # all rows may share a mask
             parts.append(self.rows.split(t) if t is not None and len(t) == len(first) else [t] * len(self.rows.counts))
         return torch.cat([self._alone(i, function, list(part)) for i, part in enumerate(zip(*parts, strict=True))])
 
@@ -68,10 +68,10 @@ class OwnDropout(TorchFunctionMode):
 
 
 def dropout_share(input: Tensor, p: float = 0.5, training: bool = True, inplace: bool = False) -> float:
-    """The share that a call of `F.dropout` with these arguments drops."""
+    """The dropout rate of a call of `F.dropout` with these arguments."""
     return p if training else 0.0
 
 
 def without_padding(tensor: Tensor, lengths: dict[int, int]) -> tuple[slice, ...]:
-    """The part of a tensor that is no padding for others; its first dimension, the rows, stays."""
+    """The part of a tensor without the padding for other runs. The first dimension, the rows, is kept."""
     return (slice(None), *(slice(lengths.get(size, size)) for size in tensor.shape[1:]))

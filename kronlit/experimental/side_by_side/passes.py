@@ -1,4 +1,4 @@
-"""The training passes of several runs as one pass, of all their rows, through the frozen weights that they share."""
+"""Computes the training passes of several runs as one pass of all their rows through the shared frozen weights."""
 
 import copy
 from collections.abc import Iterator, Sequence
@@ -22,7 +22,7 @@ from kronlit.modules.random_state import random_state, restore_random_state
 
 @dataclass
 class Pass:
-    """What a run asks for: the training pass of its batch."""
+    """A run's request for the training pass of its batch."""
 
     module: FrozenPLM
     batch: Batch
@@ -30,21 +30,21 @@ class Pass:
 
 @dataclass
 class Part:
-    """A run's part of what a joint pass gave: in the graph of that pass, and as the run sees it."""
+    """A run's part of the results of a joint pass: `inner` in the graph of that pass, `outer` as the run sees it."""
 
     inner: list[Tensor]
     outer: list[Tensor]
     others: list[bool]
-    """Which of the runs in the pass have not gone back yet; all parts of a pass share it."""
+    """Which runs of the pass still need their backward pass; all parts of a pass share this list."""
     index: int
 
 
 class SideBySide(Callback):
-    """Has a run's training passes computed together with those of others; all else it does by itself.
+    """Computes a run's training passes together with those of other runs. The run does all else by itself.
 
     Args:
-        group: the runs.
-        settings: all that makes of the run's rows a loss; runs are computed together where theirs are the same.
+        group: the group of runs.
+        settings: the settings that the loss depends on; runs are computed together only if theirs are equal.
     """
 
     def __init__(self, group: "Group", settings: str) -> None:
@@ -82,7 +82,7 @@ class SideBySide(Callback):
         if module.joint_pass is not None:
             module.joint_pass = None
             for part in self.parts:
-                part.others[part.index] = False  # the graph is not kept for a run that is gone
+                part.others[part.index] = False  # do not keep the graph for a run that has left
             self.parts = []
             self.group.remove(module)
 
@@ -91,7 +91,7 @@ class Group:
     """Runs of one method on one pre-trained model, whose training passes are computed as one.
 
     Attributes:
-        turns: of their threads.
+        turns: the turns of the runs' threads.
     """
 
     turns: Turns
@@ -103,7 +103,7 @@ class Group:
         self._told = False
 
     def join_blocker(self, module: FrozenPLM, settings: str) -> str | None:
-        """Why a run cannot be computed together with the others; `None` if it can."""
+        """Why a run cannot join the group; `None` if it can."""
         assert module.model is not None
         if self.modules and settings != self.settings:
             return "its model is not set as that of the runs beside it"
@@ -114,29 +114,29 @@ class Group:
         return joint_blocker(module.model)
 
     def add(self, module: FrozenPLM, settings: str) -> None:
-        """Take a run in, whose frozen weights become those of the first."""
+        """Let a run join. It shares the frozen weights of the first run from then on."""
         self.modules.append(module)
         self.settings = settings
         share_frozen([each.model for each in (self.modules[0], module) if each.model is not None])
 
     def remove(self, module: FrozenPLM) -> None:
-        """Let a run go, with all that is kept for it."""
+        """Let a run leave, and drop all that is kept for it."""
         self.modules.remove(module)
         self._joint = None
 
     def serve(self, asked: dict[int, Any]) -> dict[int, Any]:
-        """Compute what the runs ask for: passes, and the gradients of earlier ones; of what fails, the error."""
+        """Compute what the runs ask for: passes, and gradients of earlier passes. A failure answers with the error."""
         passes = {i: request for i, request in asked.items() if isinstance(request, Pass)}
         backs = {i: request for i, request in asked.items() if i not in passes}
         answers: dict[int, Any] = dict.fromkeys(backs)
         try:
             backward([part for parts in backs.values() for part in parts])
-        except Exception as error:  # half of it is done, and cannot be done again
+        except Exception as error:  # part of the backward pass is done already, so it cannot be repeated
             answers = dict.fromkeys(backs, error)
         return answers | (self._run_passes(passes) if passes else {})
 
     def _run_passes(self, passes: dict[int, Pass]) -> dict[int, Any]:
-        """The passes as one, or where that fails, such as for lack of memory, each by itself and the errors of some."""
+        """Compute the passes as one. If that fails, for example for lack of memory, compute them one by one."""
         routers = {i: one.module.routing.generator for i, one in passes.items()}
         before = {i: (self.turns.surroundings[i].torch, router.get_state()) for i, router in routers.items()}
         try:
@@ -178,7 +178,7 @@ class Group:
 
     @contextmanager
     def _draws_of(self, member: int) -> Iterator[None]:
-        """Torch's random numbers are those of a run, and the run's go on from there."""
+        """Let torch draw a run's random numbers, and keep the run's state afterwards."""
         surroundings = self.turns.surroundings[member]
         restore_random_state([surroundings.torch], 0)
         yield
@@ -186,7 +186,7 @@ class Group:
 
 
 def backward(parts: Sequence[Part]) -> None:
-    """Take the gradients that the runs have come to back through the joint passes."""
+    """Backpropagate the gradients of the runs through the joint passes."""
     outputs, gradients = [], []
     for part in parts:
         part.others[part.index] = False
@@ -199,10 +199,10 @@ def backward(parts: Sequence[Part]) -> None:
 
 
 class Joint:
-    """One module whose training pass is that of several, each for its own rows.
+    """One module whose training pass computes those of several, each for its own rows.
 
     Args:
-        modules: the several.
+        modules: the modules to join.
     """
 
     def __init__(self, modules: list[FrozenPLM]) -> None:
@@ -215,16 +215,16 @@ class Joint:
 
 
 def predictions(batch: Batch) -> int:
-    """How many predictions a batch asks for: its target tokens, else its rows."""
+    """The number of predictions for a batch: its target tokens if it has some, else its rows."""
     return int((batch["target_ids"] >= 0).sum()) if "target_ids" in batch else len(batch["row"])
 
 
 def side_by_side(module: FrozenPLM, batches: Sequence[Batch], taken: set[int]) -> tuple[Batch, list[dict[int, int]]]:
-    """The batches as one, and for each of them, by the length to which that is padded, its own.
+    """Join the batches; for each of them, also returns a map from the padded length to its own length.
 
-    Dropout goes by these lengths, so none may be mistaken for another dimension of a tensor inside the model, `taken`:
-    such a one is padded further. Where the model has no place for that, the second result is empty, and what is dropped
-    for a run goes by the length of the whole.
+    Dropout recognises padded dimensions by their length. So a length that equals another dimension inside the model
+    (`taken`) is padded further. If the model has no positions for that, the maps are empty, and a run's dropout is
+    drawn for the padded length.
     """
     assert module.model is not None
     assert module.padding is not None
@@ -236,7 +236,7 @@ def side_by_side(module: FrozenPLM, batches: Sequence[Batch], taken: set[int]) -
         while free[index] in {*taken, *free[:index]}:
             free[index] += 1
     positions = getattr(module.model.config, "max_position_embeddings", None)
-    fits = free == longest or positions is None or max(free) <= positions - 2  # those of RoBERTa begin at 2
+    fits = free == longest or positions is None or max(free) <= positions - 2  # RoBERTa's positions begin at 2
     lengths = dict(zip(names, free if fits else longest, strict=True))
     batch: Batch = {}
     for name, first in batches[0].items():
@@ -253,7 +253,7 @@ def side_by_side(module: FrozenPLM, batches: Sequence[Batch], taken: set[int]) -
 
 
 def widths(model: nn.Module) -> set[int]:
-    """What dimensions tensors inside the model have beside those of rows and tokens."""
+    """Sizes of the dimensions of tensors inside the model, other than rows and tokens."""
     linear = {size for module in model.modules() if isinstance(module, nn.Linear) for size in module.weight.shape}
     heads = {getattr(model.config, name, 0) for name in ("num_attention_heads", "num_heads")} - {0}
     return linear | heads | {size // count for size in linear for count in heads}

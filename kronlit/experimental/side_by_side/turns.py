@@ -1,4 +1,4 @@
-"""Taking turns: threads of which one runs at a time, so that what runs alone elsewhere can run beside others here."""
+"""Threads that take turns: only one runs at a time, so that code which expects to run alone can run beside others."""
 
 import os
 import random
@@ -19,9 +19,9 @@ SEED = "PL_GLOBAL_SEED"  # where Lightning keeps the seed of the process
 
 @dataclass
 class Surroundings:
-    """What a process has one of and each member must have for itself.
+    """The global state of the process that each member needs for itself.
 
-    These are the states of random numbers, Lightning's seed, the words of the command, and where output goes.
+    It is the state of the random number generators, Lightning's seed, the words of the command, and the output streams.
     """
 
     torch: dict[str, Any]
@@ -34,13 +34,13 @@ class Surroundings:
 
     @classmethod
     def now(cls) -> "Surroundings":
-        """Those of the process at this moment."""
+        """The present state of the process."""
         seed = os.environ.get(SEED)
         numbers = random_state(), numpy.random.get_state(), random.getstate()
         return cls(*numbers, seed, sys.argv, sys.stdout, sys.stderr)
 
     def enter(self) -> None:
-        """Make these those of the process."""
+        """Set the state of the process to this one."""
         restore_random_state([self.torch], 0)
         numpy.random.set_state(self.numpy)
         random.setstate(self.python)
@@ -51,14 +51,14 @@ class Surroundings:
 
 
 class Turns:
-    """Members, each a function in a thread of its own, of which one runs at a time.
+    """Runs functions, the members, each in its own thread and only one at a time.
 
-    A member runs until it comes to `meet`, or to its end. When all that are left have come, one of them serves all.
+    A member runs until it calls `meet` or ends. When all remaining members wait in `meet`, one of them serves all.
 
     Args:
-        members: what they do; what each gives is its result.
-        logs: where each writes what it prints.
-        serve: answers what all ask at once, by member; an answer that is an error is raised where it was asked for.
+        members: the functions; they return the results.
+        logs: the file for each member's output.
+        serve: computes the answers to all requests, both by member. An answer that is an error is raised in `meet`.
     """
 
     def __init__(
@@ -79,8 +79,8 @@ class Turns:
         self._own = threading.local()
 
     def run(self) -> list[Any]:
-        """Run all members to their ends and give their results; of one that raised an error, `None`."""
-        # Daemons, so that Ctrl-C to the main thread ends them all.
+        """Run all members to the end and return their results; `None` for one that raised an error."""
+        # Daemon threads, so that Ctrl-C in the main thread ends them all.
         threads = [threading.Thread(target=self._live, args=(i,), daemon=True) for i in self._left]
         before = Surroundings.now()
         for thread in threads:
@@ -98,9 +98,9 @@ class Turns:
         self.surroundings[me].enter()
         try:
             self._results[me] = self._members[me]()
-        except BaseException:  # of one member; the others go on
-            with suppress(Exception):  # a disk may be full
-                traceback.print_exc()  # while output is its own
+        except BaseException:  # an error of one member does not stop the others
+            with suppress(Exception):  # the disk may be full
+                traceback.print_exc()  # now, while stderr is this member's log
         finally:
             self._left.remove(me)
             self._asked.pop(me, None)
@@ -108,7 +108,7 @@ class Turns:
                 self._may_run[self._next()].release()
 
     def meet(self, request: Any) -> Any:
-        """Wait until all that are left have come here, and get the answer to one's request."""
+        """Wait until all remaining members have called this, and return the answer to `request`."""
         me: int = self._own.index
         self._asked[me] = request
         while me not in self._answers:
@@ -130,5 +130,5 @@ class Turns:
         return answer
 
     def _next(self) -> int:
-        """The first that can go on by itself, else the first of all, to serve."""
+        """The first member that can run on; if all of them wait in `meet`, the first one, which then serves."""
         return next((i for i in self._left if i not in self._asked), self._left[0])

@@ -1,1 +1,1 @@
-"""A study's results as tables, tests and pictures."""
+"""A study's results as tables, significance tests and plots."""

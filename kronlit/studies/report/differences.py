@@ -1,4 +1,4 @@
-"""All methods against one, task by task."""
+"""Compares all methods with a baseline, task by task."""
 
 from dataclasses import dataclass, replace
 from itertools import combinations
@@ -12,17 +12,17 @@ from kronlit.studies.study import Study
 
 @dataclass(frozen=True)
 class Difference:
-    """A row's score less the baseline's, on one task.
+    """A row's score minus the baseline's, on one task.
 
     Args:
         row: name of the row.
         task: name of the task, or `average`.
-        difference: of the means over the seeds that both have.
-        seeds: how many those are.
-        p_seeds: of the paired t-test.
-        p_examples: of approximate randomisation.
-        p_seeds_holm: corrected over the whole table.
-        p_examples_holm: corrected over the whole table.
+        difference: difference of the means over the seeds that both have.
+        seeds: number of those seeds.
+        p_seeds: p value of the paired t-test over seeds.
+        p_examples: p value of approximate randomisation over examples.
+        p_seeds_holm: `p_seeds` with Holm's correction over the whole table.
+        p_examples_holm: `p_examples` with Holm's correction over the whole table.
     """
 
     row: str
@@ -36,7 +36,7 @@ class Difference:
 
 
 def differences(study: Study, root: Path, rows: list[Row], baseline: str, metric: str | None) -> list[Difference]:
-    """Every row against the row `baseline`, wherever both have a seed."""
+    """Compare every row with the row `baseline`, on each task where both have a common seed."""
     (base,) = [row for row in rows if row.name == baseline]
     found = []
     for row in rows:
@@ -60,9 +60,9 @@ def differences(study: Study, root: Path, rows: list[Row], baseline: str, metric
 
 
 def over_same_figure(root: Path, ours: Cell, theirs: Cell, seeds: list[int], metric: str) -> float | None:
-    """The p over examples of the metric; of a score, that of the metrics whose mean it is.
+    """The p value over examples for a metric; for a score, it tests the metrics whose mean the score is.
 
-    Where the scores are the mean of one set of metrics as well as of another, the greatest p stands.
+    If several sets of metrics have the scores as their mean, the largest p value counts.
     """
     sides = [(cell, [cell.results[seed].scores for seed in seeds]) for cell in (ours, theirs)]
     ps = []
@@ -74,7 +74,10 @@ def over_same_figure(root: Path, ours: Cell, theirs: Cell, seeds: list[int], met
 
 
 def averaged_metrics(runs: list[dict[str, float]], metric: str) -> list[tuple[str, ...]]:
-    """The metric alone; of a score, those whose mean it is in all `runs`: which a task takes is not recorded."""
+    """The metric itself; for a score, the sets of metrics whose mean equals it in all `runs`.
+
+    This is a search, because results do not record which metrics a task averages.
+    """
     split, name = metric.split("/")
     if name != "score":
         return [(metric,)]
@@ -88,6 +91,6 @@ def averaged_metrics(runs: list[dict[str, float]], metric: str) -> list[tuple[st
 
 
 def row_files(root: Path, cell: Cell, seeds: list[int], metric: str) -> list[Path]:
-    """The files of the rows that the metric was computed from, one a seed."""
+    """The files of the scored rows behind the metric, one for each seed."""
     name = f"{metric.split('/')[0]}_rows.csv"
     return [root / cell.runs[seed].folder / str(cell.results[seed].fit) / name for seed in seeds]

@@ -1,4 +1,4 @@
-"""A study as pictures: score against parameters, and learning curves."""
+"""Plots of a study: score against parameters, and learning curves."""
 
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -9,13 +9,16 @@ from kronlit.studies.report.table import Row, Std
 from kronlit.studies.study import Study
 from kronlit.training.metrics_reader import metrics_rows
 
-# Okabe and Ito's colours, told apart by the colour-blind too; a second round of them has squares and dashed lines.
+# Okabe and Ito's colours, which colour-blind people can tell apart. The second round has squares and dashed lines.
 COLOURS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000", "#999999")
 DPI = 144
 
 
 def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
-    """Which of `(parameters, score)` no other beats: fewer parameters at no lower score, or a higher one at no more."""
+    """The indices of the points `(parameters, score)` that no other beats.
+
+    A point beats another if it is better in one of fewer parameters and higher score, and not worse in the other.
+    """
     best = float("-inf")
     front = []
     for i in sorted(range(len(points)), key=lambda i: (points[i][0], -points[i][1])):
@@ -26,14 +29,14 @@ def pareto_front(points: Sequence[tuple[float, float]]) -> list[int]:
 
 
 def style(number: int) -> dict[str, str]:
-    """Colour, marker and line of the row of this number."""
+    """Colour, marker and line style of row number `number`."""
     first = number < len(COLOURS)
     colour = COLOURS[number % len(COLOURS)]
     return {"color": colour, "marker": "o" if first else "s", "linestyle": "-" if first else "--"}
 
 
 def panels(names: Sequence[str], draw: Callable[[Any, str], None], path: Path) -> None:
-    """Draw one panel for each name, side by side, with one legend, and save them as PNG."""
+    """Draw a panel for each name with a common legend, and save them as one PNG."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
@@ -60,7 +63,7 @@ def panels(names: Sequence[str], draw: Callable[[Any, str], None], path: Path) -
 
 
 def draw_pareto(rows: list[Row], std: Std, path: Path) -> None:
-    """Score against trained parameters, a panel for each task and one for their average."""
+    """Plot the score against trained parameters, with a panel for each task and one for the average."""
 
     def draw(axes: Any, name: str) -> None:
         shown = [(i, row) for i, row in enumerate(rows) if row.cells[name].mean is not None]
@@ -80,13 +83,13 @@ def draw_pareto(rows: list[Row], std: Std, path: Path) -> None:
 
 
 def mean_parameters(row: Row, column: str) -> float:
-    """Mean number of trained parameters of a row on a task, or on all for their average."""
+    """Mean number of trained parameters of a row on a task; for the average, on all tasks."""
     results = list(row.cells[column].results.values()) or row.results
     return fmean(result.summary["trained_parameters"] for result in results if result.summary)
 
 
 def draw_curves(study: Study, root: Path, rows: list[Row], path: Path) -> None:
-    """The score of validation while training, mean over the seeds and the range between the least and the greatest."""
+    """Plot the validation score during training: the mean over seeds, and the range from smallest to largest."""
 
     def draw(axes: Any, name: str) -> None:
         for i, row in enumerate(rows):
@@ -103,7 +106,7 @@ def draw_curves(study: Study, root: Path, rows: list[Row], path: Path) -> None:
 
 
 def curve(study: Study, root: Path, row: Row, task: str) -> dict[float, list[float]]:
-    """By step, what the row's runs on a task scored there in validation, times 100; steps that all runs have."""
+    """For each step that all runs share, the validation scores of the row's runs on a task, times 100."""
     cell = row.cells[task]
     runs = [
         dict(validations(root / cell.runs[seed].folder / str(result.fit), study.select_by))
@@ -114,7 +117,7 @@ def curve(study: Study, root: Path, row: Row, task: str) -> dict[float, list[flo
 
 
 def validations(fit: Path, name: str) -> Iterator[tuple[float, float]]:
-    """Steps and scores of a fit."""
+    """The step and the score of each validation of a fit."""
     for line in metrics_rows(fit / "metrics.csv"):
         if name in line:
             yield line["step"] + 1, 100 * line[name]

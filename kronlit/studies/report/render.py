@@ -1,4 +1,4 @@
-"""Sheets as Markdown, LaTeX and HTML, all text escaped."""
+"""Renders sheets as Markdown, LaTeX and HTML, with all text escaped."""
 
 import base64
 import html
@@ -39,7 +39,7 @@ tr.published td { color: #777; font-style: italic; } td.missing { color: #a11; }
 
 
 def markdown(title: str, sheets: Iterable[Sheet], plots: Iterable[Path] = ()) -> str:
-    """A page of Markdown; plots are linked."""
+    """A page of Markdown with links to the plots."""
     parts = [f"# {markdown_text(title)}"]
     for sheet in sheets:
         lines = [sheet.header, [":--", *("--:" for _ in sheet.header[1:])], *sheet.rows]
@@ -51,7 +51,7 @@ def markdown(title: str, sheets: Iterable[Sheet], plots: Iterable[Path] = ()) ->
 
 
 def markdown_text(text: str) -> str:
-    """Text that Markdown shows as it is, in a table too."""
+    """Escape text for Markdown, also within a table."""
     return re.sub(r"([\\`*_\[\]|^~#])", r"\\\1", html.escape(one_line(text), quote=False))
 
 
@@ -82,17 +82,17 @@ def latex_table(sheet: Sheet) -> str:
 
 
 def latex_text(text: str) -> str:
-    """Text that LaTeX prints as it is."""
+    """Escape text for LaTeX."""
     return "".join(LATEX.get(character, character) for character in one_line(text))
 
 
 def page(title: str, sheets: Iterable[Sheet], plots: Iterable[tuple[str, Path]] = ()) -> str:
-    """One HTML page that needs no other file.
+    """A single HTML page that needs no other file.
 
     Args:
-        title: of the page.
-        sheets: its tables.
-        plots: PNG files, each with what it shows.
+        title: title of the page.
+        sheets: the tables.
+        plots: captions and PNG files.
     """
     parts = [html_table(sheet) for sheet in sheets]
     for caption, path in plots:
@@ -109,7 +109,7 @@ def page(title: str, sheets: Iterable[Sheet], plots: Iterable[tuple[str, Path]] 
 
 
 def html_table(sheet: Sheet) -> str:
-    """One table, with its heading and caption."""
+    """One table with its heading and caption."""
     words = ' class="words"' if sheet.header[0] == "run" or sheet.header[-1] == "point" else ""
     head = "".join(f"<th>{html.escape(cell)}</th>" for cell in sheet.header)
     lines = []

@@ -1,4 +1,4 @@
-"""What a report says, as sheets of plain text that every format can show."""
+"""The content of a report, as tables of plain text that every format can show."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -26,10 +26,10 @@ class Sheet:
     """A table of text.
 
     Args:
-        title: what it is.
+        title: title of the table.
         caption: how to read it.
-        header: names of the columns, the first of which is of names.
-        rows: cells.
+        header: names of the columns; the first column holds names.
+        rows: the cells, row by row.
     """
 
     title: str
@@ -39,7 +39,7 @@ class Sheet:
 
 
 def scores_sheet(study: Study, rows: list[Row], std: Std, metric: str | None) -> Sheet:
-    """The scores, with a paper's numbers under ours."""
+    """The table of scores, with a paper's numbers below ours."""
     columns = list(rows[0].cells)
     names = {task: metric or study.metric_of(task) for task in study.tasks}
     usual = max(names.values(), key=list(names.values()).count)
@@ -61,7 +61,7 @@ def scores_sheet(study: Study, rows: list[Row], std: Std, metric: str | None) ->
 
 
 def score(cell: Cell, std: Std, seeds: int) -> str:
-    """A cell as text, with a star where it is not whole."""
+    """A cell as text, with a star if runs are missing."""
     if cell.mean is None:
         return "missing"
     spread = cell.std(std)
@@ -71,7 +71,7 @@ def score(cell: Cell, std: Std, seeds: int) -> str:
 
 
 def published_row(study: Study, method: str, columns: list[str]) -> list[str]:
-    """A paper's numbers for a method; their average where it has all tasks."""
+    """A paper's numbers for a method, with their average if it has all tasks."""
     printed = study.published.scores.get(method, {}) if study.published else {}
     if not printed:
         return []
@@ -86,13 +86,13 @@ def published_row(study: Study, method: str, columns: list[str]) -> list[str]:
 
 
 def costs_sheet(rows: list[Row]) -> Sheet:
-    """What each method trains and takes."""
+    """The table of each method's parameters, time and memory."""
     lines = [[row.name, *cost(row.results)] for row in rows]
     caption = (
-        "Trained parameters include the classifier where one is trained; per cent of the model as it came. Seconds an "
-        "epoch are of training alone, the median of a run, then the mean over runs; seconds a run are of the whole of "
-        "it. Runs that trained side by side share time and memory, and are left out of these. Memory and file are the "
-        "greatest of a run; the file is what is trained, without the optimiser's state."
+        "Trained parameters include the classifier if one is trained; per cent is of the original model. s / epoch "
+        "counts training alone: the median of a run's epochs, then the mean over runs. s / run counts the whole run. "
+        "Runs that trained side by side share time and memory, and are left out of these. Memory and file are the "
+        "largest of any run; the file holds what is trained, without the optimiser's state."
     )
     return Sheet("Costs", caption, ["method", "trained", "per cent", "s / epoch", "s / run", "memory", "file"], lines)
 
@@ -118,7 +118,7 @@ def cost(results: list[Result]) -> list[str]:
 
 
 def size(count: float) -> str:
-    """Bytes in the unit that reads best."""
+    """A number of bytes in a readable unit."""
     for unit in ("B", "kB", "MB"):
         if count < 1000:
             return f"{count:.3g} {unit}"
@@ -127,12 +127,12 @@ def size(count: float) -> str:
 
 
 def significance_sheet(found: list[Difference], baseline: str) -> Sheet:
-    """Every difference to the baseline, and whether it is more than chance."""
+    """The table of differences to the baseline, with their p values."""
     caption = (
-        f"Score less that of {baseline}. Over seeds: paired t-test (of so few seeds a rank test could not reach 0.05). "
-        "Over examples: approximate randomisation of all seeds' predictions together, 9,999 times. Both two-sided; "
-        "Holm's correction over this table. Empty where a test cannot be made: one seed, or rows that were not saved "
-        "(scored_rows: true)."
+        f"Score minus that of {baseline}. Over seeds: paired t-test (with so few seeds a rank test cannot reach 0.05). "
+        "Over examples: approximate randomisation of all seeds' predictions together, 9,999 times. Both are two-sided, "
+        "with Holm's correction over this table. A cell is empty if there is no test: with one seed, or without saved "
+        "rows (scored_rows: true)."
     )
     header = ["method", "task", "difference", "seeds", "p (seeds)", "Holm", "p (examples)", "Holm"]
     lines = [
@@ -149,7 +149,7 @@ def probability(value: float | None) -> str:
 
 
 def selection_sheet(study: Study, rows: list[Row]) -> Sheet:
-    """Which points of the grid count."""
+    """The table of the grid points that were selected."""
     lines = []
     for row in rows:
         for task in study.tasks:
@@ -161,7 +161,7 @@ def selection_sheet(study: Study, rows: list[Row]) -> Sheet:
 
 
 def missing_sheet(rows: list[Row], root: str) -> Sheet:
-    """The runs that are not there, and why."""
+    """The table of missing runs, with reasons."""
     lines = [
         [one.run.name, one.reason, f"{root}/{one.run.folder}/{LOG}" if one.reason != "not run" else ""]
         for row in rows
@@ -181,7 +181,7 @@ def build_sheets(
     metric: str | None,
     root: str,
 ) -> Iterator[Sheet]:
-    """All sheets that have something to say."""
+    """All sheets of a report that are not empty."""
     yield scores_sheet(study, rows, std, metric)
     if baseline is not None:
         yield significance_sheet(found, baseline)

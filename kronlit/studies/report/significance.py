@@ -1,11 +1,11 @@
-"""Whether a difference is more than chance: over seeds, and over the rows that were scored.
+"""Tests whether a difference is more than chance: over seeds, and over the scored rows.
 
-Over seeds by the paired t-test: of three to five seeds neither a rank nor a permutation test can reach 0.05 (the least
-p of five pairs is 2/2^5 = 0.0625), so that the assumption of normal differences is what there is to pay.
-Over examples by approximate randomisation (Noreen 1989; Yeh 2000, arXiv:cs/0008005), which assumes nothing: each row's
-predictions, those of all seeds together, change sides with probability 1/2, and the score itself is computed anew.
-Several comparisons are corrected by Holm (1979), which bounds the chance of any false claim in a table without assuming
-that the comparisons are independent; scipy's own correction (Benjamini and Hochberg) bounds the share of false claims.
+Over seeds it is the paired t-test. With three to five seeds neither a rank test nor a permutation test can reach 0.05
+(the smallest p value of five pairs is 2/2^5 = 0.0625), so we pay with the assumption of normal differences.
+Over examples it is approximate randomisation (Noreen 1989; Yeh 2000, arXiv:cs/0008005), which assumes nothing. Each
+row's predictions, of all seeds together, change sides with probability 1/2, and the score is computed again.
+Several comparisons are corrected by Holm (1979). This bounds the chance of any false claim in a table, and does not
+assume independent comparisons. scipy's own correction (Benjamini and Hochberg) bounds the share of false claims.
 """
 
 import csv
@@ -19,11 +19,11 @@ if TYPE_CHECKING:
 
 RESAMPLES = 9_999
 ENTRIES = 4_000_000
-"""Predictions that are resampled at once: 32 MB."""
+"""How many predictions are resampled at once: 32 MB of them."""
 
 
 def over_seeds(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
-    """The p of the paired t-test; `None` of fewer than two pairs, or where all pairs differ alike."""
+    """The p value of the paired t-test; `None` for fewer than two pairs, or if all differences are equal."""
     from scipy.stats import ttest_rel
 
     differences = [a - b for a, b in zip(ours, theirs, strict=True)]
@@ -33,7 +33,7 @@ def over_seeds(ours: Sequence[float], theirs: Sequence[float]) -> float | None:
 
 
 def holm(values: Sequence[float | None]) -> list[float | None]:
-    """P values corrected by Holm's method, those that are `None` left alone."""
+    """Correct p values by Holm's method; `None` stays `None`."""
     there = sorted((p, i) for i, p in enumerate(values) if p is not None)
     corrected: list[float | None] = [None] * len(values)
     least = 0.0
@@ -45,12 +45,12 @@ def holm(values: Sequence[float | None]) -> list[float | None]:
 
 @dataclass(frozen=True)
 class ScoredSystem:
-    """What a method answered to the rows of a test set.
+    """The predictions of a method for the rows of a test set.
 
     Args:
-        files: one of scored rows a seed.
-        scores: what was recorded for each, for all names in `metrics`.
-        metrics: whose mean is compared.
+        files: the files of scored rows, one for each seed.
+        scores: the recorded scores of each seed, for all names in `metrics`.
+        metrics: the metrics whose mean is compared.
     """
 
     files: Sequence[Path]
@@ -59,10 +59,10 @@ class ScoredSystem:
 
 
 def over_examples(ours: ScoredSystem, theirs: ScoredSystem, seed: int = 0) -> float | None:
-    """The p of approximate randomisation, two-sided.
+    """The two-sided p value of approximate randomisation.
 
-    `None` where it cannot be had: without files of the same rows for all seeds of both, for a metric that is not of
-    rows one by one, or where the files do not give the scores that were recorded.
+    It is `None` if there is no test: if files of the same rows are missing for some seed, if a metric is not computed
+    row by row, or if the files do not reproduce the recorded scores.
     """
     import numpy as np
     from scipy.stats import permutation_test
@@ -86,7 +86,7 @@ def over_examples(ours: ScoredSystem, theirs: ScoredSystem, seed: int = 0) -> fl
         both[name] = np.concatenate(sides, axis=-1)
 
     def score(chosen: "Array") -> "Array":
-        # scipy exchanges the numbers of rows, so that all seeds' predictions of a row go together
+        # scipy permutes row numbers, so that the predictions of all seeds for a row change sides together
         chosen = chosen.astype(int)
         return np.mean([ROW_METRICS[name](one[:, chosen], target) for name, one in both.items()], axis=(0, 1))
 
@@ -104,9 +104,9 @@ def over_examples(ours: ScoredSystem, theirs: ScoredSystem, seed: int = 0) -> fl
 
 
 def read_scored_rows(path: Path, metrics: Sequence[str]) -> "dict[str, Array] | None":
-    """Row and target of a file of scored rows, and by metric its marks or else the predictions.
+    """Read a file of scored rows: row, target, and for each metric its marks or else the predictions.
 
-    `None` if there is no such file. What has marks has no targets: the rows stand for them.
+    `None` if there is no such file. A file with marks has no targets; the row numbers take their place.
     """
     import numpy as np
 
@@ -122,7 +122,7 @@ def read_scored_rows(path: Path, metrics: Sequence[str]) -> "dict[str, Array] | 
 
 
 def same_rows(one: "dict[str, Array]", other: "dict[str, Array]") -> bool:
-    """Whether two files are of the same rows with the same targets."""
+    """Whether two files have the same rows with the same targets."""
     import numpy as np
 
     return np.array_equal(one["row"], other["row"]) and np.array_equal(one["target"], other["target"])

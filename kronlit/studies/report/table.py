@@ -1,4 +1,4 @@
-"""From results to a table: which points of the grid count, and what is missing."""
+"""Makes a table of results: selects points of the grid, and lists what is missing."""
 
 import statistics
 from collections.abc import Iterable
@@ -17,10 +17,10 @@ Std = Literal["sample", "population"]
 
 @dataclass(frozen=True)
 class Missing:
-    """A run without which a cell is not whole.
+    """A run that a cell lacks.
 
     Args:
-        run: which.
+        run: the run.
         reason: why it has no score.
     """
 
@@ -33,10 +33,10 @@ class Cell:
     """The scores of a method on a task.
 
     Args:
-        scores: by seed, times 100.
-        runs: by seed, the run that counts.
-        results: by seed, its result.
-        missing: runs that should be there and are not.
+        scores: the score of each seed, times 100.
+        runs: the run that counts for each seed.
+        results: the result of that run.
+        missing: the runs that are missing.
     """
 
     scores: dict[int, float]
@@ -46,11 +46,11 @@ class Cell:
 
     @property
     def mean(self) -> float | None:
-        """Over the seeds that there are."""
+        """Mean over the seeds that have a score."""
         return statistics.fmean(self.scores.values()) if self.scores else None
 
     def std(self, kind: Std) -> float | None:
-        """Standard deviation over the seeds: of a sample (n - 1), or of a population (n), as LM-BFF prints it."""
+        """Standard deviation over seeds, of a sample (n - 1) or of a population (n); LM-BFF prints the latter."""
         values = list(self.scores.values())
         if kind == "population":
             return statistics.pstdev(values) if values else None
@@ -62,9 +62,9 @@ class Row:
     """A line of the table.
 
     Args:
-        name: the method, and its point of the grid where none is selected.
+        name: name of the method, with its point of the grid if none is selected.
         method: the method.
-        cells: by task; of more than one task also `average`, over the seeds that every task has.
+        cells: the cell of each task; for several tasks also `average`, over the seeds that every task has.
     """
 
     name: str
@@ -73,7 +73,7 @@ class Row:
 
     @property
     def results(self) -> list[Result]:
-        """Of all runs that count."""
+        """The results of all runs that count."""
         return [result for cell in self.cells.values() for result in cell.results.values()]
 
 
@@ -83,7 +83,7 @@ def table(study: Study, root: Path, metric: str | None = None) -> list[Row]:
     Args:
         study: the study.
         root: its folder.
-        metric: a score to report in place of the study's own.
+        metric: a score to report instead of the study's own.
     """
     found = [(run, read_result(root / run.folder)) for run in plan(study)]
     rows = []
@@ -100,7 +100,7 @@ def table(study: Study, root: Path, metric: str | None = None) -> list[Row]:
 
 
 def cell(study: Study, runs: list[tuple[Run, Result | None]], metric: str) -> Cell:
-    """One cell, of the runs that may count for it."""
+    """Make one cell of the runs that may count for it."""
     compares = len({run.folder.parent for run, _ in runs}) > 1
     needed = [metric, study.select_by] if compares else [metric]
     missing = [Missing(run, reason) for run, result in runs if (reason := why_incomplete(result, needed))]
@@ -112,7 +112,7 @@ def cell(study: Study, runs: list[tuple[Run, Result | None]], metric: str) -> Ce
 
 
 def why_incomplete(result: Result | None, scores: list[str]) -> str:
-    """Why a run cannot count; nothing if it can."""
+    """Why a run cannot count; empty if it can."""
     if result is None:
         return "not run"
     if result.status == "failed":
@@ -127,7 +127,7 @@ Pair = tuple[Run, Result]
 
 
 def choose_runs(study: Study, runs: list[Pair]) -> dict[int, Pair]:
-    """By seed, the run at the point of the grid that `select` takes; of equal ones that of lower loss."""
+    """For each seed, the run at the selected point of the grid. Among equal scores, the lower loss wins."""
 
     def score(pair: Pair) -> tuple[float, float]:
         return rank(pair[1].scores, study.select_by, study.select_mode)
@@ -140,18 +140,18 @@ def choose_runs(study: Study, runs: list[Pair]) -> dict[int, Pair]:
     if study.select == "per_seed":
         each = {seed: [there[seed] for there in by_point.values() if seed in there] for seed in study.seeds}
         return {seed: max(pairs, key=score) for seed, pairs in each.items() if pairs}
-    # A point that lacks a seed would be compared over others than the rest.
+    # A point that lacks a seed is left out: its mean would be over other seeds than the rest.
     whole = [there for there in by_point.values() if len(there) == len(study.seeds)]
     return max(whole, key=lambda there: means(map(score, there.values())), default={})
 
 
 def means(ranks: Iterable[tuple[float, float]]) -> tuple[float, ...]:
-    """The mean of the scores, and of the losses."""
+    """The mean of the scores and the mean of the losses."""
     return tuple(statistics.fmean(values) for values in zip(*ranks, strict=True))
 
 
 def average_cells(cells: dict[str, Cell]) -> dict[str, Cell]:
-    """The mean over tasks, seed by seed; there is none for a seed that a task lacks."""
+    """The mean over tasks for each seed. A seed that some task lacks has none."""
     if len(cells) < 2:
         return {}
     common = set.intersection(*(set(cell.scores) for cell in cells.values()))

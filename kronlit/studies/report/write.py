@@ -1,4 +1,4 @@
-"""`kronlit study report`: what a study found, in the formats that papers and people take."""
+"""`kronlit study report`: writes a study's results in formats for papers and people."""
 
 import csv
 import importlib.util
@@ -29,16 +29,16 @@ def report(
     std: Std = "sample",
     plots: bool = True,
 ) -> str:
-    """Write the report of a study to `report/` in its folder, and give its Markdown.
+    """Write the report of a study to `report/` in its folder, and return its Markdown.
 
     Args:
         study: the study.
         root: its folder.
-        format: md, csv, tex, html, or some of them with commas between.
-        baseline: the row that all others are compared with; without one there are no tests of significance.
-        metric: a score to report on all tasks in place of the study's own, such as test/f1.
-        std: the sample's standard deviation (n - 1), or the population's (n), which LM-BFF prints.
-        plots: draw score against parameters and learning curves; they need the extra `study`.
+        format: md, csv, tex or html, or several of them separated by commas.
+        baseline: the row to compare all others with; without it there are no significance tests.
+        metric: a score to report on all tasks instead of the study's own, such as test/f1.
+        std: standard deviation of a sample (n - 1) or of a population (n), which LM-BFF prints.
+        plots: draw learning curves, and score against parameters; this needs the extra `study`.
     """
     formats = format.split(",")
     if unknown := [name for name in formats if name not in FORMATS]:
@@ -70,13 +70,13 @@ def report(
 
 
 def check_package(package: str, sentence: str, wanted: bool) -> None:
-    """Raise `ValueError` if a package is wanted that is not there."""
+    """Raise `ValueError` if a package is `wanted` but not installed."""
     if wanted and importlib.util.find_spec(package) is None:
         raise UserError(f"{sentence} {package}, which is missing: pip install 'kronlit[study]'.")
 
 
 def draw_plots(study: Study, root: Path, rows: list[Row], std: Std, folder: Path) -> list[tuple[str, Path]]:
-    """Draw all pictures; gives what each shows, and its file."""
+    """Draw all plots, and return their captions and files."""
     front, curves = folder / "pareto_front.png", folder / "learning_curves.png"
     draw_pareto(rows, std, front)
     draw_curves(study, root, rows, curves)
@@ -89,7 +89,7 @@ def draw_plots(study: Study, root: Path, rows: list[Row], std: Std, folder: Path
 def cell_lines(
     study: Study, rows: list[Row], found: list[Difference], std: Std, metric: str | None
 ) -> Iterable[dict[str, Any]]:
-    """The table, a line for each cell, unrounded."""
+    """One line for each cell of the table, unrounded."""
     by_cell = {(one.row, one.task): one for one in found}
     for row in rows:
         for task, cell in row.cells.items():
@@ -113,7 +113,7 @@ def cell_lines(
 
 
 def run_lines(study: Study, root: Path) -> Iterable[dict[str, Any]]:
-    """Every run of the study, that which is not there included."""
+    """One line for each run of the study, including missing ones."""
     costs = ("trained_parameters", "per_cent", "seconds", "seconds_per_epoch", "peak_memory_bytes", "adapter_bytes")
     for run in plan(study):
         result = read_result(root / run.folder)
