@@ -2,6 +2,7 @@
 
 import math
 import re
+from functools import partial
 
 import pytest
 import torch
@@ -30,8 +31,10 @@ from kronlit import (
     Pfeiffer,
     PHMAdapter,
     PromptTuning,
+    Structured,
     SURMAdapter,
 )
+from kronlit.structured import LDR
 
 
 def uniform(bound):
@@ -95,6 +98,7 @@ START = [
     (SURM(structure="kronecker", scale="trained"), {"matrix.a": kaiming(32), "matrix.b": kaiming(24), "scale": 0}),
     (SURM(structure="ldr", rank=2), {"matrix.g": 0, "matrix.h": normal(0.02)}),
     (SURM(structure="ldr", scale="trained"), {"matrix.g": normal(0.02), "matrix.h": normal(0.02), "scale": 0}),
+    (Structured(matrix=partial(LDR, rank=2)), {"matrix.g": 0, "matrix.h": normal(0.02)}),
     (SURMAdapter(), {"matrix.a": normal(0.02), "matrix.b": 0, "body.bias": 0}),
     (SURMAdapter(variant="single"), {"matrix.a": 0, "body.bias": 0}),
     (SURMAdapter(structure="toeplitz"), {"matrix.a": normal(0.02), "matrix.b": 0, "body.bias": 0}),
