@@ -140,6 +140,6 @@ def test_the_hubs_columns_are_read(monkeypatch):
     # As the card of tuetschek/e2e_nlg names them
     hub = {"meaning_representation": ["name[A]", "name[B]", "name[A]"], "human_reference": ["x", "y", "z"]}
     asked = []
-    monkeypatch.setattr("kronlit.data.e2e.benchmark.read", lambda *arguments: asked.append(arguments) or hub)
+    monkeypatch.setattr("kronlit.data.e2e.benchmark.read_split", lambda *arguments: asked.append(arguments) or hub)
     assert pairs(E2E("e2e").rows("test")) == [("name[A]", ["x", "z"]), ("name[B]", ["y"])]
     assert asked == [("tuetschek/e2e_nlg", "default", "test", None, "refs/convert/parquet")]

@@ -102,7 +102,7 @@ CONFIGS = {
 }
 VISION = ["vit", "deit", "dinov2", "dinov2 gated", "dinov2_with_registers", "clip", "clip_vision_model"]
 NAMES = [name for name in METHODS if name != "PromptTuning"]  # a soft prompt has laws of its own
-DELTAS = ["KronA", "KronA everywhere", "LoRA", "AdaMixLoRA", "AdaMixKronA"]
+DELTAS = ["KronA", "KronA everywhere", "LoRA", "AdaMixLoRA", "AdaMixKronA", "Structured"]
 DELTAS += [name for name, make in METHODS.items() if make.func is SURM]
 MERGEABLE = [*DELTAS, "IntrinsicSAID", "LiST"]
 ADAPTERS = [name for name in NAMES if name not in (*MERGEABLE, "BitFit", "HeadOnly", "FullFineTuning")]
