@@ -129,8 +129,8 @@ def test_only_what_another_process_did_is_kept_quiet():
 @pytest.mark.parametrize(
     ("ranks", "hook", "error", "code"),
     [
-        ((1,), "training_step", "ValueError", 2),
-        ((0, 1), "setup", "ValueError", 2),
+        ((1,), "training_step", "UserError", 2),
+        ((0, 1), "setup", "UserError", 2),
         ((1,), "training_step", "OverflowError", 1),
         ((0,), "training_step", "OverflowError", 1),
     ],
@@ -140,7 +140,8 @@ def test_of_two_processes_one_says_what_went_wrong(config, tmp_path, ranks, hook
 from kronlit.__main__ import main
 from kronlit.modules import SequenceClassification as Module
 real = Module.{hook}
-names = dict(__name__="kronlit.wrong")
+from kronlit.config.user_error import UserError
+names = dict(__name__="kronlit.wrong", UserError=UserError)
 exec("def wrong(): raise {error}('this is wrong')", names)
 def spoilt(self, *arguments, **named):
     if self.trainer.global_rank in {ranks}:
