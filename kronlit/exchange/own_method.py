@@ -89,7 +89,7 @@ def check_arguments(method: dict[str, Any], own: bool, where: str, cure: Cure = 
 
     Args:
         method: what it says.
-        own: whether it is kronlit's own method, of which `matrix` alone is a class.
+        own: whether it is kronlit's own method, whose `sites` name nothing to import.
         where: the file that says so.
         cure: what the user can do.
     """
@@ -99,8 +99,8 @@ def check_arguments(method: dict[str, Any], own: bool, where: str, cure: Cure = 
             f"{where}: `method`={name!r} has `{others[0]}`; it may have `class_path` and `init_args`: leave it out."
         )
     arguments = method.get("init_args")
-    if own:  # of which others are no classes, though a site's pattern may look like the name of one
-        arguments = arguments.get("matrix") if isinstance(arguments, dict) else None
+    if own and isinstance(arguments, dict):  # a site's pattern may look like the name of something to import
+        arguments = {key: value for key, value in arguments.items() if key != "sites"}
     if other := next(imported_names(arguments), None):
         raise UserError(
             f"{where}: `method`={name!r} has the argument {other!r}, which might be imported: {cure.argument}."

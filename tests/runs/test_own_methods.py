@@ -120,6 +120,10 @@ def test_an_adapter_of_the_hub_may_name_structures_of_kronlit_alone(
         with pytest.raises(ValueError, match="which might be imported"):
             kronlit.load("me/adapter")
         assert "hidden" not in sys.modules
+    renamed(Path("own"), "Structured", matrix="LDR", **{"matrix.class_path": "hidden.Monarch"})
+    with pytest.raises(ValueError, match="which might be imported"):
+        kronlit.load("me/adapter")
+    assert "hidden" not in sys.modules
 
 
 @pytest.mark.parametrize(
