@@ -13,7 +13,7 @@ from kronlit.data.form import Form, check_form
 
 FORM: Form = {
     "global_step?": int,
-    "callbacks?": {...: {"best_model_path?": str}},
+    "callbacks?": {...: object},
     "kronlit?": {"reads?": [str], "settings?": {...: int | float}},
 }
 """The form of the parts of a checkpoint that are read before Lightning restores it."""
@@ -70,4 +70,7 @@ class AtomicCheckpoint(TorchCheckpointIO):
         if not isinstance(checkpoint, dict) or "state_dict" not in checkpoint:
             raise UserError(f"the checkpoint {str(path)!r} cannot be read: it holds no `state_dict`.")
         check_form(checkpoint, FORM, f"the checkpoint {str(path)!r}")
+        for key, state in checkpoint.get("callbacks", {}).items():
+            if str(key).startswith("ModelCheckpoint"):  # a user's own callback may keep anything
+                check_form(state, {"best_model_path?": str}, f"the checkpoint {str(path)!r}['callbacks'][{key!r}]")
         return checkpoint

@@ -32,7 +32,7 @@ def best_of(files: list[Path]) -> Path:
     beside = {file.name: file for file in files if file.parent == newest.parent}
     if len(beside) > 1:
         for state in AtomicCheckpoint().load_checkpoint(newest).get("callbacks", {}).values():
-            if (name := Path(str(state.get("best_model_path"))).name) in beside:
+            if isinstance(state, dict) and (name := Path(str(state.get("best_model_path"))).name) in beside:
                 return beside[name]
     return newest
 

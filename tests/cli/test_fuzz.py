@@ -412,7 +412,7 @@ def test_no_checkpoint_gives_a_traceback(request, kronlit_line, files):
 
 
 PARTS = [
-    ("callbacks", "best", "best_model_path"),
+    ("callbacks", "ModelCheckpoint{}", "best_model_path"),
     ("GLUE",),
     ("GLUE", "rows"),
     ("GLUE", "rows", "draws"),
@@ -434,7 +434,7 @@ PARTS = [
 
 def test_parts_of_a_checkpoint_that_are_not_as_they_are_written(kronlit_line, files, trained):
     whole, path = torch.load(trained, weights_only=True), files[0] / "harmed.ckpt"
-    whole["callbacks"]["best"] = {}
+    whole["callbacks"]["ModelCheckpoint{}"] = {}
     for place in PARTS:
         for command in ("fit", "test") if len(place) == 1 else ("fit",):
             content = copy.deepcopy(whole)
