@@ -156,8 +156,10 @@ def merge(model: nn.Module) -> None:
     """
     tied = [name for name, placement in placements(model) if is_shared(model, placement.host.parameters())]
     for name, placement in placements(model):
-        if obstacle := placement.merge_blocker or (untie_blocker(model) if name in tied else None):
-            raise TypeError(f"{name} cannot be merged: {obstacle}. Keep the adapter checkpoint.")
+        # `obstacle` is an earlier name: a placement of one's own that forbids merging under it must not be merged.
+        blocker = getattr(placement, "obstacle", None) or placement.merge_blocker
+        if reason := blocker or (untie_blocker(model) if name in tied else None):
+            raise TypeError(f"{name} cannot be merged: {reason}. Keep the adapter checkpoint.")
     for name, placement in placements(model):
         if fault := disagreement(placement):
             kind = type(getattr(placement, "matrix", getattr(placement, "body", placement))).__name__

@@ -82,6 +82,12 @@ def takes_rows(call: Call, in_features: int, out_features: int, most: int = 1) -
     return x.shape == (*y.shape[:-1], in_features) and y.shape[-1] == out_features
 
 
+def is_zero(matrix: StructuredLinear) -> bool:
+    """Whether a matrix is zero; not known on the meta device, where nothing has a value."""
+    dense = matrix.to_dense()
+    return not dense.is_meta and not dense.any()
+
+
 class Delta(Placement):
     r"""A change of the host's weight, :math:`y = \mathrm{host}(x) + s \, W \mathrm{drop}(x)`. It can be merged.
 
@@ -114,6 +120,11 @@ class Delta(Placement):
             self.matrix = matrix(in_features, out_features)
         else:
             self.matrix = Stacked(in_features, out_features, matrix, slices)
+        if scale == "trained" and is_zero(self.matrix):
+            raise ValueError(
+                "`scale`='trained' starts at 0, and so does the matrix: neither would ever get a gradient. Take a "
+                "matrix that starts otherwise (`zero_start: false`), or a number as `scale`."
+            )
         self.scale = nn.Parameter(torch.zeros(())) if scale == "trained" else scale
         self.dropout = dropout
         self._plain = type(host) is nn.Linear and is_whole(host.weight)

@@ -17,7 +17,6 @@ from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
-from kronlit.cli.class_change import own_defaults_for_methods
 from kronlit.cli.earlier_run import MovedRun, relocate_files, run_of_checkpoint, run_of_config
 from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
 from kronlit.cli.preflight import check_method
@@ -25,6 +24,7 @@ from kronlit.cli.quiet import quieten
 from kronlit.cli.trainer_errors import ON_ARGUMENTS, trainer_errors
 from kronlit.config.aliases import check_configs
 from kronlit.config.argument_types import check_arguments, check_class
+from kronlit.config.class_change import own_defaults_for
 from kronlit.config.mistakes import full_disk, one_line
 from kronlit.config.signatures import parameters
 from kronlit.config.user_error import UserError, user_errors
@@ -33,9 +33,11 @@ from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import follow_task, task_of
 from kronlit.exchange.init_adapter import InitAdapter
+from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.modules.origin import check_meaning
 from kronlit.modules.resumption import check_settings
+from kronlit.structured import StructuredLinear
 from kronlit.training.checkpoint import AtomicCheckpoint
 from kronlit.training.checkpoint_lookup import KEYWORDS, best_of_run, find_checkpoint, say_what_is_not_found
 from kronlit.training.compiled import CompiledLayers
@@ -253,7 +255,7 @@ def trainer_command() -> None:
 def prepare() -> None:
     """Make the settings that a process needs once."""
     quieten()
-    own_defaults_for_methods()
+    own_defaults_for(Method, StructuredLinear)
     set_parsing_settings(subclasses_enabled=[Task])  # so that a dataclass can be linked into a model
 
 

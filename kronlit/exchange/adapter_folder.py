@@ -2,6 +2,7 @@
 
 import json
 from dataclasses import dataclass, field, fields, is_dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -13,11 +14,13 @@ from transformers import PreTrainedModel
 
 from kronlit import __version__
 from kronlit.adapters.state import adapter_state, fingerprint
+from kronlit.config.class_change import own_defaults_for
 from kronlit.config.instances import instance
 from kronlit.config.user_error import UserError, user_errors
 from kronlit.exchange.own_method import LOADING, Cure, check_arguments, method_class
 from kronlit.methods import Method
 from kronlit.methods.written import to_plain
+from kronlit.structured import Mixture, StructuredLinear
 
 CONFIG, TENSORS = "adapter_config.json", "adapter.safetensors"
 
@@ -114,6 +117,7 @@ def adapter_config(content: dict[str, Any], where: str, imports: bool = True, cu
             check_arguments(given, kind.__module__.startswith("kronlit."), where, cure)
         path = f"{kind.__module__}.{kind.__qualname__}"  # the whole path, as another class may have the same name
         values["method"] = given | {"class_path": kind.__name__ if "<locals>" in path else path}
+    own_defaults_for(Method, StructuredLinear)
     try:
         made: AdapterConfig = instance(AdapterConfig, values, "adapter", {"method": Method})
     except (ValueError, TypeError) as error:
@@ -152,6 +156,13 @@ def config_of(
 
 def with_one_expert(method: Method) -> Method:
     """`method` with one expert, as a collapsed mixture has."""
-    if is_dataclass(method) and "num_experts" in {argument.name for argument in fields(method)}:
-        return replace(method, num_experts=1)
-    return method
+    if not is_dataclass(method):
+        return method
+    changes: dict[str, Any] = {}
+    for argument in fields(method):
+        value = getattr(method, argument.name)
+        if argument.name == "num_experts":
+            changes[argument.name] = 1
+        elif isinstance(value, partial) and Mixture in (value.func, *value.args):  # a parser's has the class in `args`
+            changes[argument.name] = partial(value, num_experts=1)
+    return replace(method, **changes)

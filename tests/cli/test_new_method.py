@@ -68,3 +68,9 @@ def test_the_same_method_keeps_what_it_had(printed, complete, tmp_path):
     words = ["--config", complete, "--model", "PromptClassification"]
     assert printed(*words)[1] | {"sites": None} == printed("--config", complete)[1] | {"sites": None}
     assert printed(*words)[0]["lr"] == 0.5
+
+
+def test_a_structure_that_replaces_another_has_its_own_defaults(printed, config):
+    words = ["--config", config, "--model.method", "Structured", "--model.method.matrix", "Circulant"]
+    words += ["--model.method.matrix.std", "7", "--model.method.matrix", "LDR"]
+    assert printed(*words)[1]["matrix"]["init_args"] == {"rank": 1, "std": 0.02, "zero_start": True}

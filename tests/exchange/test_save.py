@@ -26,7 +26,7 @@ from kronlit.adapters.tied_weights import untie
 from kronlit.adapters.transaction import all_or_nothing
 from kronlit.data.tasks import Task
 from kronlit.modules import SequenceClassification
-from kronlit.structured import Kronecker
+from kronlit.structured import LDR, Kronecker, LowRank, Mixture
 
 BERT, T5 = AutoModelForSequenceClassification, AutoModelForSeq2SeqLM
 
@@ -308,3 +308,17 @@ def test_the_model_of_a_lightning_module_is_saved_as_kronlits(tiny_bert, tmp_pat
     kronlit.save(trained(module.model), tmp_path / "adapter")
     assert json.loads((tmp_path / "adapter/adapter_config.json").read_text())["method"]["init_args"]["alpha"] == 3.0
     torch.testing.assert_close(logits(kronlit.load(tmp_path / "adapter")), logits(module.model))
+
+
+def test_a_bare_structure_is_loaded_with_its_own_defaults(tiny_bert):
+    model = trained(kronlit.inject(BERT.from_pretrained(tiny_bert), kronlit.Structured(matrix=LDR)))
+    kronlit.save(model, "own")
+    torch.testing.assert_close(logits(kronlit.load("own")), logits(model))
+
+
+def test_a_collapsed_mixture_of_any_structure_is_loaded(tiny_bert):
+    mixture = partial(Mixture, expert=LowRank, num_experts=3)
+    model = trained(kronlit.inject(BERT.from_pretrained(tiny_bert), kronlit.Structured(matrix=mixture)))
+    kronlit.collapse(model)
+    kronlit.save(model, "own")
+    torch.testing.assert_close(logits(kronlit.load("own")), logits(model))

@@ -1,6 +1,7 @@
 """Where each adapter stands, against the block computed by hand from the model's own parts and `torch.kron`."""
 
 import re
+from functools import partial
 
 import pytest
 import scipy.linalg
@@ -24,7 +25,8 @@ from kronlit import (
     PromptTuning,
     SURMAdapter,
 )
-from kronlit.adapters import Delta, ParallelAdapter, SequentialAdapter, placements
+from kronlit.adapters import Delta, Insertion, ParallelAdapter, SequentialAdapter, placements
+from kronlit.structured import LDR, LowRank
 
 FFN = {  # a block, and the module whose output is the feed-forward network's before dropout, residual and norm
     "t5": "encoder.block.1.layer.1.DenseReluDense",
@@ -416,3 +418,23 @@ def test_weights_in_a_subspace_learn_over_accumulated_steps():
             optimizer.step()
             optimizer.zero_grad()
     assert losses[0] == losses[1] > losses[2] == losses[3] > losses[4]
+
+
+class Unmergeable(Delta):
+    @property
+    def obstacle(self):
+        return "it says so"
+
+
+def test_a_placement_that_forbids_merging_by_the_earlier_name_is_not_merged():
+    model = build("bert")
+    kronlit.adapters.inject(model, [Insertion(("query",), partial(Unmergeable, matrix=LowRank))])
+    with pytest.raises(TypeError, match="cannot be merged: it says so"):
+        kronlit.merge(model)
+
+
+def test_a_trained_scale_of_a_matrix_that_starts_as_zero_is_refused():
+    for method in (kronlit.Structured(scale="trained"), kronlit.Structured(matrix=LDR, scale="trained")):
+        with pytest.raises(ValueError, match="`scale`='trained' starts at 0, and so does the matrix"):
+            kronlit.inject(build("bert"), method)
+    kronlit.inject(build("bert"), kronlit.Structured(matrix=partial(LDR, zero_start=False), scale="trained"))
