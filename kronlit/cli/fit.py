@@ -21,13 +21,13 @@ from kronlit.cli.earlier_run import MovedRun, relocate_files, run_of_checkpoint,
 from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
 from kronlit.cli.preflight import check_method
 from kronlit.cli.quiet import quieten
-from kronlit.cli.trainer_errors import ON_ARGUMENTS, trainer_errors
+from kronlit.cli.trainer_errors import trainer_errors
 from kronlit.config.aliases import check_configs
 from kronlit.config.argument_types import check_arguments, check_class
 from kronlit.config.class_change import own_defaults_for
 from kronlit.config.mistakes import full_disk, one_line
 from kronlit.config.signatures import parameters
-from kronlit.config.user_error import UserError, user_errors
+from kronlit.config.user_error import UserError
 from kronlit.config.words import values_of
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
@@ -182,7 +182,7 @@ class CLI(LightningCLI):
         if SLURMEnvironment.detect():
             trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does it, after a batch
         trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
-        with user_errors((*ON_ARGUMENTS, TypeError), about="`trainer`: "):
+        with trainer_errors(TypeError):
             made = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit" and self.log_dir is not None:
             last = str(self.log_dir / "checkpoints" / "last.ckpt")

@@ -15,28 +15,31 @@ EARLY_STOPPING = "lightning.pytorch.callbacks.early_stopping"
 
 
 @contextmanager
-def trainer_errors() -> Iterator[None]:
+def trainer_errors(*more: type[Exception]) -> Iterator[None]:
     """Turn what Lightning says of the user's input in a run into a `UserError`; a fault of the code stays as it is.
 
     Our code, torch's and the user's runs within the same call, and raises errors of the same classes. So it counts
     where one was raised.
+
+    Args:
+        more: further classes of errors that Lightning raises on arguments in this call.
     """
     try:
         yield
     except UserError:
         raise
     except Exception as error:
-        if line := said_by_lightning(error):
+        if line := said_by_lightning(error, (*ON_ARGUMENTS, *more)):
             raise UserError(line) from error
         raise
 
 
-def said_by_lightning(error: Exception) -> str | None:
+def said_by_lightning(error: Exception, on_arguments: tuple[type[Exception], ...]) -> str | None:
     """The line on an error that Lightning raised on the user's input."""
     frames = [(str(frame.f_globals.get("__name__")), frame.f_code.co_name) for frame, _ in walk_tb(error.__traceback__)]
     module = frames[-1][0]
     # Early stopping raises a RuntimeError where what it watches is not logged after all.
-    if module == EARLY_STOPPING or (module.startswith("lightning.") and isinstance(error, ON_ARGUMENTS)):
+    if module == EARLY_STOPPING or (module.startswith("lightning.") and isinstance(error, on_arguments)):
         return f"`trainer`: {error}"
     if any(name == CONNECTOR and function != "dump_checkpoint" for name, function in frames):
         return f"`ckpt_path`: the checkpoint is not as kronlit writes them, and cannot be restored: {error!r}"

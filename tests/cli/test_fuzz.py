@@ -446,6 +446,14 @@ def test_parts_of_a_checkpoint_that_are_not_as_they_are_written(kronlit_line, fi
             assert f"[{place[-1]!r}]" in line or place[-1] in ("GLUE", "task")
 
 
+@pytest.mark.parametrize("state", [[1, 2], {"best_model_path": None}])
+def test_a_users_own_callback_may_keep_anything(kronlit_line, files, trained, state):
+    content, path = torch.load(trained, weights_only=True), files[0] / "mine.ckpt"
+    content["callbacks"]["Mine"] = state
+    AtomicCheckpoint().save_checkpoint(content, path)
+    assert kronlit_line("test", "--config", files[0] / "small.yaml", "--ckpt_path", path)[0] == 0
+
+
 @pytest.mark.parametrize("place", [("GLUE", "train", "given"), ("GLUE", "rows", "max_train_samples")])
 def test_parts_of_a_checkpoint_that_are_missing(kronlit_line, files, trained, place):
     content, path = torch.load(trained, weights_only=True), files[0] / "harmed.ckpt"

@@ -103,7 +103,9 @@ def test_a_model_that_recomputes_no_activations_is_refused_in_a_line(architectur
     assert code == 2
     assert "`model.gradient_checkpointing`=True" in err
     assert kind.__name__ in err
-    assert err.count("\n") == 1
+    # Lightning has a warning of its own where the machine has `srun`.
+    assert [line for line in err.splitlines() if line.startswith("kronlit: ")] == err.splitlines()[-1:]
+    assert "Traceback" not in err
 
 
 def test_a_model_that_recomputes_is_not_refused(request):

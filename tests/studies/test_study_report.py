@@ -6,7 +6,6 @@ import html.parser
 import re
 import shutil
 import statistics
-import sys
 
 import numpy as np
 import pytest
@@ -15,7 +14,6 @@ from matplotlib.figure import Figure
 from scipy import stats
 from sklearn import metrics as sk
 
-from kronlit.__main__ import main
 from kronlit.metrics.rows import ROW_METRICS
 from kronlit.studies.plan import plan
 from kronlit.studies.report.plots import panels, pareto_front
@@ -62,23 +60,6 @@ def filled(root, study, score, skip=(), **more):
         if (run.task, run.method, run.seed) not in skip:
             value = score(run)
             put(root, run, value if isinstance(value, dict) else {"test/score": value, "val/score": value}, **more)
-
-
-@pytest.fixture
-def kronlit(monkeypatch, capsys):
-    """Runs a command line in this process; gives its exit code and what it printed on either stream."""
-
-    def run(*arguments):
-        monkeypatch.setattr(sys, "argv", ["kronlit", *map(str, arguments)])
-        code = 0
-        try:
-            main()
-        except SystemExit as stop:
-            code = stop.code
-        captured = capsys.readouterr()
-        return code, captured.out, captured.err
-
-    return run
 
 
 # --- numbers ---
