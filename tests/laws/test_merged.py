@@ -116,7 +116,7 @@ def test_a_delta_does_not_where_it_would_be_another_number():
     x = torch.randn(3, 8, 24)
     plain = {
         "dropout": placed(dropout=0.5),
-        "a trained scale": placed(scale="trained"),
+        "a trained scale": placed(partial(Kronecker, zero_start=False), scale="trained"),
         "another structure": placed(
             LowRank,
         ),

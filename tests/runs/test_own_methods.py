@@ -210,7 +210,8 @@ def test_a_folder_may_name_a_module_and_the_hub_may_not_unasked(
         kronlit.load("me/adapter")
     assert "hidden" not in sys.modules
     (folder / "adapter_config.json").write_text(json.dumps(content | {"method": whole}))
-    renamed(folder, "fresh.MonarchA", matrix="kronlit.structured.low_rank.LowRank")  # kronlit's own may be named
+    own = {"class_path": "kronlit.structured.low_rank.LowRank", "init_args": {"rank": 2}}  # may be named
+    renamed(folder, "fresh.MonarchA", matrix=own)
     kronlit.load("me/adapter")
     renamed(folder, "fresh.MonarchA", matrix=None)
     content = json.loads((folder / "adapter_config.json").read_text())
