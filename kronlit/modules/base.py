@@ -5,12 +5,11 @@ from abc import ABC, abstractmethod
 from typing import Any, Literal
 
 import torch
-from lightning.pytorch import LightningModule
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.types import OptimizerLRSchedulerConfig
 from torch import Tensor, nn
 from torchmetrics import Metric
-from transformers import PreTrainedModel, get_linear_schedule_with_warmup
+from transformers import PreTrainedModel
 
 from kronlit.adapters import trainable_report
 from kronlit.adapters.state import adapter_state, fingerprint, with_current_names
@@ -18,12 +17,13 @@ from kronlit.adapters.transaction import INJECTED
 from kronlit.config.user_error import UserError, user_errors
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
+from kronlit.methods.base import group
 from kronlit.metrics.classification import TaskMetrics
 from kronlit.modules.backbone import AUTOCAST, store_frozen
 from kronlit.modules.batch import Batch, TrainingPass
 from kronlit.modules.consistency import symmetric_divergence, two_passes
-from kronlit.modules.decay import decay_groups
 from kronlit.modules.finite import check_loss, check_weights
+from kronlit.modules.optimized import Optimized
 from kronlit.modules.origin import check_adapter_state, check_meaning, check_origin, origin
 from kronlit.modules.plm import load_config
 from kronlit.modules.precision import check_precision
@@ -33,8 +33,8 @@ from kronlit.modules.resumption import check_order, check_settings, fit_schedule
 from kronlit.modules.routing import Routing
 
 
-class FrozenPLM(LightningModule, ABC):
-    """A frozen pre-trained model plus what a method adds, trained with AdamW and linear decay.
+class FrozenPLM(Optimized, ABC):
+    """A frozen pre-trained model plus what a method adds, trained with AdamW and linear decay unless told otherwise.
 
     To add a kind of task, subclass this or `TextModule`, and write `load`, `training_pass`, `predictions` (or
     `new_metrics` and `_score`), and `scores` or `texts`.
@@ -43,9 +43,6 @@ class FrozenPLM(LightningModule, ABC):
         plm: hub id (`org/name`, or `org/name@revision`) or local folder of the pre-trained model.
         method: the method, which says what is added and trained.
         task: the task; the command line takes it from `data`.
-        lr: peak learning rate.
-        weight_decay: AdamW's weight decay, on all that is trained except biases, layer norms and scalars.
-        warmup: number of steps of linear warm-up; a value below 1 is a share of all steps.
         gradient_checkpointing: recompute activations in the backward pass, which takes less memory and more time.
         consistency: weight of the divergence between two passes of each batch, each with its own dropout and experts.
             AdaMix has 1; for other methods this is R-Drop. For regression there is no second pass.
@@ -61,24 +58,17 @@ class FrozenPLM(LightningModule, ABC):
         plm: str,
         method: Method,
         task: Task,
-        lr: float = 1e-3,
-        weight_decay: float = 0.0,
-        warmup: float = 0.0,
         gradient_checkpointing: bool = False,
         consistency: float = 0.0,
         backbone_dtype: Literal["auto", "float32"] = "auto",
+        **kwargs: Any,
     ) -> None:
-        super().__init__()
-        numbers = {"lr": lr, "weight_decay": weight_decay, "warmup": warmup, "consistency": consistency}
-        for name, value in numbers.items():
-            if not 0 <= value < float("inf"):
-                raise UserError(f"`model.{name}`={value} must be a number from 0 up.")
+        super().__init__(**kwargs)
+        if not 0 <= consistency < float("inf"):
+            raise UserError(f"`model.consistency`={consistency} must be a number from 0 up.")
         self.plm = plm
         self.method = method
         self.task = task
-        self.lr = lr
-        self.weight_decay = weight_decay
-        self.warmup = warmup
         self.gradient_checkpointing = gradient_checkpointing
         self.consistency = consistency
         self.backbone_dtype = backbone_dtype
@@ -140,10 +130,10 @@ class FrozenPLM(LightningModule, ABC):
     def configure_model(self) -> None:
         if self.model is not None:
             return
-        self.model, fresh = self.load()
+        self.model, self._fresh = self.load()
         with user_errors():
             self.method.apply(self.model)
-        for parameter in fresh:  # a frozen random layer would differ after each loading, so these must be trained
+        for parameter in self._fresh:  # a frozen random layer would differ after each loading, so these must be trained
             parameter.requires_grad_(True)
         vars(self.model)[INJECTED], self._plm = self.method, fingerprint(self.model)
         store_frozen(self.model, self._frozen_dtype)
@@ -153,18 +143,16 @@ class FrozenPLM(LightningModule, ABC):
         self.model.train()
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
-        steps = self.trainer.estimated_stepping_batches
-        if steps == float("inf"):
-            raise UserError("linear decay needs an end: set `trainer.max_epochs` or `trainer.max_steps`.")
-        warmup = round(self.warmup * steps) if self.warmup < 1 else int(self.warmup)
         if not any(p.requires_grad for p in self.parameters()):
             raise UserError(
                 f"`model.method`={type(self.method).__name__} trains nothing on {self.plm!r}: "
                 "`model.method.trains` takes what it has, layer_norm, bias or all."
             )
-        optimizer = torch.optim.AdamW(decay_groups(self, self.weight_decay), lr=self.lr)
-        schedule = get_linear_schedule_with_warmup(optimizer, warmup, int(steps))
-        return {"optimizer": optimizer, "lr_scheduler": {"scheduler": schedule, "interval": "step"}}
+        return super().configure_optimizers()
+
+    def head_parameters(self) -> set[int]:
+        assert self.model is not None
+        return {id(p) for p in (*self._fresh, *group(self.model, "head")) if p.requires_grad}
 
     # --- training ---
 

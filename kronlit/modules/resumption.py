@@ -10,11 +10,16 @@ from torch.optim.lr_scheduler import LambdaLR
 from kronlit.adapters.state import adapter_state
 from kronlit.config.user_error import UserError
 
-FIXED = ("lr", "weight_decay", "warmup")
+FIXED = (
+    *("lr", "weight_decay", "warmup"),
+    *("optimizer", "optimizer_args", "schedule", "schedule_args", "head_lr", "lr_multipliers"),
+)
 """Settings that must not change, because the optimizer's state in the checkpoint would override or distort them."""
+BEFORE: dict[str, Any] = dict.fromkeys(FIXED[5:]) | {"optimizer": "AdamW", "optimizer_args": None, "schedule": "linear"}
+"""What checkpoints of versions without these settings were trained with."""
 
 
-def settings(module: LightningModule) -> dict[str, float]:
+def settings(module: LightningModule) -> dict[str, Any]:
     """The module's settings and the number of all training steps, for a checkpoint."""
     kept = {name: getattr(module, name) for name in FIXED}
     steps = module.trainer.estimated_stepping_batches
@@ -23,7 +28,7 @@ def settings(module: LightningModule) -> dict[str, float]:
 
 def check_settings(module: LightningModule, checkpoint: dict[str, Any]) -> None:
     """Raise `ValueError` if a resumed training has other settings than at its start."""
-    begun = checkpoint.get("kronlit", {}).get("settings", {})
+    begun = BEFORE | checkpoint.get("kronlit", {}).get("settings", {})
     for name in FIXED:
         ours = getattr(module, name)
         if (theirs := begun.get(name, ours)) != ours:
@@ -58,6 +63,6 @@ def fit_schedule(trainer: Trainer, before: float | None) -> None:
         group["lr"] = base * factor(schedule.last_epoch)
     rank_zero_only(print)(
         f"the training has {int(steps)} steps now, where it had {int(before)}: from step {trainer.global_step} the "
-        f"learning rate goes on at {schedule.optimizer.param_groups[0]['lr']:g}, where it was {old:g}, and falls to 0 "
-        "at the new end."
+        f"learning rate goes on at {schedule.optimizer.param_groups[0]['lr']:g}, where it was {old:g}, by a schedule "
+        "for the new end."
     )

@@ -14,7 +14,7 @@ from kronlit.data.form import Form, check_form
 FORM: Form = {
     "global_step?": int,
     "callbacks?": {...: object},
-    "kronlit?": {"reads?": [str], "settings?": {...: int | float}},
+    "kronlit?": {"reads?": [str], "settings?": {...: int | float | str | dict | None}},
 }
 """The form of the parts of a checkpoint that are read before Lightning restores it."""
 

@@ -16,10 +16,20 @@ import pytest
 import torch
 from fixtures.runs import ROOT, environment, rows_of
 
-@pytest.mark.parametrize("kills", [4, pytest.param(50, marks=pytest.mark.slow)])
-def test_a_training_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(config, tmp_path, kills):
+CHOICES = (
+    *("--model.optimizer", "Adafactor", "--model.optimizer_args", '{"beta2_decay": -0.5}', "--model.schedule", "cosine"),
+    *("--model.warmup", "2", "--model.head_lr", "0.001", "--model.lr_multipliers", '{"b": 16}'),
+)
+"""Choices of training none of which is the default."""
+
+
+@pytest.mark.parametrize(
+    ("kills", "choices"),
+    [(4, ()), pytest.param(12, CHOICES, marks=pytest.mark.slow), pytest.param(50, (), marks=pytest.mark.slow)],
+)
+def test_a_training_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(config, tmp_path, kills, choices):
     always = ["--config", config, "--data.batch_size", "8", "--trainer.log_every_n_steps", "1", "--model.lr", "0.01"]
-    always += ["--trainer.val_check_interval", "0.5", "--trainer.enable_progress_bar", "false"]
+    always += ["--trainer.val_check_interval", "0.5", "--trainer.enable_progress_bar", "false", *choices]
     words = [*map(str, [sys.executable, __file__, kills, *always])]
     path = os.pathsep.join(map(str, (ROOT, ROOT / "tests")))
     alone = environment(PYTHONPATH=path, TOKENIZERS_PARALLELISM="false")

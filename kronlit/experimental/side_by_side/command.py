@@ -15,6 +15,7 @@ from kronlit.config.mistakes import one_line
 from kronlit.config.user_error import UserError
 from kronlit.experimental.side_by_side.passes import Group, SideBySide
 from kronlit.experimental.side_by_side.turns import Turns
+from kronlit.modules.resumption import FIXED
 
 
 def side_by_side_command(commands: Sequence[tuple[list[str], str, str]]) -> None:
@@ -80,11 +81,7 @@ def fit(words: list[str], group: Group) -> int:
 def loss_settings(config: Any) -> str:
     """The settings that the loss depends on, as text: runs can be joined only if theirs are equal."""
     model = config.model.as_dict()
-    arguments = {name: value for name, value in model["init_args"].items() if name not in OWN}
+    arguments = {name: value for name, value in model["init_args"].items() if name not in FIXED}  # each has its own optimizer
     data = config.data.as_dict()
     task = data["init_args"].get("task"), data["class_path"]
     return repr((model["class_path"], arguments, task, config.trainer.precision, config.compile_layers))
-
-
-OWN = ("lr", "weight_decay", "warmup")
-"""Arguments of a model in which runs side by side may differ."""
