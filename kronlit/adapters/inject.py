@@ -57,6 +57,7 @@ def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
                     check_call(name, model, calls, placement)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
+            placement.site = sites[0] if known_sites(model, sites[:1]) else name.split(".")[-1]
             device = next(host.parameters(), next(model.parameters())).device
             added[name] = placement.to(device).train(host.training)
     replace(model, {id(placement.host): placement for placement in added.values()})

@@ -30,6 +30,8 @@ class Placement(Addition):
 
     takes_blocks = False
     """Whether the host may be something other than a linear module."""
+    site = ""
+    """The name of the site that it stands at."""
 
     def __init__(self, host: nn.Module, in_features: int, out_features: int) -> None:
         super().__init__()

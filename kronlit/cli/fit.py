@@ -53,6 +53,7 @@ from kronlit.training.sharded import ShardedFrozenDDP
 from kronlit.training.signals import TERMINATED, Terminated
 from kronlit.training.strategies import check_precision_name, check_strategy
 from kronlit.training.summary import write_summary
+from kronlit.training.update_ratio import UpdateRatio
 
 StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFrozenDDP.__doc__)
 
@@ -174,7 +175,7 @@ class CLI(LightningCLI):
             callbacks.append(InitAdapter(config.init_adapter))
         if self.goes_on:
             callbacks.append(MovedRun())
-        callbacks.append(EndTogether())
+        callbacks += [EndTogether(), *([UpdateRatio()] if self.subcommand == "fit" else [])]
         if config.compile_layers and self.subcommand == "fit":
             callbacks.append(CompiledLayers())
         if config.scored_rows and self.log_dir is not None:

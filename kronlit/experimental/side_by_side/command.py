@@ -81,7 +81,9 @@ def fit(words: list[str], group: Group) -> int:
 def loss_settings(config: Any) -> str:
     """The settings that the loss depends on, as text: runs can be joined only if theirs are equal."""
     model = config.model.as_dict()
-    arguments = {name: value for name, value in model["init_args"].items() if name not in FIXED}  # each has its own optimizer
+    arguments = {
+        name: value for name, value in model["init_args"].items() if name not in FIXED
+    }  # each has its own optimizer
     data = config.data.as_dict()
     task = data["init_args"].get("task"), data["class_path"]
     return repr((model["class_path"], arguments, task, config.trainer.precision, config.compile_layers))
