@@ -58,6 +58,8 @@ def copy_config(name: str, output: str | None) -> Path:
         ValueError: if there is no YAML of this name, or the target exists already.
     """
     source = shipped_folder() / name
+    if not source.exists():  # `list` prints names with their suffix, `--config` needs none
+        source = shipped_folder() / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
     if not source.exists() or not source.resolve().is_relative_to(shipped_folder().resolve()):
         raise UserError(f"`name`={name!r} is none of the YAMLs that `kronlit configs list` prints.")
     target = Path(output or source.resolve().name)

@@ -106,17 +106,21 @@ class TaskData(LightningDataModule, ABC):
             rows = rows.select(torch.randperm(len(rows), generator=generator)[: self.max_train_samples].tolist())
         return rows
 
+    @property
+    def _command(self) -> str:
+        """The running command."""
+        assert self.trainer is not None
+        return self.trainer.state.fn.value if self.trainer.state.fn else "fit"
+
     def splits(self) -> tuple[str, ...]:
         """The splits that the running command needs."""
-        assert self.trainer is not None
-        command = self.trainer.state.fn.value if self.trainer.state.fn else "fit"
-        if command == "predict":
+        if self._command == "predict":
             return self.predicted_splits()
         return {
             "fit": ("train", *self.validation_splits()),
             "validate": self.validation_splits(),
             "test": ("test",),
-        }[command]
+        }[self._command]
 
     def predicted_splits(self) -> tuple[str, ...]:
         """The splits that `predict` reads now."""
@@ -207,8 +211,7 @@ class TaskData(LightningDataModule, ABC):
         return {"train": self._train_loader.state_dict(), "rows": self.trained_rows}
 
     def load_state_dict(self, state_dict: dict[str, Any]) -> None:
-        assert self.trainer is not None
-        self.check_trained_rows(state_dict, self.trainer.state.fn.value if self.trainer.state.fn else "fit")
+        self.check_trained_rows(state_dict, self._command)
         # Lightning restores a loader's state only if it makes the loader after reading the checkpoint. Ours is made
         # before, to count the steps of the learning-rate schedule.
         self._train_state = state_dict.get("train")

@@ -37,6 +37,12 @@ def read_split(hub_id: str, task: str, split: str, path: str | None, revision: s
         raise UserError(f"{folder / split}.parquet cannot be read: {error.__cause__ or error}") from error
 
 
+def check_splits(known: BenchmarkTask, splits: str) -> None:
+    """Refuse the splits of Mahabadi et al. for a task that has none."""
+    if splits == "mahabadi" and known.mahabadi is None:
+        raise UserError(f"`data.splits`='mahabadi' has no {known.task.name}: it is a test set alone; use `official`.")
+
+
 def holdout_split(rows: Dataset, validation: int, split: str, seed: int) -> Dataset:
     """The first `validation` rows of a seeded permutation if `split` is `validation`, else the remaining rows."""
     order = torch.randperm(len(rows), generator=torch.Generator().manual_seed(seed)).tolist()

@@ -36,8 +36,7 @@ class GLUE(TextData):
     ) -> None:
         if task not in TASKS:
             raise UserError(f"`data.task`={task!r} is no GLUE task; there are {', '.join(TASKS)}.")
-        if splits == "mahabadi" and TASKS[task].mahabadi is None:
-            raise UserError(f"`data.splits`='mahabadi' has no {task}: it is a test set alone; use `official`.")
+        benchmark.check_splits(TASKS[task], splits)
         super().__init__(TASKS[task].task, **kwargs)
         self.path = path
         self.protocol = splits

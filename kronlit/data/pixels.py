@@ -1,7 +1,6 @@
 """Images as the pixels that the model reads, decoded at each access or once into a memory-mapped cache."""
 
 import hashlib
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import datasets
@@ -11,6 +10,7 @@ from torch.utils.data import Dataset as TorchDataset
 from kronlit.config.user_error import UserError
 from kronlit.data.augmentation import Augmentation
 from kronlit.data.batches import Key
+from kronlit.data.feature_cache import map_once
 from kronlit.data.trained_module import ImageReader
 
 if TYPE_CHECKING:
@@ -65,17 +65,12 @@ class Pixels(TorchDataset[dict[str, Any]]):
 
     def from_cache(self) -> Dataset:
         """The same features from a memory-mapped file, which is made on first use."""
-        key = hashlib.sha256(repr((self.rows._fingerprint, self.where, self.reader.key)).encode()).hexdigest()[:32]
-        cache = Path(datasets.config.HF_DATASETS_CACHE, "kronlit")
-        cache.mkdir(parents=True, exist_ok=True)
         features = Features({"pixels": Value("large_binary"), "label": Value("int64"), "row": Value("int64")})
-        return self.rows.map(
+        return map_once(
+            self.rows,
             lambda _, row: self[row],
-            with_indices=True,
-            remove_columns=self.rows.column_names,
+            (self.where, self.reader.key),
             features=features,
-            new_fingerprint=key,
-            cache_file_name=str(cache / f"{key}.arrow"),
             writer_batch_size=100,
             desc=f"reading images of {self.where}",
         )

@@ -45,8 +45,7 @@ class SuperGLUE(TextData):
     ) -> None:
         if task not in TASKS:
             raise UserError(f"`data.task`={task!r} is no SuperGLUE task; there are {', '.join(TASKS)}.")
-        if splits == "mahabadi" and TASKS[task].mahabadi is None:
-            raise UserError(f"`data.splits`='mahabadi' has no {task}: it is a test set alone; use `official`.")
+        benchmark.check_splits(TASKS[task], splits)
         described = TASKS[task].task
         if task == "copa" and not copa_question:
             columns = described.columns[:-1]

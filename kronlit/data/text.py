@@ -1,14 +1,12 @@
 """Rows of text: checked, or read from a user's file, and tokenised once."""
 
-import hashlib
-from pathlib import Path
 from typing import Any, cast
 
-import datasets
 from datasets import Dataset
 
 from kronlit.data.base import Features, TaskData
 from kronlit.data.demonstrations import DemonstrationSet
+from kronlit.data.feature_cache import map_once
 from kronlit.data.row_file import read_row_file
 from kronlit.data.rows import check_rows, name_columns, read_rows
 from kronlit.data.tasks import Task
@@ -89,9 +87,6 @@ class TextData(TaskData):
         If the rows have them, also `answers`, and `group`: the number of the group that is scored together.
         """
         module, rows, task = self._module, self.rows(split), self.task
-        key = hashlib.sha256(repr((rows._fingerprint, task, module.encoding_key)).encode()).hexdigest()[:32]
-        cache = Path(datasets.config.HF_DATASETS_CACHE, "kronlit")
-        cache.mkdir(parents=True, exist_ok=True)
 
         def encode(batch: dict[str, list[Any]], indices: list[int]) -> dict[str, list[Any]]:
             features = module.encode(batch)
@@ -100,13 +95,10 @@ class TextData(TaskData):
             lengths = {"length": [len(f) for f in features["input_ids"]]}  # unless the module says otherwise
             return lengths | features | {"label": labels, "row": indices}
 
-        return rows.map(
+        return map_once(
+            rows,
             encode,
+            (task, module.encoding_key),
             batched=True,
-            with_indices=True,
-            remove_columns=rows.column_names,
-            features=None,
-            new_fingerprint=key,
-            cache_file_name=str(cache / f"{key}.arrow"),
             desc=f"tokenising {task.name}/{split}",
         )

@@ -59,10 +59,7 @@ class Circulant(StructuredLinear):
         return self.a if self.b is None else self.a * self.b
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype, c = compute_dtype(x), self.column
-        if len(c) < self.dense_below:
-            return F.linear(x.to(dtype), leading_block(c, self.out_features, self.in_features, False).to(dtype))
-        return Convolution.apply(x.to(dtype), c, self.out_features, False)
+        return circular_product(self, x, skew=False)
 
     def to_dense(self) -> Tensor:
         c = self.column
@@ -104,10 +101,7 @@ class SkewCirculant(StructuredLinear):
         self.reset_parameters()
 
     def forward(self, x: Tensor) -> Tensor:
-        dtype, c = compute_dtype(x), self.column
-        if len(c) < self.dense_below:
-            return F.linear(x.to(dtype), leading_block(c, self.out_features, self.in_features, True).to(dtype))
-        return Convolution.apply(x.to(dtype), c, self.out_features, True)
+        return circular_product(self, x, skew=True)
 
     def to_dense(self) -> Tensor:
         c = self.column
@@ -120,6 +114,14 @@ class SkewCirculant(StructuredLinear):
 
     def reset_parameters(self) -> None:
         normal_then_zero_(self.column, self.column, self.std, self.zero_start)
+
+
+def circular_product(matrix: Circulant | SkewCirculant, x: Tensor, skew: bool) -> Tensor:
+    """`Wx`, by one dense product or by FFT, whichever is faster at this width."""
+    dtype, c = compute_dtype(x), matrix.column
+    if len(c) < matrix.dense_below:
+        return F.linear(x.to(dtype), leading_block(c, matrix.out_features, matrix.in_features, skew).to(dtype))
+    return Convolution.apply(x.to(dtype), c, matrix.out_features, skew)
 
 
 def rows_and_columns(rows: int, columns: int, device: torch.device) -> tuple[Tensor, Tensor]:

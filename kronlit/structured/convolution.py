@@ -16,7 +16,7 @@ from torch.nn import functional as F
 
 from kronlit.structured.base import FusedUpdate
 
-# These constants, and `dense_below` of each structure, were measured by benchmarks/fft_or_dense.py: forward and
+# These constants, and `dense_below` of each structure, were measured by benchmarks/structures.py: forward and
 # backward in float32, on one thread of a shared AMD EPYC. They were not measured on a GPU, where they apply as well.
 
 CACHED = 1 << 18

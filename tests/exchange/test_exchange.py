@@ -480,7 +480,7 @@ def test_the_shipped_configs_are_listed_copied_and_checked(kronlit_, tmp_path):
     assert code == 0
     assert "quickstart.yaml" in out
     assert "methods/surm.yaml" in out
-    for name in ("krona_rte.yaml", "methods"):
+    for name in ("krona_rte.yaml", "methods", "quickstart", "configs/bases/t5_glue.yaml"):
         assert kronlit_("configs", "copy", name)[0] == 0
     code, _, err = kronlit_("configs", "copy", "krona_rte.yaml")
     assert (code, err.count("\n")) == (2, 1)

@@ -295,7 +295,7 @@ STRUCTURES = ["circulant", "toeplitz", "kronecker", "ldr"]
 
 
 def test_every_method_file_is_under_test():
-    others = {"surm", "surm_adapter", "list", "prompt_tuning"}
+    others = {"surm", "surm_adapter", "structured", "list", "prompt_tuning"}
     assert {path.stem for path in (ROOT / "configs" / "methods").iterdir()} <= set(METHODS) | others
 
 
@@ -306,6 +306,17 @@ def test_a_method_is_set_as_the_papers_code_has_it(resolved, stem):
     common(model, data, trainer, *((50, 2) if halved else ()))
     assert (name, model["lr"]) == METHODS[stem][:2]
     assert {key: method[key] for key in METHODS[stem][2]} == METHODS[stem][2]
+
+
+def test_any_structure_is_put_where_the_yaml_says(resolved):
+    words = ("bert_glue.yaml", "methods/structured.yaml", "tasks/rte.yaml")
+    model, name, method, _, _ = resolved(*words)
+    assert (name, model["lr"], model["weight_decay"], method["sites"]) == ("Structured", 1e-3, 0.1, ["query", "value"])
+    assert method["matrix"]["class_path"] == "kronlit.structured.LDR"
+    assert method["matrix"]["init_args"]["rank"] == 2
+    assert header(ROOT / "configs/methods/structured.yaml").count(f"{12 * 2 * 2 * 2 * 768:,} trained in BERT-base") == 1
+    _, _, method, _, _ = resolved(*words, "--model.method.matrix", "Toeplitz")
+    assert method["matrix"]["class_path"] == "kronlit.structured.Toeplitz"
 
 
 @pytest.mark.parametrize("structure", STRUCTURES)
