@@ -155,7 +155,7 @@ class TaskData(LightningDataModule, ABC):
 
     def read_labels(self, split: str) -> list[float]:
         """The labels of a split, if it was read and has them; else none."""
-        rows = self._encoded.get(split)
+        rows: Any = self._encoded.get(split)
         return list(rows["label"]) if "label" in getattr(rows, "column_names", ()) else []
 
     @property

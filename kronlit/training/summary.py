@@ -70,7 +70,7 @@ def write_summary(folder: Path, module: LightningModule, best: ModelCheckpoint, 
 
 def data_facts(data: TaskData) -> dict[str, Any]:
     """The number of rows of each split that a run has read, and the chance level of those that it scored."""
-    chance = {}
+    chance: dict[str, float] = {}
     for split, short in {"validation": "val", "test": "test"}.items():
         levels = chance_level(data.task, data.read_labels(split))
         chance |= {f"{short}/{name}": level for name, level in levels.items()}

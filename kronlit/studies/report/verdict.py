@@ -66,5 +66,3 @@ def p_text(p: float) -> str:
 def join(names: list[str]) -> str:
     """Names as in a sentence."""
     return f"{', '.join(names[:-1])} and {names[-1]}"
-
-
