@@ -81,7 +81,8 @@ def common_facts(settings: list[Setting]) -> Facts:
     same = {name: values[0] for name in shown if len(values := distinct(settings, name)) == 1}
     models = ", ".join(text(value) for name in ("model.plm", "model") for value in distinct(settings, name))
     data = ", ".join(text(value) for value in distinct(settings, "data"))
-    rest = {n: v for n, v in same.items() if v not in (None, False, "", []) and n not in ("model", "data", "model.plm")}
+    named = ("model", "model.plm", "data")
+    rest = {name: value for name, value in same.items() if name not in named and value not in (None, False, "", [], -1)}
     listed = {part: settings_text(rest, part) for part in ("data.", "model.", "trainer.")}
     hyper = ", ".join(filter(None, (listed["model."], listed["trainer."])))
     return [
@@ -197,7 +198,7 @@ def tuning(study: Study, tuned: list[TunedCell]) -> str:
         options = ", ".join(dict.fromkeys(option for method in study.methods for option in study.grid_of(method)))
         scope = "seed" if study.select == "per_seed" else "method and task"
         return f"grid over {options}; for each {scope} the best {study.select_by} counts"
-    return "none: nothing was searched for"
+    return "nothing was searched for"
 
 
 def versions(results: list[Result]) -> list[str]:

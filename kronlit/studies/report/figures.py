@@ -15,7 +15,7 @@ from kronlit.studies.tuned import TunedCell
 
 LINE = 20
 """Height of the line of a row, in figures with a line for each."""
-NAMES = 128
+NAMES = 132
 """Where such a figure begins, right of the names."""
 
 
@@ -69,7 +69,7 @@ def lined(title: str, rows: list[Row], x: Axis, label: str) -> Iterator[tuple[Pa
     panel = Panel(title, x, None, label, "method", TOP + BOTTOM + LINE * len(rows), NAMES)
     heights = [TOP + LINE * (i + 0.5) for i in range(len(rows))]
     for row, y in zip(rows, heights, strict=True):
-        panel.text(NAMES - 8, y + 3.5, row.name, anchor="end", most=19)
+        panel.text(NAMES - 8, y + 3.5, row.name, anchor="end", most=18)
     yield panel, heights
 
 
@@ -88,7 +88,7 @@ def seed_figure(rows: list[Row], chance: dict[str, float]) -> Figure:
             for i, (row, y) in enumerate(zip(rows, heights, strict=True)):
                 cell = row.cells[column]
                 if cell.mean is None:
-                    panel.text(NAMES + 6, y + 3.5, "missing", "warn")
+                    panel.text(WIDTH - RIGHT, y + 3.5, "missing", "warn", "end")
                     continue
                 x = panel.x.at(cell.mean)
                 panel.line([(x, y - 8), (x, y + 8)], "mean", i)
@@ -106,6 +106,7 @@ def search_figure(tuned: list[TunedCell], rows: list[Row]) -> Figure:
     """The validation score of each trial over the learning rate, or over what else was searched."""
     order = list(dict.fromkeys([row.method for row in rows] + [cell.method for cell in tuned]))
     option = searched_option(tuned)
+    label = "learning rate" if short(option or "lr") == "lr" else short(option or "")
     panels, shown = [], set()
     for task in dict.fromkeys(cell.task for cell in tuned) if option else ():
         cells = [cell for cell in tuned if cell.task == task]
@@ -121,7 +122,7 @@ def search_figure(tuned: list[TunedCell], rows: list[Row]) -> Figure:
         if not flat:
             continue
         x, y = across([point[0] for point in flat], log=True), upwards([point[1] for point in flat])
-        panel = Panel(task, x, y, short(option or ""), cells[0].select_by)
+        panel = Panel(task, x, y, label, cells[0].select_by)
         for cell in cells:
             i, points = order.index(cell.method), every[cell.method]
             best = {rate: max(s for r, s, _ in points if r == rate) for rate in sorted({r for r, _, _ in points})}
@@ -132,16 +133,14 @@ def search_figure(tuned: list[TunedCell], rows: list[Row]) -> Figure:
             chosen = chosen_trial(cell)
             for rate, score, trial in points:
                 if trial is chosen:
-                    panel.ring(x.at(rate), y.at(score), i)
-                    if option in cell.edge:
-                        panel.text(x.at(rate), y.at(score) - 11, "edge", "warn", "middle")
+                    panel.ring(x.at(rate), y.at(score), option in cell.edge)
             shown.add(cell.method)
         panels.append(panel)
     caption = "Validation score, times 100, of each trial. Ringed: chosen. Hollow: stopped early."
-    caption += f" {edge_cells(tuned)}" if edge_cells(tuned) else ""
+    if warned := edge_cells(tuned):
+        caption += f" Dashed ring: at the edge of what was tried. {warned}"
     legend = [(i, name) for i, name in enumerate(order) if name in shown]
-    title = f"Score over {'learning rate' if short(option or 'lr') == 'lr' else short(option or '')}"
-    return Figure("search", title, caption, panels, legend, joined=True)
+    return Figure("search", f"Score over {label}", caption, panels, legend, joined=True)
 
 
 def parameter_figure(rows: list[Row], std: Std) -> Figure:

@@ -15,6 +15,9 @@
   label();
   document.querySelector("header").append(toggle);
 
+  // On a phone the scores come first.
+  if (matchMedia("(max-width: 40rem)").matches) for (const box of document.querySelectorAll("details.box")) box.open = false;
+
   const UNITS = { B: 1, kB: 1e3, MB: 1e6, GB: 1e9 };
   const value = (cell) => {
     const text = cell.textContent.trim().replace(/^< /, "").replace(/,(?=\d{3})/g, "").replace("−", "-");

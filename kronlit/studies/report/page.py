@@ -64,7 +64,11 @@ def lead_html(lead: Lead) -> list[str]:
     return [
         f'<p class="verdict">{escape(lead.verdict)}</p>',
         *([f'<p class="note">{escape(lead.note)}</p>'] if lead.note else []),
-        *([f"<dl>\n{facts}\n</dl>"] if facts else []),
+        *(
+            [f'<details class="box" open><summary>What was run</summary>\n<dl>\n{facts}\n</dl></details>']
+            if facts
+            else []
+        ),
     ]
 
 

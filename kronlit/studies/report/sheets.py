@@ -8,7 +8,7 @@ from statistics import fmean
 from kronlit.studies.plan import point_name
 from kronlit.studies.report.differences import Difference
 from kronlit.studies.report.facts import differing, read_settings
-from kronlit.studies.report.search import edge_cells, search_lines
+from kronlit.studies.report.search import HEADER, edge_cells, search_lines
 from kronlit.studies.report.standing import Place, Standing, explain
 from kronlit.studies.report.table import AVERAGE, Cell, Row, Std
 from kronlit.studies.result import LOG, Result
@@ -64,7 +64,7 @@ def scores_sheet(
         caption += SELECTIONS[study.select].format(study.select_by)
     if any(cell.missing for row in rows for cell in row.cells.values()):
         caption += " Starred cells lack runs; a count says of how many seeds their mean is."
-    if marked := explain(found.values(), len(study.seeds)):
+    if marked := explain(found, len(study.seeds)):
         caption += f" {marked}"
     lines: list[list[str]] = []
     marks: dict[tuple[int, int], Place] = {}
@@ -191,15 +191,15 @@ def search_sheet(tuned: list[TunedCell]) -> Sheet:
     caption = f"For each method and task: what was tried, and the point with the best {scores} (100 times it is shown)."
     if warned := edge_cells(tuned):
         caption += f" {warned} A wider search may find a better one."
-    header = ["method", "task", "tried", "chosen", "trials", "validation", "warning"]
-    return Sheet("Search", caption, header, search_lines(tuned), (1, 2, 3, 6))
+    return Sheet("Search", caption, HEADER, search_lines(tuned), (1, 2, 3, 6))
 
 
 def settings_sheet(root: Path, rows: list[Row]) -> Sheet:
     """The table of the settings in which methods differ."""
     names, lines = differing(read_settings(root, rows))
     short = [name.removeprefix("model.") for name in names]
-    return Sheet("Settings", "Those in which methods differ.", ["method", *short], lines if names else [])
+    words = tuple(range(1, len(short) + 1))
+    return Sheet("Settings", "Those in which methods differ.", ["method", *short], lines if names else [], words)
 
 
 def missing_sheet(rows: list[Row], root: str) -> Sheet:

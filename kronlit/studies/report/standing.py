@@ -5,7 +5,6 @@ over seeds. Holm's correction is over each column. One seed cannot tell a method
 with fewer than two, whatever the rows say.
 """
 
-from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
@@ -109,9 +108,9 @@ def least_is_best(metric: str) -> bool:
     return metric.rpartition("/")[2] in LEAST
 
 
-def explain(found: Iterable[Standing], seeds: int) -> str:
-    """Explains the marks of a table in a sentence or two."""
-    found = list(found)
+def explain(by_column: dict[str, Standing], seeds: int) -> str:
+    """Explains the marks of a table in a few sentences."""
+    found = list(by_column.values())
     if not any(len(one.places) > 1 for one in found):
         return ""
     text = "Bold: the best of its column."
@@ -119,7 +118,11 @@ def explain(found: Iterable[Standing], seeds: int) -> str:
     if not tests:
         why = "one seed is too few" if seeds < 2 else "there is no test of these runs"
         return f"{text} Which others are as good cannot be told: {why}."
-    names = " or, where the scored rows of some run are not kept, ".join(TESTS[test] for test in sorted(tests))
+    names = TESTS[tests[0]]
+    if len(tests) > 1:
+        names = TESTS["examples"]
+        others = [column for column, one in by_column.items() if one.test == "seeds"]
+        names += f" (of {', '.join(others)} by {TESTS['seeds']})"
     text += f" ≈: not significantly worse than that at {LEVEL:g}, by {names}, with Holm's correction over the column."
     if "examples" in tests:
         text += " Over examples the test speaks of these trained models; another seed may move them."

@@ -128,7 +128,7 @@ class Panel:
     def line(self, points: Sequence[tuple[float, float]], kind: str, row: int | None = None, dash: str = "") -> None:
         """Connect pixels by a line."""
         name = kind if row is None else f"{kind} c{row % COLOURS}"
-        dash = dash if row is None else DASHES[row // COLOURS % len(DASHES)]
+        dash = DASHES[row // COLOURS % len(DASHES)] if row is not None and kind == "curve" else dash
         dashed = f' stroke-dasharray="{dash}"' if dash else ""
         self.parts.append(f'<polyline class="{name}" points="{pixels(points)}"{dashed}/>')
 
@@ -136,9 +136,9 @@ class Panel:
         """Fill what pixels surround."""
         self.parts.append(f'<polygon class="band c{row % COLOURS}" points="{pixels(points)}"/>')
 
-    def ring(self, x: float, y: float, row: int) -> None:
-        """Put a ring around a marker."""
-        self.parts.append(f'<circle class="ring c{row % COLOURS}" cx="{x:.1f}" cy="{y:.1f}" r="8"/>')
+    def ring(self, x: float, y: float, warns: bool) -> None:
+        """Put a ring around a marker; a dashed one `warns`."""
+        self.parts.append(f'<circle class="ring{" edge" if warns else ""}" cx="{x:.1f}" cy="{y:.1f}" r="8"/>')
 
     def bar(self, x: float, y: float, row: int, said: str) -> None:
         """Draw a bar from the left of the panel to `x`."""

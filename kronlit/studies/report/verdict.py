@@ -1,6 +1,6 @@
 """Says in one sentence what a study found."""
 
-from kronlit.studies.report.standing import LEVEL, TESTS, Standing, least_is_best
+from kronlit.studies.report.standing import LEVEL, Standing, least_is_best
 from kronlit.studies.report.table import AVERAGE, Row
 from kronlit.studies.study import Study
 
@@ -21,16 +21,17 @@ def verdict(study: Study, rows: list[Row], found: dict[str, Standing], baseline:
     means = {row.name: row.cells[column].mean for row in rows}
     scores = {name: mean for name, mean in means.items() if mean is not None}
     name = "" if column == AVERAGE else metric or study.metric_of(column)
-    where = f"on average over {len(study.tasks)} tasks" if column == AVERAGE else f"on {column} ({name})"
+    where = f"on average over {len(study.tasks)} tasks" if column == AVERAGE else f"on {column}"
     one = found[column]
     top = scores[one.best[0]]
+    mark = f"{'a mean' if column == AVERAGE else name} of {top:.2f}"
     if len(rows) == 1:
-        return f"{one.best[0]} has {top:.2f} {where}, and the study has no other method to compare it with."
+        return f"{one.best[0]} has {mark} {where}, and the study has no other method to compare it with."
     lacking = f"; {len(rows) - len(scores)} of {len(rows)} have no score there" if len(scores) < len(rows) else ""
     if len(scores) == 1:
-        return f"{one.best[0]} has {top:.2f} {where}, and no other method has a score there yet."
+        return f"{one.best[0]} has {mark} {where}, and no other method has a score there yet."
     if len(one.best) > 1:
-        return f"{join(one.best)} are equal and best {where} with {top:.2f}{lacking}."
+        return f"{join(one.best)} are equal and best {where} with {mark}{lacking}."
     others = sorted((n for n in scores if n not in one.best), key=lambda n: scores[n], reverse=not least_is_best(name))
     compared = [(others[0], "the next")]
     if baseline is not None and baseline not in (others[0], *one.best):
@@ -41,9 +42,10 @@ def verdict(study: Study, rows: list[Row], found: dict[str, Standing], baseline:
         + ("" if few else f" ({chance(one, n)})")
         for n, role in compared
     ]
-    text = f"{one.best[0]} is best {where} with {top:.2f}, {' and '.join(leads)}{lacking}"
+    text = f"{one.best[0]} is best {where} with {mark}, {' and '.join(leads)}{lacking}"
     if column == AVERAGE:
-        text += f"; it is the best of {sum(one.best == found[task].best for task in study.tasks)} of the tasks alone"
+        alone = sum(one.best == found[task].best for task in study.tasks)
+        text += f"; it leads on {alone} of the {len(study.tasks)} tasks"
     return text + ("; one seed is too few to say whether that is more than chance." if few else ".")
 
 
@@ -52,9 +54,9 @@ def chance(one: Standing, name: str) -> str:
     if name not in one.p:
         return "whether that is more than chance cannot be told"
     p = one.p[name]
-    said = f"{'significant' if p < LEVEL else 'not significant'}: {p_text(p)} by {TESTS[one.test]}, Holm-corrected"
-    if one.test == "examples" and p < LEVEL and one.p_seeds.get(name, 1.0) >= LEVEL:
-        said += f"; the seeds alone do not show it, {p_text(one.p_seeds[name])}" if name in one.p_seeds else ""
+    said = f"{'significant' if p < LEVEL else 'not significant'} over {one.test}, {p_text(p)}"
+    if one.test == "examples" and p < LEVEL and one.p_seeds.get(name, 0.0) >= LEVEL:
+        said += f", but not over seeds, {p_text(one.p_seeds[name])}"
     return said
 
 

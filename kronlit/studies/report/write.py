@@ -15,7 +15,7 @@ from kronlit.studies.report.figures import figures
 from kronlit.studies.report.origins import origins
 from kronlit.studies.report.page import page, picture
 from kronlit.studies.report.render import Lead, latex, markdown
-from kronlit.studies.report.search import search_line
+from kronlit.studies.report.search import HEADER, grid_cells, search_line
 from kronlit.studies.report.sheets import build_sheets
 from kronlit.studies.report.standing import Standing, standings
 from kronlit.studies.report.table import AVERAGE, Row, Std, table
@@ -67,7 +67,11 @@ def report(
     box = facts(study, rows, read_settings(root, rows), tuned, metric)
     note = None if tuned else untuned_note(study)
     lead = Lead(verdict(study, rows, standing, baseline, metric), note, box)
-    drawn = figures(study, root, rows, tuned, chance_of(study, rows, metric), std) if plots else []
+    drawn = (
+        figures(study, root, rows, tuned or grid_cells(study, root, rows), chance_of(study, rows, metric), std)
+        if plots
+        else []
+    )
     paths = [folder / f"{figure.name}.svg" for figure in drawn]
     sources = origins(rows)
     for path, figure in zip(paths, drawn, strict=True):
@@ -83,8 +87,7 @@ def report(
         write_csv(folder / "runs.csv", run_lines(study, root))
         write_csv(folder / "facts.csv", fact_lines(lead.verdict, note, box))
         if tuned:
-            columns = ("method", "task", "tried", "chosen", "trials", "validation", "warning")
-            write_csv(folder / "search.csv", (dict(zip(columns, search_line(cell), strict=True)) for cell in tuned))
+            write_csv(folder / "search.csv", (dict(zip(HEADER, search_line(cell), strict=True)) for cell in tuned))
     return markdown(root.name, sheets, paths, lead)  # without the commands, which would fill a screen
 
 
