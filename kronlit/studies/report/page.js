@@ -51,7 +51,11 @@
     });
   }
 
-  const open = () => { const there = location.hash && document.getElementById(location.hash.slice(1)); if (there) there.open = true; };
+  const open = () => {
+    const there = location.hash && document.getElementById(location.hash.slice(1));
+    for (let one = there; one; one = one.parentElement.closest("details")) one.open = true;
+    if (there) there.scrollIntoView();
+  };
   addEventListener("hashchange", open);
   open();
 })();

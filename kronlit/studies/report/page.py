@@ -127,9 +127,10 @@ def figure_html(figure: Figure) -> str:
     )
 
 
-def sources_html(sources: Iterable[Origins]) -> list[str]:
-    """The configs and commands behind the numbers, to be unfolded."""
-    parts = []
+def sources_html(sources: Sequence[Origins]) -> list[str]:
+    """The configs and commands behind the numbers, to be unfolded; of several tasks, below the method."""
+    several = len({cell.task for cell in sources}) > 1
+    by_row: dict[str, list[str]] = {}
     for cell in sources:
         runs = "".join(
             f'<p>Seed {one.seed}: {one.score:.2f} · <a href="{escape(one.config)}">config.yaml</a></p>'
@@ -137,9 +138,14 @@ def sources_html(sources: Iterable[Origins]) -> list[str]:
             for one in cell.runs
         )
         name = f"{escape(cell.row)} · {escape(cell.task)}"
-        parts.append(f'<details id="{cell.anchor}"><summary>{name}</summary><div>{runs}</div></details>')
-    if not parts:
+        cells = by_row.setdefault(cell.row, [])
+        cells.append(f'<details id="{cell.anchor}"><summary>{name}</summary><div>{runs}</div></details>')
+    if not by_row:
         return []
+    parts = [
+        f"<details><summary>{escape(row)}</summary><div>{''.join(cells)}</div></details>" if several else cells[0]
+        for row, cells in by_row.items()
+    ]
     return ["<h2>Runs</h2>", '<p class="caption">The config and the command behind each number.</p>', *parts]
 
 

@@ -31,7 +31,7 @@ def search_line(cell: TunedCell) -> list[str]:
     trials = f"{len(cell.trials)}" + (f" ({', '.join(counts)})" if counts else "")
     best = chosen_trial(cell)
     score = "" if best is None or best.score is None else f"{100 * best.score:.2f}"
-    return [cell.method, cell.task, point_name(cell.chosen), edge_text(cell), score, trials, tried]
+    return [cell.method, cell.task, point_name(cell.chosen) or "nothing yet", edge_text(cell), score, trials, tried]
 
 
 def edge_text(cell: TunedCell) -> str:

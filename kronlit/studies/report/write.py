@@ -23,7 +23,7 @@ from kronlit.studies.report.verdict import verdict
 from kronlit.studies.result import read_result, write_whole
 from kronlit.studies.study import Study
 from kronlit.studies.tuned import read_tuned
-from kronlit.studies.worth import untuned_note
+from kronlit.studies.worth import worth
 
 FORMATS = ("md", "csv", "tex", "html")
 
@@ -65,7 +65,7 @@ def report(
     sheets = list(build_sheets(study, rows, found, baseline, std, metric, str(root), standing))
     tuned = read_tuned(root)
     box = facts(study, rows, read_settings(root, rows), tuned, metric)
-    note = None if tuned else untuned_note(study)
+    note = None if tuned else comparison_note(study)
     lead = Lead(verdict(study, rows, standing, baseline, metric), note, box)
     drawn = (
         figures(study, root, rows, tuned or grid_cells(study, root, rows), chance_of(study, rows, metric), std)
@@ -95,6 +95,15 @@ def check_package(package: str, sentence: str, wanted: bool) -> None:
     """Raise `ValueError` if a package is `wanted` but not installed."""
     if wanted and importlib.util.find_spec(package) is None:
         raise UserError(f"{sentence} {package}, which is missing: pip install 'kronlit[study]'.")
+
+
+def comparison_note(study: Study) -> str | None:
+    """What the comparison of an untuned study is worth, `None` also where its configs are not at hand."""
+    try:
+        line = worth(study)
+    except UserError:  # a report may be written on another machine
+        return None
+    return f"{line[0].upper()}{line[1:]}" if line else None
 
 
 def fact_lines(found: str, note: str | None, box: Facts) -> Iterable[dict[str, Any]]:
