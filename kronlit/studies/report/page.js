@@ -25,7 +25,7 @@
     return found ? Number(found[1]) * (UNITS[found[2]] || 1) : text;
   };
   const compare = (a, b) => {
-    if (typeof a === typeof b) return typeof a === "number" ? a - b : a.localeCompare(b);
+    if (typeof a === typeof b) return typeof a === "number" ? a - b : a.localeCompare(b, undefined, { numeric: true });
     return typeof a === "number" ? 1 : -1;
   };
   for (const table of document.querySelectorAll("table.sorts")) {

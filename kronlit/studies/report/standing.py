@@ -96,11 +96,11 @@ def standing(root: Path, cells: dict[str, Cell], metric: str, tested: bool) -> S
 
 
 def best_of(means: dict[str, float], metric: str) -> list[str]:
-    """The names with the best mean."""
+    """The names with the best mean; means that differ by rounding alone are equal."""
     if not means:
         return []
     best = (min if least_is_best(metric) else max)(means.values())
-    return [name for name, mean in means.items() if mean == best]
+    return [name for name, mean in means.items() if abs(mean - best) < 1e-9]
 
 
 def least_is_best(metric: str) -> bool:
