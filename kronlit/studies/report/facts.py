@@ -13,7 +13,6 @@ from kronlit.studies.study import Options, Study
 from kronlit.studies.tuned import TunedCell
 
 LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)
-VARIES = "varies"
 SHOWN = ("model.", "data.", "trainer.max_", "trainer.precision", "trainer.gradient_clip", "trainer.accumulate")
 """The settings that a reader looks for; the rest of a config is Lightning's own."""
 
@@ -213,7 +212,8 @@ def machine_text(result: Result) -> str:
     if not one:
         return ""
     device = "" if one["device"] == "cpu" else f"{one['device']}, "
-    return f"{device}{one['processor']}, {one['cores']} cores, {one['threads']} threads a run, {one['system']}"
+    cores, threads = (f"{one[n]} {n if one[n] != 1 else n[:-1]}" for n in ("cores", "threads"))
+    return f"{device}{one['processor']}, {cores}, {threads} a run, {one['system']}"
 
 
 def dates(results: list[Result]) -> str:
