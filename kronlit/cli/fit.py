@@ -107,7 +107,10 @@ class CLI(LightningCLI):
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
         if self.subcommand == "fit":
             say_what_is_not_found({name: config[f"{name}_checkpoint"] for name in KEYWORDS})
-        config.ckpt_path = None  # the saved config is to repeat the run from its beginning
+        self.pause = config.stop_after_epochs
+        if self.pause is not None and self.pause < 1:
+            raise UserError(f"`stop_after_epochs`={self.pause} must be at least 1.")
+        config.ckpt_path = config.stop_after_epochs = None  # the saved config is to repeat the run from its beginning
         if self.subcommand != "fit" and self.ckpt_path is None:
             rank_zero_only(print)(
                 "no --ckpt_path: this is the model as it comes, with nothing trained.", file=sys.stderr
@@ -187,7 +190,8 @@ class CLI(LightningCLI):
             made = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit" and self.log_dir is not None:
             last = str(self.log_dir / "checkpoints" / "last.ckpt")
-            cast(Any, made).callbacks += [StopBetweenBatches(last), EndOfFit(last)]  # last: they save all others' state
+            stop = StopBetweenBatches(last, self.pause)
+            cast(Any, made).callbacks += [stop, EndOfFit(last)]  # last: they save all others' state
         return made
 
     def _run_folder(self, trainer: Any) -> Path:

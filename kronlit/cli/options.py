@@ -75,6 +75,12 @@ def add_options(parser: LightningArgumentParser) -> None:
     )
     parser.add_argument("--test_after_fit", type=bool, default=False, help="After fit, test the best checkpoint.")
     parser.add_argument(
+        "--stop_after_epochs",
+        type=int | None,
+        help="In fit, pause after this many epochs: save the last checkpoint and end with exit code 75. With "
+        "`--ckpt_path last` the same command goes on, with a larger number or none, as if it had not paused.",
+    )
+    parser.add_argument(
         "--compile_layers",
         type=bool,
         default=False,

@@ -3,9 +3,11 @@
 import os
 import shlex
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
@@ -15,14 +17,20 @@ from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 from kronlit.config.user_error import UserError
 from kronlit.slurm.job import Job
-from kronlit.studies.execute import execute
-from kronlit.studies.plan import plan, select_runs
+from kronlit.studies.chosen import tuned_study
+from kronlit.studies.execute import execute, write_study
+from kronlit.studies.plan import plan, point_name, select_runs
 from kronlit.studies.process import run_command
 from kronlit.studies.report.render import markdown
 from kronlit.studies.report.sheets import build_sheets
 from kronlit.studies.report.table import table
 from kronlit.studies.report.write import report
+from kronlit.studies.result import Result
+from kronlit.studies.search import StudySearch, search
 from kronlit.studies.study import Published, Study
+from kronlit.studies.tune import Tune
+from kronlit.studies.tuned import TunedCell
+from kronlit.studies.worth import worth
 from kronlit.training.signals import INTERRUPTED, STOPPED, TERMINATED, stop_requested
 
 
@@ -100,12 +108,19 @@ def run_study(words: list[str]) -> None:
         raise UserError(f"`processes`={config.processes} must be at least 1.")
     if config.side_by_side < 1:
         raise UserError(f"`side_by_side`={config.side_by_side} must be at least 1.")
+    if study.tune and config.run is not None:
+        raise UserError(
+            f"`run`={config.run}: a study with `tune` decides as it goes what runs next; leave out `run`, or name "
+            "METHOD/TASK with `only`."
+        )
     if config.dry_run:
-        for one in select_runs(plan(study), config.only):
-            one.config_hash()  # reads the config files, and so finds those that are missing
-            print(shlex.join(run_command(one, root)))
+        dry_run(study, root, config.only)
         return
-    try:
+    if line := worth(study):
+        print(line, flush=True)
+    searches = StudySearch(study, root, *search_options(config)) if study.tune else None
+    found = run_search(searches, config.gpus, study) if searches else []
+    with stopping():
         results = execute(
             study,
             root,
@@ -116,17 +131,76 @@ def run_study(words: list[str]) -> None:
             config.side_by_side,
             config.only,
         )
-    except KeyboardInterrupt as error:
-        print("kronlit: stopped; the same command goes on from here.", file=sys.stderr)
-        sys.exit(TERMINATED if error.args else INTERRUPTED)
-    if stop_requested() or any(result.status == "running" for result in results):
-        print("kronlit: asked to stop; the same command goes on from here.", file=sys.stderr)
-        sys.exit(STOPPED)
+    stop_if_asked(results)
+    study = tuned_study(study, root)
     print(markdown(root.name, build_sheets(study, table(study, root), [], None, "sample", None, str(root))))
     print(f"kronlit study report {shlex.quote(str(root))}  # the same with tests of significance and plots")
     if bad := sum(result.status == "failed" for result in results):
         print(f"kronlit: {bad} runs failed; --retry_failed true runs them again.", file=sys.stderr)
+    if bad or not all(cell.chosen for cell in found):
         sys.exit(1)
+
+
+def dry_run(study: Study, root: Path, only: list[str] | None) -> None:
+    """Print the commands of a study; of one with `tune` those that its search begins with."""
+    runs = select_runs(plan(study), only)
+    if study.tune:
+        for one in StudySearch(study, root, only).first():
+            one.config_hash()
+            print(shlex.join(run_command(one, root)))
+        last = f"then the best point of each method on each task with seeds {study.seeds}: {len(runs)} runs"
+        print(f"# then the best of these for more epochs, {last}")
+        return
+    for one in runs:
+        one.config_hash()  # reads the config files, and so finds those that are missing
+        print(shlex.join(run_command(one, root)))
+
+
+def search_options(config: Namespace) -> tuple[list[str] | None, int, int, bool]:
+    """The options of a command line that a search takes."""
+    return config.only, config.processes, config.side_by_side, config.retry_failed
+
+
+def run_search(searches: StudySearch, gpus: list[int] | None, study: Study | None = None) -> list[TunedCell]:
+    """Search, and say what failed altogether and what lies at an edge. A search that is asked to stop ends here."""
+    if study is not None:
+        searches.root.mkdir(parents=True, exist_ok=True)
+        write_study(study, searches.root)
+    with stopping():
+        found = search(searches, gpus)
+    if not all(cell.over for cell in searches.cells):
+        stop()
+    for number, cell in enumerate(found):
+        name = f"{cell.method} on {cell.task}"
+        if not cell.chosen:
+            print(f"kronlit: no point of {name} has a score: {searches.errors.get(number)}", file=sys.stderr)
+        else:
+            print(f"{name}: {point_name(cell.chosen)} of {len(cell.trials)} points")
+            for option in cell.edge:
+                print(f"{name}: {option}={cell.chosen[option]} is at the edge of what was tried; a better one may lie outside.")
+    return found
+
+
+@contextmanager
+def stopping() -> Iterator[None]:
+    """Say how to go on when a signal ends a study."""
+    try:
+        yield
+    except KeyboardInterrupt as error:
+        print("kronlit: stopped; the same command goes on from here.", file=sys.stderr)
+        sys.exit(TERMINATED if error.args else INTERRUPTED)
+
+
+def stop_if_asked(results: list[Result]) -> None:
+    """End if the runs were asked to stop."""
+    if stop_requested() or any(result.status == "running" for result in results):
+        stop()
+
+
+def stop() -> NoReturn:
+    """End a study that was asked to stop."""
+    print("kronlit: asked to stop; the same command goes on from here.", file=sys.stderr)
+    sys.exit(STOPPED)
 
 
 def study_folder(config: Namespace) -> Path:
@@ -140,6 +214,8 @@ def study_from_config(config: Namespace) -> Study:
     values = {field.name: config[field.name] for field in fields(Study)}
     if config.published is not None:
         values["published"] = Published(config.published.source, config.published.scores)
+    if config.tune is not None:
+        values["tune"] = Tune(**{field.name: config.tune[field.name] for field in fields(Tune)})
     return Study(**values)
 
 
@@ -163,4 +239,5 @@ def report_study(words: list[str]) -> str:
         raise UserError(f"`dir`={config.dir!r} is no folder of a study: it has no study.yaml.")
     reader = study_parser()
     study = study_from_config(reader.parse_args(["--config", os.fspath(root / "study.yaml")]))
+    study = tuned_study(study, root)
     return report(study, root, config.format, config.baseline, config.metric, config.std, config.plots)

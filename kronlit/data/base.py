@@ -153,6 +153,15 @@ class TaskData(LightningDataModule, ABC):
             self._encoded[split] = self.encode(split)
         return self._encoded[split]
 
+    def row_counts(self) -> dict[str, int]:
+        """The number of rows of each split that was read so far."""
+        return {split: len(rows) for split, rows in self._encoded.items()}
+
+    def read_labels(self, split: str) -> list[float]:
+        """The labels of a split, if it was read and has them; else none."""
+        rows: Any = self._encoded.get(split)
+        return list(rows["label"]) if "label" in getattr(rows, "column_names", ()) else []
+
     @property
     def draws_each_epoch(self) -> bool:
         """Whether each epoch draws something new for each training row."""

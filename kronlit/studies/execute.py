@@ -3,7 +3,7 @@
 import json
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +11,7 @@ from pathlib import Path
 import yaml
 
 from kronlit.config.user_error import UserError
+from kronlit.studies.chosen import tuned_study, without_choice
 from kronlit.studies.lock import study_lock
 from kronlit.studies.plan import Run, group_runs, plan, select_runs
 from kronlit.studies.process import RunProcess, git_revision, run_environment
@@ -44,14 +45,15 @@ def execute(
         ValueError: if another study is using the folder, or a config file cannot be read.
         KeyboardInterrupt: after SIGINT, or after SIGTERM with the signal's number, when all processes have ended.
     """
-    runs = plan(study)
+    runs = plan(tuned_study(study, root))
     if number is not None and not 0 <= number < len(runs):
         raise UserError(f"`run`={number} must be from 0 to {len(runs) - 1}: the study has {len(runs)} runs.")
     with ExitStack() as held, interrupt_on_sigterm():
         locks = [held.enter_context(study_lock(root, shared=number is not None))]
         if number is None:
             write_study(study, root)
-            runs = select_runs(runs, only)
+            lacking = without_choice(study, root)
+            runs = [run for run in select_runs(runs, only) if (run.method, run.task) not in lacking]
         else:
             runs = [runs[number]]
             locks.append(held.enter_context(study_lock(root / runs[0].folder)))
@@ -122,9 +124,25 @@ class ProcessPool:
 
 
 def run_all(
-    study: Study, root: Path, waiting: list[list[Run]], done: list[Result], progress: StudyProgress, slots: ProcessPool
+    study: Study,
+    root: Path,
+    waiting: list[list[Run]],
+    done: list[Result],
+    progress: StudyProgress,
+    slots: ProcessPool,
+    ended: Callable[[Run, Result], list[list[Run]]] = lambda run, result: [],
 ) -> None:
-    """Run all waiting runs, each list in one process. `done` gets the results of runs as they end."""
+    """Run all waiting runs, each list in one process.
+
+    Args:
+        study: the study.
+        root: its folder.
+        waiting: the runs.
+        done: gets the results of runs as they end.
+        progress: shows them.
+        slots: the processes.
+        ended: gives the runs that can follow one that has ended.
+    """
     waiting, asked = list(waiting), False
     try:
         while waiting or slots.taken:
@@ -136,6 +154,7 @@ def run_all(
             for run, result in slots.collect():
                 done.append(result)
                 progress.say(run, result, study.metric_of(run.task))
+                waiting += [] if asked else ended(run, result)
             now = time.monotonic()
             running = [
                 (run, (now - since) / len(started.runs))  # its share of the time, as for finished runs

@@ -29,6 +29,7 @@ class Run:
         point: the options that the grid sets.
         words: the words of its command after `kronlit fit`.
         folder: its folder, relative to the study's.
+        until: the epochs after which it pauses; `None` trains it to the end. It is no setting: the run stays the same.
     """
 
     task: str
@@ -37,6 +38,7 @@ class Run:
     point: Options
     words: tuple[str, ...]
     folder: Path
+    until: int | None = None
 
     @property
     def name(self) -> str:
@@ -130,7 +132,7 @@ def group_runs(runs: list[Run], most: int, processes: int) -> list[list[Run]]:
     alike: dict[Any, list[Run]] = {}
     for one in runs:
         fixed = json.dumps({option: value for option, value in one.point.items() if option not in FREE})
-        alike.setdefault((one.task, one.method, fixed), []).append(one)
+        alike.setdefault((one.task, one.method, one.until, fixed), []).append(one)
     groups = []
     for some in alike.values():
         count = max(-(-len(some) // most), min(processes, len(some)))

@@ -20,7 +20,8 @@ from kronlit.training.signals import STOPPED
 def run_command(run: Run, root: Path) -> list[str]:
     """The words of a run's command. It resumes from the last checkpoint in its folder, if there is one."""
     own = ["--run_dir", str(root / run.folder), "--ckpt_path", "last", "--trainer.enable_progress_bar", "false"]
-    return ["kronlit", "fit", *run.words, *own]
+    pause = [] if run.until is None else ["--stop_after_epochs", str(run.until)]
+    return ["kronlit", "fit", *run.words, *own, *pause]
 
 
 CODE = "exit_code.txt"

@@ -51,8 +51,12 @@ class StudyProgress:
             running: runs that are running, each with its seconds so far.
         """
         left = seconds_left(done, waiting, running, self.processes)
+        self.show(len(done), left, f"{len(running)} running")
+
+    def show(self, done: int, left: float | None, description: str) -> None:
+        """Show how much is done, and about how many seconds are left."""
         text = "" if left is None else f"about {datetime.timedelta(seconds=round(left))} left"
-        self.bar.update(self.line, completed=len(done), left=text, description=f"{len(running)} running")
+        self.bar.update(self.line, completed=done, left=text, description=description)
 
     def say(self, run: Run, result: Result, metric: str) -> None:
         """Print a line on a run that has ended."""
@@ -61,6 +65,10 @@ class StudyProgress:
             text += f" · exit code {result.exit_code} · {result.error}"
         elif metric in result.scores:
             text += f" · {metric} {100 * result.scores[metric]:.2f}"
+        self.print(text)
+
+    def print(self, text: str) -> None:
+        """Print a line above the bar."""
         self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
 
 

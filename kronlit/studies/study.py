@@ -6,6 +6,7 @@ from typing import Any, Literal
 
 from kronlit.config.explain import nearest
 from kronlit.config.user_error import UserError
+from kronlit.studies.tune import Tune
 
 Options = dict[str, Any]
 Setting = str | Options | list[str | Options]
@@ -51,6 +52,8 @@ class Study:
         select_mode: whether the largest or the smallest score is best.
         metric: the score to report; or one for each task, with `test/score` for tasks that are left out.
         published: a paper's numbers for the same methods and tasks.
+        tune: what is searched for each method on each task before its best point runs with the seeds; `{}` searches
+            the learning rate. Without it nothing is searched.
     """
 
     methods: dict[str, Setting] | list[str]
@@ -67,6 +70,7 @@ class Study:
     select_mode: Literal["max", "min"] = "max"
     metric: str | dict[str, str] = "test/score"
     published: Published | None = None
+    tune: Tune | None = None
 
     def __post_init__(self) -> None:
         for name in ("methods", "tasks", "seeds"):
@@ -85,11 +89,19 @@ class Study:
         self._check_table("cells", self.cells)
         if self.published:
             self._check_table("published.scores", self.published.scores)
+        if self.tune:
+            self._check_tune(self.tune)
 
     def _check_table(self, name: str, rows: Mapping[str, Mapping[str, object]]) -> None:
         check_known(name, rows, self.methods)
         for row in rows.values():
             check_known(name, row, self.tasks)
+
+    def _check_tune(self, tune: Tune) -> None:
+        if self.grid or self.method_grid:
+            raise UserError("`grid` and `tune` exclude each other: name under `tune.search` what is to be searched.")
+        check_known("tune.method_search", tune.method_search, self.methods)
+        tune.check(list(self.methods), self.seeds)
 
     def metric_of(self, task: str) -> str:
         """The score that is reported for a task."""

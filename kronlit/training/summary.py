@@ -4,6 +4,7 @@ import json
 import platform
 import statistics
 import sys
+from datetime import datetime, timezone
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -16,6 +17,9 @@ from lightning.pytorch.utilities import rank_zero_only
 from kronlit import __version__
 from kronlit.adapters import parameter_counts
 from kronlit.adapters.state import adapter_state
+from kronlit.data.base import TaskData
+from kronlit.training.chance import chance_level
+from kronlit.training.machine import machine
 from kronlit.training.metrics_reader import best_scores, metrics_rows
 
 PACKAGES = ("torch", "lightning", "transformers", "datasets", "torchmetrics")
@@ -28,8 +32,9 @@ def write_summary(folder: Path, module: LightningModule, best: ModelCheckpoint, 
     Its keys: `scores` (see `best_scores`), `trained_parameters`, `parameters` (of the original model), `per_cent`,
     `seconds` (of this process, with its test but without its start), `seconds_per_epoch` (the median, training only),
     `peak_memory_bytes` and `peak_memory_of` (`cuda`: torch's memory on the device; `process`: the resident set; of the
-    first process only, and null if the system does not tell), `adapter_bytes` (size of all that was trained), and
-    `versions`.
+    first process only, and null if the system does not tell), `adapter_bytes` (size of all that was trained),
+    `versions`, `date` (its end, in UTC), `machine` (see there), `processes`, `rows` (of each split that was read) and
+    `chance` (see `chance_level`; by the names of the scores, such as test/accuracy).
 
     Args:
         folder: the run's folder.
@@ -53,10 +58,23 @@ def write_summary(folder: Path, module: LightningModule, best: ModelCheckpoint, 
         "adapter_bytes": sum(tensor.nbytes for tensor in adapter_state(module).values()),
         "versions": {"kronlit": __version__, "python": platform.python_version()}
         | {package: version(package) for package in PACKAGES},
+        "date": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "machine": machine(module.trainer.strategy.root_device),
+        "processes": module.trainer.world_size,
+        **data_facts(cast(Any, module.trainer).datamodule),
     }
     partial = folder / ".summary.json.partial"
     partial.write_text(json.dumps(summary, indent=2) + "\n")
     partial.replace(folder / "summary.json")
+
+
+def data_facts(data: TaskData) -> dict[str, Any]:
+    """The number of rows of each split that a run has read, and the chance level of those that it scored."""
+    chance: dict[str, float] = {}
+    for split, short in {"validation": "val", "test": "test"}.items():
+        levels = chance_level(data.task, data.read_labels(split))
+        chance |= {f"{short}/{name}": level for name, level in levels.items()}
+    return {"rows": data.row_counts(), "chance": chance}
 
 
 def resident_bytes() -> int | None:

@@ -2,9 +2,12 @@
 
 import csv
 import json
+import os
 import shutil
 import subprocess
 import sys
+from collections import Counter
+from datetime import datetime, timezone
 
 import pytest
 import torch
@@ -45,12 +48,21 @@ def test_fit_leaves_everything_and_the_others_use_it(kronlit, config, tmp_path):
     assert 0 < summary["seconds_per_epoch"] < summary["seconds"]
     assert summary["peak_memory_bytes"] > 100_000_000
     assert torch.__version__.startswith(summary["versions"]["torch"])
+    assert summary["machine"]["cores"] == os.cpu_count()
+    assert summary["machine"]["threads"] == torch.get_num_threads()
+    assert summary["machine"]["processor"]
+    age = datetime.now(timezone.utc) - datetime.fromisoformat(summary["date"])
+    assert abs(age.total_seconds()) < 3600
 
     with (run / "test_rows.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [int(row["row"]) for row in rows] == list(range(len(rows)))
     right = [float(row["prediction"]) == float(row["target"]) for row in rows]
     assert sum(right) / len(right) == pytest.approx(values["test/accuracy"])
+    assert summary["rows"]["test"] == len(rows)
+    assert {"train", "validation", "test"} <= summary["rows"].keys()
+    largest = max(Counter(row["target"] for row in rows).values()) / len(rows)
+    assert summary["chance"]["test/accuracy"] == summary["chance"]["test/score"] == pytest.approx(largest)
 
     # The saved config.yaml is complete: with it alone, the best checkpoint scores what it scored.
     code, _, _ = kronlit("test", "--config", run / "config.yaml", "--run_dir", "runs/small", "--ckpt_path", "best")

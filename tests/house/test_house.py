@@ -31,7 +31,10 @@ ALLOWED = {
     "training": {"", "adapters", "config", "data", "metrics", "modules"},
     "exchange": {"", "structured", "adapters", "methods", "data", "modules", "config", "training"},
     "slurm": {"config", "training.signals"},
-    "studies": {"config", "metrics.rows", "training.metrics_reader", "training.ranking", "training.signals"},
+    "studies": {
+        *("config", "metrics.rows", "training.metrics_reader", "training.paused", "training.ranking"),
+        "training.signals",
+    },
     "experimental": {"structured", "adapters", "config", "modules", "training", "cli.fit"},
     "cli": {
         *("structured", "adapters", "methods", "data", "modules", "config", "training", "exchange"),

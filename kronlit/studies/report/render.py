@@ -1,11 +1,13 @@
-"""Renders sheets as Markdown, LaTeX and HTML, with all text escaped."""
+"""Renders a report as Markdown and LaTeX, with all text escaped."""
 
-import base64
 import html
 import re
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 
+from kronlit.studies.report.facts import Facts
+from kronlit.studies.report.origins import Origins
 from kronlit.studies.report.sheets import Sheet
 
 LATEX = {
@@ -24,30 +26,74 @@ LATEX = {
     "|": r"\textbar{}",
     "±": r"$\pm$",
     "·": r"$\cdot$",
+    "≈": r"$\approx$",
+    "…": r"\ldots{}",
 }
-STYLE = """
-body { font: 16px/1.5 system-ui, sans-serif; color: #1a1a1a; background: #fff; max-width: 72rem; margin: 2rem auto;
-  padding: 0 1rem; }
-h1 { font-size: 1.6rem; } h2 { font-size: 1.2rem; margin-top: 2.5rem; } p { color: #555; max-width: 48rem; }
-div { overflow-x: auto; } img { max-width: 100%; height: auto; }
-table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.9rem; }
-th, td { padding: 0.3rem 0.8rem; text-align: right; white-space: nowrap; border-bottom: 1px solid #e3e3e3; }
-th { border-bottom: 2px solid #1a1a1a; } th:first-child, td:first-child { text-align: left; }
-table.words td, table.words th { text-align: left; white-space: normal; overflow-wrap: anywhere; }
-tr.published td { color: #777; font-style: italic; } td.missing { color: #a11; }
-"""
+SIGNS = {"not worse": "≈", "unknown": "?"}
+"""What stands behind the number of a cell that is not the best."""
 
 
-def markdown(title: str, sheets: Iterable[Sheet], plots: Iterable[Path] = ()) -> str:
-    """A page of Markdown with links to the plots."""
+@dataclass(frozen=True)
+class Lead:
+    """What stands before the tables.
+
+    Args:
+        verdict: what was found, in a sentence.
+        note: what the comparison is worth, if there is something to say.
+        facts: the box.
+    """
+
+    verdict: str
+    note: str | None
+    facts: Facts
+
+
+def markdown(
+    title: str,
+    sheets: Iterable[Sheet],
+    plots: Iterable[Path] = (),
+    lead: Lead | None = None,
+    sources: Iterable[Origins] = (),
+) -> str:
+    """A page of Markdown with links to the plots and to the configs of runs."""
     parts = [f"# {markdown_text(title)}"]
+    if lead:
+        parts += [f"**{markdown_text(text)}**" for text in (lead.verdict, lead.note) if text]
+        parts.append(markdown_table(["", ""], [list(fact) for fact in lead.facts]))
     for sheet in sheets:
-        lines = [sheet.header, [":--", *("--:" for _ in sheet.header[1:])], *sheet.rows]
-        cells = [[cell if i == 1 else markdown_text(cell) for cell in line] for i, line in enumerate(lines)]
-        table = "\n".join(f"| {' | '.join(line)} |" for line in cells)
+        rows = [[marked(sheet, i, j, markdown_text(cell), "**{}**") for j, cell in enumerate(row)]
+                for i, row in enumerate(sheet.rows)]  # fmt: skip
+        aligned = [j in sheet.words for j in range(1, len(sheet.header))]
+        table = markdown_table(sheet.header, rows, aligned, escaped=True)
         parts += [f"## {markdown_text(sheet.title)}", table, markdown_text(sheet.caption)]
     parts += [f"![{path.stem}]({path.name})" for path in plots]
+    lines = [
+        [markdown_text(cell.row), markdown_text(cell.task), f"[{one.seed}]({one.config})", f"{one.score:.2f}",
+         f"`{one.command.replace('|', '&#124;')}`" if "`" not in one.command else markdown_text(one.command)]
+        for cell in sources
+        for one in cell.runs
+    ]  # fmt: skip
+    if lines:
+        header = ["method", "task", "seed and config", "score", "command"]
+        parts += ["## Runs", markdown_table(header, lines, [True, False, False, True], escaped=True)]
     return "\n\n".join(parts) + "\n"
+
+
+def markdown_table(
+    header: list[str], rows: list[list[str]], words: list[bool] | None = None, escaped: bool = False
+) -> str:
+    """A table; columns that hold words are aligned to the left."""
+    left = words or [True] * (len(header) - 1)
+    aligned = [":--", *(":--" if word else "--:" for word in left)]
+    cells = rows if escaped else [[markdown_text(cell) for cell in row] for row in rows]
+    return "\n".join(f"| {' | '.join(line)} |" for line in ([markdown_text(name) for name in header], aligned, *cells))
+
+
+def marked(sheet: Sheet, row: int, column: int, text: str, bold: str) -> str:
+    """A cell's text, bold if it is the best of its column, and with a sign if it is not worse or that is unknown."""
+    place = sheet.marks.get((row, column))
+    sign = SIGNS.get(place or "", "")
+    return bold.format(text) if place == "best" else f"{text} {sign}" if sign else text
 
 
 def markdown_text(text: str) -> str:
@@ -55,24 +101,39 @@ def markdown_text(text: str) -> str:
     return re.sub(r"([\\`*_\[\]|^~#])", r"\\\1", html.escape(one_line(text), quote=False))
 
 
-def latex(sheets: Iterable[Sheet]) -> str:
-    """Tables for a paper that loads `booktabs`."""
-    return "\n".join(latex_table(sheet) for sheet in sheets)
+def latex(sheets: Iterable[Sheet], lead: Lead | None = None) -> str:
+    """Tables for a paper that loads `booktabs`, below the verdict."""
+    parts = []
+    if lead:
+        parts = [f"{latex_text(text)}\n" for text in (lead.verdict, lead.note) if text]
+        facts = [[*map(latex_text, fact)] for fact in lead.facts]
+        parts.append(latex_table("What was run", "", facts, r"lp{0.75\linewidth}"))
+    for sheet in sheets:
+        rows = [[marked_latex(sheet, i, j, cell) for j, cell in enumerate(row)] for i, row in enumerate(sheet.rows)]
+        columns = "".join("l" if j in sheet.words or not j else "r" for j in range(len(sheet.header)))
+        header = [*map(latex_text, sheet.header)]
+        parts.append(latex_table(sheet.title, sheet.caption, rows, columns, header))
+    return "\n".join(parts)
 
 
-def latex_table(sheet: Sheet) -> str:
-    """One table."""
-    lines = [" & ".join(map(latex_text, line)) + r" \\" for line in (sheet.header, *sheet.rows)]
+def marked_latex(sheet: Sheet, row: int, column: int, text: str) -> str:
+    """A cell with its mark."""
+    place = sheet.marks.get((row, column))
+    shown = latex_text(text if place == "best" else marked(sheet, row, column, text, "{}"))
+    return rf"\textbf{{{shown}}}" if place == "best" else shown
+
+
+def latex_table(title: str, caption: str, rows: list[list[str]], columns: str, header: list[str] | None = None) -> str:
+    """One table, whose cells are LaTeX."""
+    top = [r"\toprule", *([" & ".join(header) + r" \\", r"\midrule"] if header else [])]
     return "\n".join(
         [
             r"\begin{table}",
             r"\centering",
-            rf"\caption{{{latex_text(sheet.title)}. {latex_text(sheet.caption)}}}",
-            rf"\begin{{tabular}}{{l{'r' * (len(sheet.header) - 1)}}}",
-            r"\toprule",
-            lines[0],
-            r"\midrule",
-            *lines[1:],
+            rf"\caption{{{latex_text(title)}.{' ' if caption else ''}{latex_text(caption)}}}",
+            rf"\begin{{tabular}}{{{columns}}}",
+            *top,
+            *(" & ".join(row) + r" \\" for row in rows),
             r"\bottomrule",
             r"\end{tabular}",
             r"\end{table}",
@@ -84,45 +145,6 @@ def latex_table(sheet: Sheet) -> str:
 def latex_text(text: str) -> str:
     """Escape text for LaTeX."""
     return "".join(LATEX.get(character, character) for character in one_line(text))
-
-
-def page(title: str, sheets: Iterable[Sheet], plots: Iterable[tuple[str, Path]] = ()) -> str:
-    """A single HTML page that needs no other file.
-
-    Args:
-        title: title of the page.
-        sheets: the tables.
-        plots: captions and PNG files.
-    """
-    parts = [html_table(sheet) for sheet in sheets]
-    for caption, path in plots:
-        content = path.read_bytes()
-        width = (
-            int.from_bytes(content[16:20], "big") * 2 // 3
-        )  # of the header: pixels, of which plots have three for two
-        shown, data = html.escape(caption), base64.b64encode(content).decode()
-        image = f'<img alt="{shown}" width="{width}" src="data:image/png;base64,{data}">'
-        parts.append(f"<h2>{html.escape(path.stem.replace('_', ' ').capitalize())}</h2>\n<p>{shown}</p>\n{image}")
-    head = f'<meta charset="utf-8">\n<title>{html.escape(title)}</title>\n<style>{STYLE}</style>'
-    body = "\n".join([f"<h1>{html.escape(title)}</h1>", *parts])
-    return f'<!doctype html>\n<html lang="en">\n<head>\n{head}\n</head>\n<body>\n{body}\n</body>\n</html>\n'
-
-
-def html_table(sheet: Sheet) -> str:
-    """One table with its heading and caption."""
-    words = ' class="words"' if sheet.header[0] == "run" or sheet.header[-1] == "point" else ""
-    head = "".join(f"<th>{html.escape(cell)}</th>" for cell in sheet.header)
-    lines = []
-    for row in sheet.rows:
-        kind = ' class="published"' if row[0].endswith(", published") else ""
-        cells = (f"<td{' class=missing' if cell == 'missing' else ''}>{html.escape(cell)}</td>" for cell in row)
-        lines.append(f"<tr{kind}>{''.join(cells)}</tr>")
-    table = (
-        f"<div><table{words}>\n<thead><tr>{head}</tr></thead>\n<tbody>\n"
-        + "\n".join(lines)
-        + "\n</tbody></table></div>"
-    )
-    return f"<h2>{html.escape(sheet.title)}</h2>\n<p>{html.escape(sheet.caption)}</p>\n{table}"
 
 
 def one_line(text: str) -> str:

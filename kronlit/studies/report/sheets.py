@@ -1,14 +1,19 @@
 """The content of a report, as tables of plain text that every format can show."""
 
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
+from pathlib import Path
 from statistics import fmean
 
 from kronlit.studies.plan import point_name
 from kronlit.studies.report.differences import Difference
+from kronlit.studies.report.facts import differing, read_settings
+from kronlit.studies.report.search import HEADER, edge_cells, search_lines
+from kronlit.studies.report.standing import Place, Standing, explain
 from kronlit.studies.report.table import AVERAGE, Cell, Row, Std
 from kronlit.studies.result import LOG, Result
 from kronlit.studies.study import Study
+from kronlit.studies.tuned import TunedCell, read_tuned
 
 STDS: dict[Std, str] = {
     "sample": "sample standard deviation (n - 1)",
@@ -30,16 +35,25 @@ class Sheet:
         caption: how to read it.
         header: names of the columns; the first column holds names.
         rows: the cells, row by row.
+        words: the columns, beside the first, that hold words and not numbers.
+        marks: the places of cells, by row and column, in a table in which there is a best.
+        links: for cells the names of what they stand for in the page.
     """
 
     title: str
     caption: str
     header: list[str]
     rows: list[list[str]]
+    words: tuple[int, ...] = ()
+    marks: dict[tuple[int, int], Place] = field(default_factory=dict)
+    links: dict[tuple[int, int], str] = field(default_factory=dict)
 
 
-def scores_sheet(study: Study, rows: list[Row], std: Std, metric: str | None) -> Sheet:
-    """The table of scores, with a paper's numbers below ours."""
+def scores_sheet(
+    study: Study, rows: list[Row], std: Std, metric: str | None, found: dict[str, Standing] | None = None
+) -> Sheet:
+    """The table of scores, with a paper's numbers below ours, and with the best of each column marked."""
+    found = found or {}
     columns = list(rows[0].cells)
     names = {task: metric or study.metric_of(task) for task in study.tasks}
     usual = max(names.values(), key=list(names.values()).count)
@@ -50,14 +64,25 @@ def scores_sheet(study: Study, rows: list[Row], std: Std, metric: str | None) ->
         caption += SELECTIONS[study.select].format(study.select_by)
     if any(cell.missing for row in rows for cell in row.cells.values()):
         caption += " Starred cells lack runs; a count says of how many seeds their mean is."
-    lines = []
-    for row in rows:
+    if marked := explain(found, len(study.seeds)):
+        caption += f" {marked}"
+    lines: list[list[str]] = []
+    marks: dict[tuple[int, int], Place] = {}
+    links = {}
+    tested = any(one.test for one in found.values())
+    for i, row in enumerate(rows):
+        for j, column in enumerate(columns):
+            place = found[column].places.get(row.name) if column in found and len(found[column].places) > 1 else None
+            if place and (tested or place == "best"):
+                marks[len(lines), j + 1] = place
+            if row.cells[column].results:
+                links[len(lines), j + 1] = f"runs-{i}-{j}"
         lines.append([row.name, *(score(row.cells[column], std, len(study.seeds)) for column in columns)])
         if printed := published_row(study, row.method, columns):
             lines.append([f"{row.method}, published", *printed])
     if study.published:
         caption += f" Published: {study.published.source}."
-    return Sheet("Scores", caption, ["method", *columns], lines)
+    return Sheet("Scores", caption, ["method", *columns], lines, (), marks, links)
 
 
 def score(cell: Cell, std: Std, seeds: int) -> str:
@@ -140,7 +165,7 @@ def significance_sheet(found: list[Difference], baseline: str) -> Sheet:
         + [probability(p) for p in (one.p_seeds, one.p_seeds_holm, one.p_examples, one.p_examples_holm)]
         for one in found
     ]
-    return Sheet(f"Differences to {baseline}", caption, header, lines)
+    return Sheet(f"Differences to {baseline}", caption, header, lines, (1,))
 
 
 def probability(value: float | None) -> str:
@@ -157,7 +182,24 @@ def selection_sheet(study: Study, rows: list[Row]) -> Sheet:
             if names:
                 counts = (f"{name} ({names.count(name)})" for name in dict.fromkeys(names))
                 lines.append([row.name, task, "; ".join(counts)])
-    return Sheet("What was selected", "By how many seeds.", ["method", "task", "point"], lines)
+    return Sheet("What was selected", "By how many seeds.", ["method", "task", "point"], lines, (1, 2))
+
+
+def search_sheet(tuned: list[TunedCell]) -> Sheet:
+    """The table of what was searched."""
+    scores = " or ".join(dict.fromkeys(cell.select_by for cell in tuned))
+    caption = f"For each method and task: what was tried, and the point with the best {scores} (100 times it is shown)."
+    if warned := edge_cells(tuned):
+        caption += f" {warned} A wider search may find a better one."
+    return Sheet("Search", caption, HEADER, search_lines(tuned), (1, 2, 3, 6))
+
+
+def settings_sheet(root: Path, rows: list[Row]) -> Sheet:
+    """The table of the settings in which methods differ."""
+    names, lines = differing(read_settings(root, rows))
+    short = [name.removeprefix("model.") for name in names]
+    words = tuple(range(1, len(short) + 1))
+    return Sheet("Settings", "Those in which methods differ.", ["method", *short], lines if names else [], words)
 
 
 def missing_sheet(rows: list[Row], root: str) -> Sheet:
@@ -169,7 +211,7 @@ def missing_sheet(rows: list[Row], root: str) -> Sheet:
         if column != AVERAGE
         for one in cell.missing
     ]
-    return Sheet("Missing runs", "None of these is in any number above.", ["run", "why", "log"], lines)
+    return Sheet("Missing runs", "None of these is in any number above.", ["run", "why", "log"], lines, (1, 2))
 
 
 def build_sheets(
@@ -180,12 +222,15 @@ def build_sheets(
     std: Std,
     metric: str | None,
     root: str,
+    standing: dict[str, Standing] | None = None,
 ) -> Iterator[Sheet]:
     """All sheets of a report that are not empty."""
-    yield scores_sheet(study, rows, std, metric)
+    yield scores_sheet(study, rows, std, metric, standing)
     if baseline is not None:
         yield significance_sheet(found, baseline)
-    yield costs_sheet(rows)
-    for sheet in (selection_sheet(study, rows), missing_sheet(rows, root)):
-        if sheet.rows and (sheet.title != "What was selected" or study.select != "none"):
-            yield sheet
+    selected = selection_sheet(study, rows) if study.select != "none" else None
+    rest = [
+        search_sheet(read_tuned(Path(root))), selected, costs_sheet(rows), settings_sheet(Path(root), rows),
+        missing_sheet(rows, root),
+    ]  # fmt: skip
+    yield from (sheet for sheet in rest if sheet and sheet.rows)

@@ -10,12 +10,20 @@ from kronlit.config.explain import nearest
 from kronlit.config.user_error import UserError
 from kronlit.studies.plan import plan
 from kronlit.studies.report.differences import Difference, differences
-from kronlit.studies.report.plots import draw_curves, draw_pareto
-from kronlit.studies.report.render import latex, markdown, page
+from kronlit.studies.report.facts import Facts, chance_of, facts, read_settings
+from kronlit.studies.report.figures import figures
+from kronlit.studies.report.origins import origins
+from kronlit.studies.report.page import page, picture
+from kronlit.studies.report.render import Lead, latex, markdown
+from kronlit.studies.report.search import HEADER, grid_cells, search_line
 from kronlit.studies.report.sheets import build_sheets
+from kronlit.studies.report.standing import Standing, standings
 from kronlit.studies.report.table import AVERAGE, Row, Std, table
+from kronlit.studies.report.verdict import verdict
 from kronlit.studies.result import read_result, write_whole
 from kronlit.studies.study import Study
+from kronlit.studies.tuned import read_tuned
+from kronlit.studies.worth import worth
 
 FORMATS = ("md", "csv", "tex", "html")
 
@@ -35,10 +43,10 @@ def report(
         study: the study.
         root: its folder.
         format: md, csv, tex or html, or several of them separated by commas.
-        baseline: the row to compare all others with; without it there are no significance tests.
+        baseline: the row to compare all others with, in a table of differences; all are compared with the best anyway.
         metric: a score to report on all tasks instead of the study's own, such as test/f1.
         std: standard deviation of a sample (n - 1) or of a population (n), which LM-BFF prints.
-        plots: draw learning curves, and score against parameters; this needs the extra `study`.
+        plots: draw each seed, score over learning rate and parameters, costs, and learning curves.
     """
     formats = format.split(",")
     if unknown := [name for name in formats if name not in FORMATS]:
@@ -49,24 +57,38 @@ def report(
     if baseline is not None and baseline not in (names := [row.name for row in rows]):
         raise UserError(f"`baseline`={baseline!r} is no row{nearest(baseline, names, everything=True)}")
     check_package("scipy", "`baseline`: tests of significance need", baseline is not None)
-    check_package("matplotlib", "plots (`--plots false` leaves them out) need", plots)
 
     folder = root / "report"
     folder.mkdir(exist_ok=True)
     found = differences(study, root, rows, baseline, metric) if baseline is not None else []
-    sheets = list(build_sheets(study, rows, found, baseline, std, metric, str(root)))
-    drawn = draw_plots(study, root, rows, std, folder) if plots and any(row.results for row in rows) else []
-    text = markdown(root.name, sheets, [path for _, path in drawn])
+    standing = standings(study, root, rows, metric, tested=importlib.util.find_spec("scipy") is not None)
+    sheets = list(build_sheets(study, rows, found, baseline, std, metric, str(root), standing))
+    tuned = read_tuned(root)
+    box = facts(study, rows, read_settings(root, rows), tuned, metric)
+    note = None if tuned else comparison_note(study)
+    lead = Lead(verdict(study, rows, standing, baseline, metric), note, box)
+    drawn = (
+        figures(study, root, rows, tuned or grid_cells(study, root, rows), chance_of(study, rows, metric), std)
+        if plots
+        else []
+    )
+    paths = [folder / f"{figure.name}.svg" for figure in drawn]
+    sources = origins(rows)
+    for path, figure in zip(paths, drawn, strict=True):
+        write_whole(path, picture(figure))
     if "md" in formats:
-        write_whole(folder / "report.md", text)
+        write_whole(folder / "report.md", markdown(root.name, sheets, paths, lead, sources))
     if "tex" in formats:
-        write_whole(folder / "report.tex", latex(sheets))
+        write_whole(folder / "report.tex", latex(sheets, lead))
     if "html" in formats:
-        write_whole(folder / "report.html", page(root.name, sheets, drawn))
+        write_whole(folder / "report.html", page(root.name, sheets, drawn, lead, sources))
     if "csv" in formats:
-        write_csv(folder / "table.csv", cell_lines(study, rows, found, std, metric))
+        write_csv(folder / "table.csv", cell_lines(study, rows, found, std, metric, standing))
         write_csv(folder / "runs.csv", run_lines(study, root))
-    return text
+        write_csv(folder / "facts.csv", fact_lines(lead.verdict, note, box))
+        if tuned:
+            write_csv(folder / "search.csv", (dict(zip(HEADER, search_line(cell), strict=True)) for cell in tuned))
+    return markdown(root.name, sheets, paths, lead)  # without the commands, which would fill a screen
 
 
 def check_package(package: str, sentence: str, wanted: bool) -> None:
@@ -75,19 +97,23 @@ def check_package(package: str, sentence: str, wanted: bool) -> None:
         raise UserError(f"{sentence} {package}, which is missing: pip install 'kronlit[study]'.")
 
 
-def draw_plots(study: Study, root: Path, rows: list[Row], std: Std, folder: Path) -> list[tuple[str, Path]]:
-    """Draw all plots, and return their captions and files."""
-    front, curves = folder / "pareto_front.png", folder / "learning_curves.png"
-    draw_pareto(rows, std, front)
-    draw_curves(study, root, rows, curves)
-    return [
-        ("Score against trained parameters. Filled: on the Pareto front, the grey line.", front),
-        (f"100 times {study.select_by} while training: mean over seeds, and their range.", curves),
-    ]
+def comparison_note(study: Study) -> str | None:
+    """What the comparison of an untuned study is worth, `None` also where its configs are not at hand."""
+    try:
+        line = worth(study)
+    except UserError:  # a report may be written on another machine
+        return None
+    return f"{line[0].upper()}{line[1:]}" if line else None
+
+
+def fact_lines(found: str, note: str | None, box: Facts) -> Iterable[dict[str, Any]]:
+    """The verdict and the box, a line each."""
+    for name, text in [("Verdict", found), *([("Note", note)] if note else []), *box]:
+        yield {"name": name, "text": text}
 
 
 def cell_lines(
-    study: Study, rows: list[Row], found: list[Difference], std: Std, metric: str | None
+    study: Study, rows: list[Row], found: list[Difference], std: Std, metric: str | None, standing: dict[str, Standing]
 ) -> Iterable[dict[str, Any]]:
     """One line for each cell of the table, unrounded."""
     by_cell = {(one.row, one.task): one for one in found}
@@ -104,6 +130,9 @@ def cell_lines(
                 "seeds": len(cell.scores),
                 "missing_runs": len(cell.missing),
                 "published": printed[0] if isinstance(printed, (list, tuple)) else printed,
+                "standing": standing[task].places.get(row.name, ""),
+                "test_against_best": standing[task].test,
+                "p_against_best_holm": standing[task].p.get(row.name),
                 "difference": one and one.difference,
                 "p_seeds": one and one.p_seeds,
                 "p_seeds_holm": one and one.p_seeds_holm,
@@ -127,6 +156,8 @@ def run_lines(study: Study, root: Path) -> Iterable[dict[str, Any]]:
             "side_by_side": result.side_by_side if result else "",
             "error": result.error if result else None,
             "folder": str(run.folder),
+            "config": str(run.folder / result.fit / "config.yaml") if result and result.fit else None,
+            "command": result.command if result else None,
             **{name: summary.get(name) for name in costs},
             **(result.scores if result else {}),
         }
