@@ -105,7 +105,7 @@ class CellSearch:
                 yield [Step(point, rung) for point in points]
             points = [point for point in points if key(point) not in self.failed]
             if number < len(epochs) - 1:
-                best = sorted(points, key=lambda point: self.rank(point, rung), reverse=True)  # noqa: B023
+                best = sorted(points, key=lambda point: self.rank(point, rung), reverse=True)
                 kept = best[: math.ceil(len(best) / self.tune.halving)]
                 points = [point for point in points if point in kept or point == self.own]
 

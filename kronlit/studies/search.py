@@ -5,6 +5,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kronlit.studies.cell_search import CellSearch, Scores, Step, rungs
 from kronlit.studies.chosen import laid_over
@@ -74,9 +75,13 @@ class StudySearch:
     def run(self, cell: CellSearch, step: Step, seed: int) -> Run:
         """The run of a step. It never reads the test rows."""
         made = make_run(self._laid(cell.method, cell.task), cell.task, cell.method, step.point, seed)
-        folder = Path(FOLDER, slug(cell.task), slug(cell.method), slug(point_name(step.point)), f"seed-{seed}")
+        folder = self.folder(cell) / slug(point_name(step.point)) / f"seed-{seed}"
         until = step.epochs if step.epochs < cell.epochs else None
         return replace(made, words=(*made.words, "--test_after_fit", "false"), folder=folder, until=until)
+
+    def folder(self, cell: CellSearch) -> Path:
+        """The folder of a cell's points."""
+        return Path(FOLDER, slug(cell.task), slug(cell.method))
 
     def first(self) -> list[Run]:
         """The runs that the search would begin with if nothing were done."""
@@ -161,6 +166,18 @@ class StudySearch:
             return None
         work = self.epochs_left * sum(seconds for seconds, _ in self.taken) / epochs
         return max(0.0, work - sum(seconds for _, seconds in running)) / self.processes
+
+
+class FitSearch(StudySearch):
+    """The search of a single fit, whose points lie in the folder itself."""
+
+    def folder(self, cell: CellSearch) -> Path:
+        return Path()
+
+    def set_epochs(self, epochs: Any) -> None:
+        """Set the epochs of a whole run, where the whole config is known."""
+        if isinstance(epochs, int) and epochs > 0:
+            self.cells[0].epochs = epochs
 
 
 class SearchProgress(StudyProgress):
