@@ -12,12 +12,13 @@ from kronlit.studies.chosen import laid_over
 from kronlit.studies.execute import ProcessPool, interrupt_on_sigterm, run_all
 from kronlit.studies.given import given_value
 from kronlit.studies.lock import study_lock
+from kronlit.studies.optuna_sampler import check_optuna
 from kronlit.studies.plan import Run, group_runs, make_run, plan, point_name, select_runs, slug
 from kronlit.studies.progress import StudyProgress
 from kronlit.studies.result import Result
 from kronlit.studies.settle import current_result
 from kronlit.studies.study import Options, Study
-from kronlit.studies.tune import Tune, grid_points
+from kronlit.studies.tune import OPTUNA_TRIALS, Tune
 from kronlit.studies.tuned import TunedCell, read_tuned, write_tuned
 from kronlit.training.metrics_reader import best_scores, metrics_rows
 from kronlit.training.paused import PAUSED, paused_after
@@ -52,6 +53,8 @@ class StudySearch:
         assert study.tune is not None
         self.study, self.tune, self.root, self.own = study, study.tune, root, own or {}
         self.processes, self.side_by_side, self.retry_failed = processes, side_by_side, retry_failed
+        if self.tune.sampler == "optuna":
+            check_optuna()
         names = dict.fromkeys((run.method, run.task) for run in select_runs(plan(study), only))
         self.cells = [self._cell(method, task) for method, task in names]
         self.coming = [cell.steps() for cell in self.cells]
@@ -138,7 +141,7 @@ class StudySearch:
             return []  # it was asked to stop
         began = datetime.datetime.fromisoformat(result.started)
         seconds = (datetime.datetime.now(datetime.timezone.utc) - began).total_seconds() / result.side_by_side
-        self.taken.append((seconds, new_epochs(self.cells[number], step)))
+        self.taken.append((seconds, self.cells[number].new_epochs(step)))
         self.waiting[number].discard(run.folder)
         follow = [] if self.waiting[number] else self.advance(number)
         self.write()
@@ -243,16 +246,10 @@ def scores_after(folder: Path, result: Result, until: int | None, tune: Tune) ->
     return best_scores(rows, tune.select_by, tune.select_mode) or result.scores or None
 
 
-def new_epochs(cell: CellSearch, step: Step) -> int:
-    """The epochs that a step adds to those of the rung before."""
-    before = [epochs for epochs in rungs(cell.epochs, cell.tune.halving, len(cell.points)) if epochs < step.epochs]
-    started = step.point in cell.points[: len(grid_points(cell.given))]
-    return step.epochs - (before[-1] if before and started else 0)
-
-
 def planned_epochs(cell: CellSearch) -> int:
     """The epochs of a cell's search, in which at each rung one in `halving` of the points goes on."""
-    count, total, before = len(cell.points), 0, 0
+    drawn = (cell.tune.trials or OPTUNA_TRIALS) if cell.tune.sampler == "optuna" else 0
+    count, total, before = max(len(cell.points), drawn), 0, 0
     for epochs in rungs(cell.epochs, cell.tune.halving, count):
         total += count * (epochs - before)
         count, before = -(-count // cell.tune.halving), epochs

@@ -3,11 +3,11 @@
 import json
 import math
 import os
+import shutil
 import signal
 import subprocess
 import sys
 import time
-from pathlib import Path
 
 import pytest
 import yaml
@@ -135,7 +135,12 @@ def test_rungs_are_parts_of_a_whole_run():
 
 @pytest.mark.parametrize(
     ("at", "extend", "more", "edge"),
-    [(0.1, 3, [0.1, 0.3], []), (1, 3, [0.1, 0.3, 1], ["model.lr"]), (3e-5, 3, [3e-5, 1e-5], []), (1, 0, [], ["model.lr"])],
+    [
+        (0.1, 3, [0.1, 0.3], []),
+        (1, 3, [0.1, 0.3, 1], ["model.lr"]),
+        (3e-5, 3, [3e-5, 1e-5], []),
+        (1, 0, [], ["model.lr"]),
+    ],
 )
 def test_a_grid_grows_where_the_best_lies_at_its_edge(at, extend, more, edge):
     taken, cell = searched(peak(at), Tune(extend=extend, halving=1))
@@ -195,9 +200,7 @@ def test_a_range_stands_for_values_half_a_decade_apart():
 
 
 def epochs_of(root):
-    return {
-        str(path.parent.relative_to(root)): path.read_text().split() for path in sorted(root.rglob("epochs"))
-    }
+    return {str(path.parent.relative_to(root)): path.read_text().split() for path in sorted(root.rglob("epochs"))}
 
 
 def test_a_tuned_study_compares_each_method_at_its_own_best(kronlit, tmp_path, stand_in):
@@ -361,21 +364,100 @@ def test_a_mistake_in_tune_gets_one_line(kronlit, stand_in, fit_file, words, sai
     assert said in err
 
 
+# --- Optuna ---
+
+
+def test_optuna_finds_a_peak_within_two_ranges_and_draws_the_same_after_a_kill():
+    pytest.importorskip("optuna")
+    search = {"lr": {"low": 1e-4, "high": 1.0}, "scale": {"low": 1e-2, "high": 1e2}}
+    tune = Tune(search, sampler="optuna", trials=32)
+
+    def score(rate, scale, epochs):
+        return epochs - math.log10(rate / 1e-2) ** 2 - math.log10(scale / 3) ** 2
+
+    own = {"lr": 0.5, "scale": 1.0}
+    taken, cell = searched(score, tune, own=own)
+    again, _ = searched(score, tune, own=own)
+    assert taken == again
+    assert len(cell.points) == 32
+    assert cell.points[0] == own
+    assert cell.trial(own).status == "done"
+    assert {trial.status for trial in cell.cell().trials} == {"done", "stopped"}
+    best = cell.cell().chosen
+    assert score(*best.values(), 4) > 4 - 0.25  # of a grid of 32 points no one need be as near
+    _, failing = searched(lambda *_: None, tune)
+    assert failing.cell().chosen == {}
+
+
+def test_optuna_that_is_missing_is_named(kronlit, tmp_path, monkeypatch):
+    monkeypatch.setattr("importlib.util.find_spec", lambda name, *rest: None)
+    path = study_file(tmp_path, tune={"sampler": "optuna"})
+    code, _, err = kronlit("study", "--config", path, "--dry_run", "true")
+    assert code == 2
+    assert "`tune.sampler`='optuna' needs optuna" in err
+    assert "kronlit[tune]" in err
+
+
+def test_a_tuned_study_is_submitted_as_one_job(kronlit, tmp_path):
+    code, out, _ = kronlit("submit", "study", "--config", study_file(tmp_path), "--dry_run", "--only", "A/*")
+    assert code == 0
+    assert "--array" not in out
+    assert "-m kronlit study --config runs/studies/tuned/study.yaml --dir runs/studies/tuned --only 'A/*'" in out
+
+
 # --- with the real thing ---
 
 
-@pytest.mark.slow
-def test_a_search_reads_no_test_rows_and_its_best_can_be_laid_over(kronlit, tmp_path, config, glue, monkeypatch):
+@pytest.fixture
+def without_test_rows(tmp_path, config, glue, monkeypatch):
+    """A config that asks for a test whose rows are not there."""
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("OMP_NUM_THREADS", "1")
-    rows = (glue / "rte/validation.jsonl") if (glue / "rte/validation.jsonl").exists() else None
-    assert rows is None or rows
-    code, out, err = kronlit(
-        *("tune", "--config", config, "--data.splits", "official", "--test_after_fit", "true")[:5],
-        *("--search.model.lr", "1e-3", "1e-2", "--extend", "0", "--dir", "d"),
+    copy = tmp_path / "glue"
+    shutil.copytree(glue, copy)
+    gone = [path for path in (copy / "rte").rglob("*") if "test" in path.name]
+    assert gone
+    for path in gone:
+        path.unlink()
+    content = yaml.safe_load(config.read_text()) | {"test_after_fit": True}
+    content["data"]["init_args"] |= {"path": str(copy), "splits": "official", "batch_size": 8}
+    config.write_text(yaml.safe_dump(content))
+    return config
+
+
+@pytest.mark.slow
+def test_a_search_reads_no_test_rows_and_its_best_is_laid_over_the_config(kronlit, tmp_path, without_test_rows):
+    config = without_test_rows
+    words = ["--search.model.lr", "1e-3", "1e-2", "--search.model.method.scale", "1", "4", "--extend", "0"]
+    code, out, err = kronlit("tune", "--config", config, "--dir", "d", "--side_by_side", "2", *words)
+    assert code == 0, out + err
+    assert kronlit("fit", "--config", config, "--run_dir", "r")[0] == 2  # the test rows are needed, and not there
+    laid = ["--config", config, "--config", "d/best.yaml", "--test_after_fit", "false", "--seed_everything", "0"]
+    assert kronlit("fit", *laid, "--run_dir", "r")[0] == 0
+    (cell,) = read_tuned(tmp_path / "d")
+    (run,) = (tmp_path / "r").glob("version_*/summary.json")
+    chosen = next(trial for trial in cell.trials if trial.point == cell.chosen)
+    assert json.loads(run.read_text())["scores"]["val/score"] == chosen.scores[0]
+    saved = yaml.safe_load((run.parent / "config.yaml").read_text())["model"]["init_args"]
+    assert saved["lr"] == cell.chosen["model.lr"]
+    assert saved["method"]["init_args"]["scale"] == cell.chosen["model.method.scale"]
+
+
+@pytest.mark.slow
+def test_a_real_tuned_study_compares_at_the_chosen_points(kronlit, tmp_path, config, monkeypatch):
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    path = study_file(
+        tmp_path,
+        configs=[str(config)],
+        options={"model.method": "{method}", "test_after_fit": True, "data.batch_size": 8},
+        methods=["KronA", "LoRA"],
+        seeds=[1],
+        tune={"search": {"model.lr": [1e-3, 1e-2]}, "extend": 0},
     )
-    assert code == 0, err
-    assert kronlit("fit", "--config", config, "--config", "d/best.yaml", "--run_dir", "r")[0] == 0
-    chosen = read_tuned(tmp_path / "d")[0].chosen["model.lr"]
-    assert yaml.safe_load((tmp_path / "r/version_0/config.yaml").read_text())["model"]["init_args"]["lr"] == chosen
-    assert json.loads(Path("d/tuned.json").read_text())["schema"] == 1
+    code, out, err = kronlit("study", "--config", path, "--dir", "s", "--processes", "2")
+    assert code == 0, out + err
+    for cell in read_tuned(tmp_path / "s"):
+        result = read_result(tmp_path / f"s/t/{cell.method}/seed-1")
+        assert f"--model.lr {cell.chosen['model.lr']}" in result.command
+        assert "test/score" in result.scores
