@@ -18,6 +18,7 @@ COMMANDS = {
     "info": "describe a checkpoint, an adapter or a config: method, shapes, parameters, size",
     "configs": "list the YAMLs that come with kronlit, copy one, check one",
     "study": "run tasks x methods x seeds and tabulate the scores; `study report DIR` writes the report",
+    "tune": "search the learning rate, or what you name, of a fit on its validation rows; leaves best.yaml",
     "submit": "run a fit as a Slurm job; `submit study` runs a study as a job array",
 }
 
@@ -69,12 +70,9 @@ def run_command(arguments: list[str]) -> None:
 
         of_study = arguments[1:2] == ["study"]
         submit_command(current_words(arguments[1:], "studies") if of_study else with_run_dir(arguments[1:]))
-    elif arguments[0] == "study":
+    elif arguments[0] in ("study", "tune"):
         listen()
-        from kronlit.cli.study import study_command
-        from kronlit.studies.retired import current_words
-
-        study_command(current_words(arguments[1:], "studies"))
+        run_many(arguments[0], arguments[1:])
     elif arguments[0] in ("merge", "export", "submission"):
         from kronlit.cli.exchange import exchange_command
 
@@ -95,6 +93,20 @@ def run_command(arguments: list[str]) -> None:
 
         sys.argv[2:] = with_run_dir(arguments[1:])  # in place: DDP starts its processes with these words
         trainer_command()
+
+
+def run_many(command: str, words: list[str]) -> None:
+    """Run the words of a command that runs many fits."""
+    from kronlit.studies.retired import current_words
+
+    if command == "study":
+        from kronlit.cli.study import study_command
+
+        study_command(current_words(words, "studies"))
+    else:
+        from kronlit.cli.tune import tune_command
+
+        tune_command(current_words(words))
 
 
 def find_files_here() -> None:

@@ -177,7 +177,8 @@ def run_search(searches: StudySearch, gpus: list[int] | None, study: Study | Non
         else:
             print(f"{name}: {point_name(cell.chosen)} of {len(cell.trials)} points")
             for option in cell.edge:
-                print(f"{name}: {option}={cell.chosen[option]} is at the edge of what was tried; a better one may lie outside.")
+                edge = "is at the edge of what was tried; a better one may lie outside."
+                print(f"{name}: {option}={cell.chosen[option]} {edge}")
     return found
 
 

@@ -21,6 +21,7 @@ from kronlit.slurm.job import Job
 from kronlit.slurm.script import write_script
 from kronlit.studies.execute import write_study
 from kronlit.studies.plan import plan, select_runs
+from kronlit.studies.study import Study
 
 OWN = {"dry_run", *(field.name for field in fields(Job))}
 SET_HERE = ("--trainer.devices", "--trainer.num_nodes", "--ckpt_path", "--processes", "--gpus", "--run")
@@ -113,6 +114,9 @@ def submit_study(job: Job, words: list[str], dry_run: bool) -> None:
     runs = plan(study)
     for run in runs:
         run.config_hash()  # reads the files it names
+    if study.tune:
+        submit_tuned(job, study, root, config.only, dry_run)
+        return
     again = ["study", "--config", str(root / "study.yaml"), "--dir", str(root), "--retry_failed", "true", "--run"]
     numbers = ",".join(str(runs.index(run)) for run in select_runs(runs, config.only))
     array = numbers if config.only else f"0-{len(runs) - 1}"
@@ -121,6 +125,17 @@ def submit_study(job: Job, words: list[str], dry_run: bool) -> None:
         root.mkdir(parents=True, exist_ok=True)
         write_study(study, root)
     submit(text, root, dry_run)
+
+
+def submit_tuned(job: Job, study: Study, root: Path, only: list[str] | None, dry_run: bool) -> None:
+    """Submit a study with `tune` as one job, because what runs next depends on what came before."""
+    words = shlex.join(
+        ["study", "--config", str(root / "study.yaml"), "--dir", str(root), *(["--only", *only] if only else [])]
+    )
+    if not dry_run:
+        root.mkdir(parents=True, exist_ok=True)
+        write_study(study, root)
+    submit(write_script(job, root.name, f"{root}/slurm-%j.log", [words]), root, dry_run)
 
 
 def submit(text: str, folder: Path, dry_run: bool) -> None:

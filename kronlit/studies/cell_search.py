@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from kronlit.studies.edge import at_end, next_value
-from kronlit.studies.tune import Options, Tune, grid_points
+from kronlit.studies.tune import Options, Tune, grid_points, is_number
 from kronlit.studies.tuned import Trial, TunedCell
 from kronlit.training.ranking import rank
 
@@ -105,7 +105,7 @@ class CellSearch:
                 yield [Step(point, rung) for point in points]
             points = [point for point in points if key(point) not in self.failed]
             if number < len(epochs) - 1:
-                best = sorted(points, key=lambda point: self.rank(point, rung), reverse=True)  # noqa: B023
+                best = sorted(points, key=lambda point: self.rank(point, rung), reverse=True)
                 kept = best[: math.ceil(len(best) / self.tune.halving)]
                 points = [point for point in points if point in kept or point == self.own]
 
@@ -146,6 +146,11 @@ class CellSearch:
         """The options whose value in a point lies at the end of what was tried."""
         return [option for option, values in self.values.items() if at_end(point[option], values)] if point else []
 
+    def new_epochs(self, step: Step) -> int:
+        """The epochs that a step adds to those of the rung before."""
+        name = key(step.point)
+        return step.epochs - max((e for other, e in self.found if other == name and e < step.epochs), default=0)
+
     def trial(self, point: Options) -> Trial:
         """What is known of a point."""
         epochs = max((e for name, e in self.found if name == key(point)), default=0)
@@ -177,8 +182,13 @@ class CellSearch:
 
 
 def with_own(values: Any, option: str, own: Options) -> Any:
-    """The values to try with the config's own among them, in order."""
-    if option not in own or isinstance(values, dict) or own[option] in values:
+    """The values to try, or the range, with the config's own among them, in order."""
+    if option not in own:
+        return values
+    if isinstance(values, dict):
+        ends = (values["low"], values["high"], *([own[option]] if is_number(own[option]) else []))
+        return values | {"low": min(ends), "high": max(ends)}
+    if own[option] in values:
         return values
     both = [own[option], *values]
     return sorted(both) if all(isinstance(value, (int, float)) for value in both) else both

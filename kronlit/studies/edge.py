@@ -1,6 +1,7 @@
 """Where the values of a search end, and how they go on there."""
 
 import math
+from itertools import pairwise
 from typing import Any, Literal
 
 from kronlit.studies.tune import is_number, round_off
@@ -35,7 +36,7 @@ def log_spaced(values: Any) -> bool:
     """Whether values are two or more numbers, in order, at about the same ratio."""
     if not isinstance(values, list) or len(values) < 2 or not all(is_number(value) and value > 0 for value in values):
         return False
-    ratios = [high / low for low, high in zip(values, values[1:], strict=False)]
+    ratios = [high / low for low, high in pairwise(values)]
     return min(ratios) > 1 and max(ratios) / min(ratios) < EVEN
 
 

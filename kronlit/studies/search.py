@@ -5,18 +5,20 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 from kronlit.studies.cell_search import CellSearch, Scores, Step, rungs
 from kronlit.studies.chosen import laid_over
 from kronlit.studies.execute import ProcessPool, interrupt_on_sigterm, run_all
 from kronlit.studies.given import given_value
 from kronlit.studies.lock import study_lock
+from kronlit.studies.optuna_sampler import check_optuna
 from kronlit.studies.plan import Run, group_runs, make_run, plan, point_name, select_runs, slug
 from kronlit.studies.progress import StudyProgress
 from kronlit.studies.result import Result
 from kronlit.studies.settle import current_result
 from kronlit.studies.study import Options, Study
-from kronlit.studies.tune import Tune, grid_points
+from kronlit.studies.tune import OPTUNA_TRIALS, Tune
 from kronlit.studies.tuned import TunedCell, read_tuned, write_tuned
 from kronlit.training.metrics_reader import best_scores, metrics_rows
 from kronlit.training.paused import PAUSED, paused_after
@@ -51,6 +53,8 @@ class StudySearch:
         assert study.tune is not None
         self.study, self.tune, self.root, self.own = study, study.tune, root, own or {}
         self.processes, self.side_by_side, self.retry_failed = processes, side_by_side, retry_failed
+        if self.tune.sampler == "optuna":
+            check_optuna()
         names = dict.fromkeys((run.method, run.task) for run in select_runs(plan(study), only))
         self.cells = [self._cell(method, task) for method, task in names]
         self.coming = [cell.steps() for cell in self.cells]
@@ -74,9 +78,13 @@ class StudySearch:
     def run(self, cell: CellSearch, step: Step, seed: int) -> Run:
         """The run of a step. It never reads the test rows."""
         made = make_run(self._laid(cell.method, cell.task), cell.task, cell.method, step.point, seed)
-        folder = Path(FOLDER, slug(cell.task), slug(cell.method), slug(point_name(step.point)), f"seed-{seed}")
+        folder = self.folder(cell) / slug(point_name(step.point)) / f"seed-{seed}"
         until = step.epochs if step.epochs < cell.epochs else None
         return replace(made, words=(*made.words, "--test_after_fit", "false"), folder=folder, until=until)
+
+    def folder(self, cell: CellSearch) -> Path:
+        """The folder of a cell's points."""
+        return Path(FOLDER, slug(cell.task), slug(cell.method))
 
     def first(self) -> list[Run]:
         """The runs that the search would begin with if nothing were done."""
@@ -133,7 +141,7 @@ class StudySearch:
             return []  # it was asked to stop
         began = datetime.datetime.fromisoformat(result.started)
         seconds = (datetime.datetime.now(datetime.timezone.utc) - began).total_seconds() / result.side_by_side
-        self.taken.append((seconds, new_epochs(self.cells[number], step)))
+        self.taken.append((seconds, self.cells[number].new_epochs(step)))
         self.waiting[number].discard(run.folder)
         follow = [] if self.waiting[number] else self.advance(number)
         self.write()
@@ -161,6 +169,18 @@ class StudySearch:
             return None
         work = self.epochs_left * sum(seconds for seconds, _ in self.taken) / epochs
         return max(0.0, work - sum(seconds for _, seconds in running)) / self.processes
+
+
+class FitSearch(StudySearch):
+    """The search of a single fit, whose points lie in the folder itself."""
+
+    def folder(self, cell: CellSearch) -> Path:
+        return Path()
+
+    def set_epochs(self, epochs: Any) -> None:
+        """Set the epochs of a whole run, where the whole config is known."""
+        if isinstance(epochs, int) and epochs > 0:
+            self.cells[0].epochs = epochs
 
 
 class SearchProgress(StudyProgress):
@@ -226,16 +246,10 @@ def scores_after(folder: Path, result: Result, until: int | None, tune: Tune) ->
     return best_scores(rows, tune.select_by, tune.select_mode) or result.scores or None
 
 
-def new_epochs(cell: CellSearch, step: Step) -> int:
-    """The epochs that a step adds to those of the rung before."""
-    before = [epochs for epochs in rungs(cell.epochs, cell.tune.halving, len(cell.points)) if epochs < step.epochs]
-    started = step.point in cell.points[: len(grid_points(cell.given))]
-    return step.epochs - (before[-1] if before and started else 0)
-
-
 def planned_epochs(cell: CellSearch) -> int:
     """The epochs of a cell's search, in which at each rung one in `halving` of the points goes on."""
-    count, total, before = len(cell.points), 0, 0
+    drawn = (cell.tune.trials or OPTUNA_TRIALS) if cell.tune.sampler == "optuna" else 0
+    count, total, before = max(len(cell.points), drawn), 0, 0
     for epochs in rungs(cell.epochs, cell.tune.halving, count):
         total += count * (epochs - before)
         count, before = -(-count // cell.tune.halving), epochs

@@ -81,12 +81,12 @@ class Tune:
                 f"`tune.seeds`={self.seeds} and `seeds`={seeds} share {both[0]}: what is reported must not be what "
                 "selected; give the search other seeds."
             )
-        for method in methods:
+        for method in methods if self.sampler == "grid" else []:
             self.check_trials(method, len(grid_points(self.values_of(method))))
 
     def check_trials(self, method: str, points: int) -> None:
         """Raise `ValueError` if a grid has more points than `trials`."""
-        if self.sampler == "grid" and self.trials is not None and self.trials < points:
+        if self.trials is not None and self.trials < points:
             raise UserError(
                 f"`tune.trials`={self.trials} must be at least {points}, the points of the grid of {method}: "
                 "give more, or search fewer values."
@@ -162,5 +162,4 @@ def round_off(value: float) -> float:
 
 def grid_points(values: dict[str, list[Any]]) -> list[Options]:
     """All combinations of values."""
-    some = {option: each if isinstance(each, list) else [each] for option, each in values.items()}
-    return [dict(zip(some, each, strict=True)) for each in product(*some.values())]
+    return [dict(zip(values, each, strict=True)) for each in product(*values.values())]

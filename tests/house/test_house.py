@@ -129,6 +129,7 @@ def test_every_public_name_is_there_and_documented():
         ["--help"],
         ["study", "--help"],
         ["study", "report", "--help"],
+        ["tune", "--help"],
         ["export", "--help"],
         ["info", "--help"],
         ["configs", "--help"],
@@ -162,7 +163,7 @@ def test_metrics_of_rows_need_neither_torch_nor_scipy():
 def test_the_help_lists_the_commands_that_there_are():
     from kronlit.cli.fit import CLI
 
-    own = {"study", "merge", "export", "submission", "info", "configs", "submit"}
+    own = {"study", "merge", "export", "submission", "info", "configs", "tune", "submit"}
     assert set(COMMANDS) == {*CLI.subcommands(), *own}
 
 

@@ -35,7 +35,7 @@ GLUE = ["cola", "rte", "mrpc", "sst2", "stsb", "mnli", "qnli", "qqp"]
 SUPER_GLUE = ["boolq", "cb", "copa", "multirc", "record", "wic"]
 # By study: methods times the points of the grid, tasks, seeds
 SIZES = {
-    "quickstart": (3, ["film reviews"], 3),
+    "quickstart": (3 * 6, ["film reviews"], 1),  # of its search
     "krona_table_1": (9, GLUE, 3),
     "compacter_table_1": (12, GLUE, 3),
     "compacter_table_2": (12, SUPER_GLUE, 3),
@@ -51,7 +51,7 @@ SIZES = {
     "mnist_vit": (7 * 3, ["digits 5 to 9"], 3),
     "e2e_small": (4, ["e2e"], 1),
 }
-FIRST_SEED = {"adamix_glue": 0, "lm_bff_16_shot": 13, "sixteen_shot": 13}
+FIRST_SEED = {"quickstart": 0, "adamix_glue": 0, "lm_bff_16_shot": 13, "sixteen_shot": 13}
 
 DEVELOPMENT_SETS = ("adamix_glue", "surm_glue")  # are what these tables are of
 every = pytest.mark.parametrize("name", SIZES)
@@ -90,9 +90,10 @@ def commands(printed):
         assert words[3] == f"configs/studies/{name}.yaml"
         lines = printed([*words, "--dry_run", "true"]).splitlines()
         found = {}
+        lines = [line for line in lines if not line.startswith("#")]  # a tuned study says what follows its search
         for one in map(shlex.split, lines):
             folder = Path(one[one.index("--run_dir") + 1]).relative_to("runs/studies", name)
-            task, *method, seed = folder.parts
+            task, *method, seed = folder.parts[folder.parts[0] == "tune" :]
             found[task, "/".join(method), int(seed.removeprefix("seed-"))] = one
         assert len(found) == len(lines)
         return found
@@ -144,7 +145,7 @@ CELLS = {
     ("surm_glue", "rte", "LDR"): ("SURM", 1e-3, 20, 64),
     ("surm_glue", "mnli", "circulant_adapter"): ("SURMAdapter", 2e-3, 3, 64),
     ("surm_glue", "stsb", "LoRA_rank_1"): ("LoRA", 1e-3, 20, 64),
-    ("quickstart", "film_reviews", "LoRA_rank_1"): ("LoRA", 3e-3, 2, 16),
+    ("quickstart", "film_reviews", "LoRA_rank_1/lr=0.01"): ("LoRA", 1e-2, 2, 16),
     ("adamix_few_shot", "mnli", "AdaMix"): ("AdaMix", 3e-4, 50, 4),
     ("adamix_few_shot", "rte", "LiST_adapter"): ("LiST", 3e-4, 50, 4),
     ("adamix_few_shot", "subj", "full_prompt-based_fine-tuning"): ("FullFineTuning", 1e-5, 50, 4),

@@ -13,6 +13,7 @@ from lightning.pytorch.callbacks import Callback
 
 from kronlit.modules import SequenceClassification
 from kronlit.training import signals
+from kronlit.training.paused import paused_after
 
 @pytest.fixture(autouse=True)
 def _nothing_heard(monkeypatch):
@@ -68,6 +69,32 @@ def test_a_run_that_is_asked_to_stop_goes_on_exactly(kronlit, config, tmp_path, 
     whole, again = tmp_path / "whole/version_0", tmp_path / "runs/small/version_0"
     assert rows_of(again) == rows_of(whole)
     assert all(torch.equal(weights(again)[name], value) for name, value in weights(whole).items())
+
+
+@pytest.mark.parametrize("more", [[], ["--trainer.val_check_interval", "2"], ACCUMULATING, NO_VALIDATION, NEVER])
+def test_a_run_that_pauses_after_epochs_goes_on_exactly(kronlit, config, tmp_path, more):
+    always = ["--config", config, "--data.batch_size", "8", "--trainer.log_every_n_steps", "1", *more]
+    always += ["--trainer.max_epochs", "4", "--model.lr", "0.01", "--model.warmup", "0.1"]
+    assert kronlit("fit", *always, "--run_dir", "whole")[0] == 0
+    for epochs in (1, 2):
+        code, out, _ = kronlit("fit", *always, "--ckpt_path", "last", "--stop_after_epochs", epochs)
+        assert code == 75
+        assert f"paused after {epochs} epochs" in out
+        assert max(int(row["epoch"]) for row in rows_of(tmp_path / "runs/small/version_0")) == epochs - 1
+        assert paused_after(tmp_path / "runs/small/version_0") == epochs
+    # Asked again for what it has done, it trains nothing.
+    before = rows_of(tmp_path / "runs/small/version_0")
+    assert kronlit("fit", *always, "--ckpt_path", "last", "--stop_after_epochs", 2)[0] == 75
+    assert rows_of(tmp_path / "runs/small/version_0") == before
+    assert kronlit("fit", *always, "--ckpt_path", "last", "--stop_after_epochs", 4)[0] == 0  # no pause at the end
+    whole, again = tmp_path / "whole/version_0", tmp_path / "runs/small/version_0"
+    assert rows_of(again) == rows_of(whole)
+    assert all(torch.equal(weights(again)[name], value) for name, value in weights(whole).items())
+
+
+def test_a_run_cannot_pause_before_its_first_epoch(kronlit, config):
+    code, _, err = kronlit("fit", "--config", config, "--stop_after_epochs", "0")
+    assert (code, err.splitlines()[-1]) == (2, "kronlit: `stop_after_epochs`=0 must be at least 1.")
 
 
 def test_nothing_is_saved_while_the_validation_that_belongs_to_it_is_still_to_come(
