@@ -1,5 +1,7 @@
 """Parallel Kronecker products, the body of KronA^B: Edalati et al., 2022, arXiv:2212.10650, appendix B.2."""
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 
@@ -45,6 +47,10 @@ class KroneckerBranches(nn.Module):
         for bias in self._biases():
             y = y + bias.to(y.dtype)
         return y
+
+    def to_dense(self) -> Tensor:
+        """The matrix without the biases, `(out_features, in_features)`."""
+        return torch.stack([cast(Kronecker, branch).to_dense() for branch in self.branches]).sum(0)
 
     def _biases(self) -> list[Tensor]:
         """All biases, moved to the output: `(AX + C)Bᵀ = AXBᵀ + CBᵀ`, and CBᵀ is the same for all tokens."""

@@ -5,13 +5,14 @@ arXiv:2110.04366, table 1: here is the insertion form, the functional form is a 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronlit.adapters.addition import Addition
+from kronlit.adapters.auto_scale import use_auto_scale
 from kronlit.adapters.calls import Call
 from kronlit.adapters.linear import is_linear, is_whole, matrix_of, merge_blocker
 from kronlit.adapters.merged import MergedProduct
@@ -98,7 +99,8 @@ class Delta(Placement):
         in_features: width of the host's input.
         out_features: width of the host's output.
         matrix: makes :math:`W` from `(in_features, out_features)`.
-        scale: the fixed factor :math:`s`; or `trained`, a scalar that starts at 0. :math:`W` must then not start as
+        scale: the fixed factor :math:`s`; `auto`, the one with which the first step of Adam moves the weight as far as
+            LoRA with r = 8 and alpha = 16; or `trained`, a scalar that starts at 0. :math:`W` must then not start as
             zero.
         dropout: share of the entries of :math:`x` that :math:`W` does not see in training.
         slices: the parts of the host's output that are changed, by name, each by its own matrix. This is for a host
@@ -111,7 +113,7 @@ class Delta(Placement):
         in_features: int,
         out_features: int,
         matrix: Callable[[int, int], StructuredLinear],
-        scale: float | Literal["trained"] = 1.0,
+        scale: float | Literal["auto", "trained"] = 1.0,
         dropout: float = 0.0,
         slices: Mapping[str, slice] | None = None,
     ) -> None:
@@ -127,7 +129,10 @@ class Delta(Placement):
                 "`scale`='trained' starts at 0, and so does the matrix: neither would ever get a gradient. Take a "
                 "matrix that starts otherwise (`zero_start: false`), or a number as `scale`."
             )
-        self.scale = nn.Parameter(torch.zeros(())) if scale == "trained" else scale
+        self.scale: Any = nn.Parameter(torch.zeros(())) if scale == "trained" else scale
+        if scale == "auto":
+            rows = next(iter(slices.values())) if slices else slice(None)
+            use_auto_scale(self, matrix, in_features, len(range(out_features)[rows]))
         self.dropout = dropout
         self._plain = type(host) is nn.Linear and is_whole(host.weight)
 
@@ -221,7 +226,7 @@ class ParallelAdapter(Placement):
         in_features: width of the block's input.
         out_features: width of the block's output.
         body: makes :math:`f` from `(in_features, out_features)`.
-        scale: the fixed factor :math:`s`.
+        scale: the fixed factor :math:`s`; or `auto`, as in `Delta`, for a body that can tell its matrix.
         residual_scale: initial value of the learnable scalar :math:`s_{res}`; by default there is no such term.
     """
 
@@ -233,12 +238,14 @@ class ParallelAdapter(Placement):
         in_features: int,
         out_features: int,
         body: Callable[[int, int], nn.Module],
-        scale: float = 1.0,
+        scale: float | Literal["auto"] = 1.0,
         residual_scale: float | None = None,
     ) -> None:
         super().__init__(host, in_features, out_features)
         self.body = body(in_features, out_features)
-        self.scale = scale
+        self.scale: Any = scale
+        if scale == "auto":
+            use_auto_scale(self, body, in_features, out_features)
         self.residual_scale = None if residual_scale is None else nn.Parameter(torch.tensor(float(residual_scale)))
 
     def misfit(self, call: Call) -> str | None:

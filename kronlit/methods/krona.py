@@ -27,13 +27,14 @@ class KronA(Method):
     Args:
         a_shape: shape (a1, a2) of the left factor in the paper's order: a1 divides the projection's input width and a2
             its output width. B has the shape that remains. By default the balanced one, (32, 24) for 768.
-        scale: the fixed factor s of the product.
+        scale: the fixed factor s of the product; or auto, with which one learning rate serves this as well as LoRA: the
+            first step of Adam moves the weights as far as with r = 8 and alpha = 16.
         sites: the sites to change; on T5, query and value include those of cross-attention.
         trains: what is trained besides the factors: head, layer_norm, bias. The paper, on T5, trains the layer norms.
     """
 
     a_shape: Shape | None = None
-    scale: float = 1.0
+    scale: float | Literal["auto"] = 1.0
     sites: tuple[str, ...] = ("query", "value")
     trains: tuple[Group, ...] = ("head",)
 
@@ -53,7 +54,7 @@ class KronAB(Method):
 
     Args:
         a_shape: shape (a1, a2) of the left factor in the paper's order; by default the balanced one, (32, 24) for 768.
-        scale: the fixed factor s; the paper has 16 or 4.
+        scale: the fixed factor s; the paper has 16 or 4. Or auto, as in KronA.
         modules_per_block: number of Kronecker products on each block, which are summed; 1 is exactly equation 5.
         num_biases: number of biases, counted as `bias_per` says; by default one on the output of each product.
         bias_per: whether `num_biases` counts the biases of a block or of a module, which is one product.
@@ -63,7 +64,7 @@ class KronAB(Method):
     """
 
     a_shape: Shape | None = None
-    scale: float = 16.0
+    scale: float | Literal["auto"] = 16.0
     modules_per_block: int = 2
     num_biases: int | None = None
     bias_per: Literal["block", "module"] = "block"
@@ -107,7 +108,7 @@ class KronABRes(KronAB):
     With the paper's start of 1 the model is changed before any training: each block's input is added once more.
 
     Args:
-        scale: the fixed factor s; the paper has 16, on QNLI 4.
+        scale: the fixed factor s; the paper has 16, on QNLI 4. Or auto, as in KronA.
         modules_per_block: Kronecker products on each block, summed; 1 is equation 6 to the letter.
         residual_scale: initial value of the learnable scalar s_res of each block.
     """

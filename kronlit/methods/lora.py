@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, field
 from functools import partial
+from typing import Literal
 
 from kronlit.adapters import Delta, Insertion
 from kronlit.methods.base import Group, Method
@@ -14,19 +15,22 @@ class LoRA(Method):
 
     Args:
         rank: the rank r.
-        alpha: the scale is alpha / r; without it, the scale is 1.
+        alpha: the scale is alpha / r; without it, the scale is 1. Or auto: the scale with which the first step of Adam
+            moves the weights as far as with r = 8 and alpha = 16, whatever the rank.
         dropout: share of the input that the factors do not see in training; Hu et al. have 0.1 on E2E and WebNLG.
         sites: the sites to change; on T5, query and value include those of cross-attention.
         trains: what is trained besides the factors: head, layer_norm, bias.
     """
 
     rank: int = 8
-    alpha: float | None = None
+    alpha: float | Literal["auto"] | None = None
     dropout: float = field(default=0.0, repr=False)  # not in `repr`: it does not change what a checkpoint means
     sites: tuple[str, ...] = ("query", "value")
     trains: tuple[Group, ...] = ("head",)
 
     def insertions(self) -> list[Insertion]:
-        scale = 1.0 if self.alpha is None else self.alpha / self.rank
+        scale: float | Literal["auto"] = "auto"
+        if self.alpha != "auto":
+            scale = 1.0 if self.alpha is None else self.alpha / self.rank
         matrix = partial(LowRank, rank=self.rank)
         return [Insertion(self.sites, partial(Delta, matrix=matrix, scale=scale, dropout=self.dropout))]

@@ -64,7 +64,8 @@ class SURM(Method):
         a_shape: for kronecker, shape of A, its rows dividing the output's width and its columns the input's; by
             default the one of highest rank. The code's r is the number of rows, and the input's width divided by it
             that of columns.
-        scale: the fixed factor, which kronecker divides by the rows of A as the code does; or trained, a scalar for
+        scale: the fixed factor, which kronecker divides by the rows of A as the code does; auto, with which the first
+            step of Adam moves the weights as far as LoRA with r = 8 and alpha = 16; or trained, a scalar for
             each weight that starts at 0, while no part of the matrix then starts as zero.
         dropout: dropout rate of the matrix's input.
         std: standard deviation of what does not start as zero; by default that of the code, 1 for circulant and 0.02
@@ -78,7 +79,7 @@ class SURM(Method):
     variant: Variant | None = None
     rank: int = 1
     a_shape: Shape | None = None
-    scale: float | Literal["trained"] = 1.0
+    scale: float | Literal["auto", "trained"] = 1.0
     dropout: float = 0.0
     std: float | None = None
     sites: tuple[str, ...] = ("query", "value")
@@ -98,7 +99,7 @@ class SURM(Method):
         make = matrix_factory(self.structure, self.variant, self.rank, self.a_shape)
         matrix = partial(make, std=std, zero_start=self.scale != "trained")
         scale = self.scale
-        if scale != "trained" and self.structure == "kronecker":
+        if not isinstance(scale, str) and self.structure == "kronecker":
             rows = out_features if slices is None else len(range(out_features)[next(iter(slices.values()))])
             scale /= rows // balanced_shape(rows, in_features)[0] if self.a_shape is None else self.a_shape[0]
         return Delta(host, in_features, out_features, matrix, scale, self.dropout, slices)
