@@ -116,10 +116,9 @@ def test_the_first_step_is_that_of_lora(matrix, in_features, out_features):
 
 @pytest.mark.parametrize("branches", [1, 2])
 def test_the_branches_of_krona_b_move_as_far_together(branches):
-    moved = []
+    moved, body = [], partial(KroneckerBranches, num_branches=branches, output_biases=1)
     for _ in range(24):
         host = nn.Linear(64, 64).requires_grad_(False)
-        body = partial(KroneckerBranches, num_branches=branches, output_biases=1)
         adapter = ParallelAdapter(host, 64, 64, body, "auto")
         moved.append(mean_square_step(adapter, [p for p in adapter.added() if p.ndim > 1]))
     assert root_mean(moved) == pytest.approx(root_mean([of_lora(64, 64) for _ in range(24)]), rel=0.05)
