@@ -170,7 +170,9 @@ def test_a_run_is_set_as_its_row_of_the_paper_has_it(commands, printed, cell):
     assert (*found, data["batch_size"]) == CELLS[cell]
     assert config["seed_everything"] == seed
     assert data.get("task", "film_reviews") == task
-    assert config["test_after_fit"] == (name not in DEVELOPMENT_SETS)
+    searches = "--test_after_fit false" in " ".join(commands(name)[task, method, seed])  # and reads no test rows
+    assert config["test_after_fit"] == (name not in DEVELOPMENT_SETS and not searches)
+    assert searches == (name == "quickstart")
     weight = 100 if name == "adamix_nlg" else 1  # of the consistency loss
     assert model["consistency"] == (weight if method.startswith("AdaMix") else 0)
     if name == "adamix_few_shot":  # 30 rows in all, none to validate on
