@@ -4,16 +4,16 @@ import os
 import signal
 import subprocess
 import sys
-from pathlib import Path
 
-from fixtures.runs import environment, rows_of
 import pytest
 import torch
+from fixtures.runs import environment, rows_of
 from lightning.pytorch.callbacks import Callback
 
 from kronlit.modules import SequenceClassification
 from kronlit.training import signals
 from kronlit.training.paused import paused_after
+
 
 @pytest.fixture(autouse=True)
 def _nothing_heard(monkeypatch):

@@ -8,6 +8,7 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 
 import pytest
 import yaml
@@ -15,7 +16,8 @@ from fixtures.runs import ROOT
 
 from kronlit.studies.cell_search import CellSearch, rungs
 from kronlit.studies.edge import at_end, next_value
-from kronlit.studies.result import read_result
+from kronlit.studies.result import Result, read_result
+from kronlit.studies.search import scores_after
 from kronlit.studies.study import Study
 from kronlit.studies.tune import Tune, spread
 from kronlit.studies.tuned import read_tuned
@@ -271,6 +273,21 @@ def test_a_search_that_is_killed_chooses_the_same(tmp_path, stand_in):
     assert epochs_of(root) == epochs_of(tmp_path / "whole")
 
 
+def test_the_score_at_a_rung_is_that_of_its_epochs_however_far_a_run_has_come(tmp_path):
+    version = tmp_path / "version_0"
+    version.mkdir()
+    (version / "metrics.csv").write_text("epoch,val/score,val/loss\n0,0.5,1\n1,0.7,1\n2,0.9,1\n")
+    result = Result("done", "", "t", "A", 0, {}, "", 0, 1, "2026-01-01T00:00:00+00:00", None, fit="version_0")
+    result = replace(result, summary={"scores": {"val/score": 0.9}})
+    found = [scores_after(tmp_path, result, until, Tune())["val/score"] for until in (1, 2, None)]
+    assert found == [0.5, 0.7, 0.9]
+    running = replace(result, status="running", fit=None, summary=None)
+    assert scores_after(tmp_path, running, 1, Tune()) is None  # it has not paused
+    (version / "paused.json").write_text('{"epochs": 1}')
+    assert scores_after(tmp_path, running, 1, Tune())["val/score"] == 0.5
+    assert scores_after(tmp_path, running, 2, Tune()) is None
+
+
 MISTAKES = [
     ({"tune": {"seeds": [0, 1]}}, ["`tune.seeds`=[0, 1]", "`seeds`=[1, 2]", "share 1"]),
     ({"tune": {"search": {"model.lr": [-1e-3, 1e-3]}}}, ["'model.lr' has -0.001", "greater than 0"]),
@@ -461,3 +478,23 @@ def test_a_real_tuned_study_compares_at_the_chosen_points(kronlit, tmp_path, con
         result = read_result(tmp_path / f"s/t/{cell.method}/seed-1")
         assert f"--model.lr {cell.chosen['model.lr']}" in result.command
         assert "test/score" in result.scores
+
+
+@pytest.mark.slow
+def test_a_real_search_that_is_killed_leaves_the_same(tmp_path, without_test_rows):
+    words = [sys.executable, "-c", RUN, "tune", "--config", without_test_rows, "--search.model.lr", "1e-3", "1e-2"]
+    words = [*map(str, words), "--trainer.max_epochs", "4", "--processes", "2", "--extend", "1", "--dir"]
+    whole = subprocess.run([*words, "whole"], capture_output=True, text=True)
+    assert whole.returncode == 0, whole.stderr
+    for pattern in ("last.ckpt", "paused.json", "summary.json"):
+        process = subprocess.Popen([*words, "killed"], start_new_session=True, stdout=subprocess.DEVNULL)
+        while not list((tmp_path / "killed").rglob(pattern)):
+            assert process.poll() is None
+            time.sleep(0.01)
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+    again = subprocess.run([*words, "killed"], capture_output=True, text=True)
+    assert again.returncode == 0, again.stderr
+    assert read_tuned(tmp_path / "killed") == read_tuned(tmp_path / "whole")
+    one, two = ((tmp_path / name / "best.yaml").read_text().splitlines()[1:] for name in ("killed", "whole"))
+    assert one == two
