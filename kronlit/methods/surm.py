@@ -64,7 +64,7 @@ CHOICES: dict[str, Choice] = {
 
 
 @dataclass(frozen=True)
-class OfStructure(Method):
+class OfStructure:
     """A structure of the paper, by name.
 
     Args:
@@ -107,7 +107,7 @@ class OfStructure(Method):
 
 
 @dataclass(frozen=True)
-class SURM(OfStructure):
+class SURM(OfStructure, Method):
     """A structured matrix that may have full rank, parallel to the query and value projections. It can be merged.
 
     Each has two numbers for each row of a square weight, and for ldr that times its rank.
@@ -151,7 +151,7 @@ class SURM(OfStructure):
 
 
 @dataclass(frozen=True)
-class SURMAdapter(OfStructure):
+class SURMAdapter(OfStructure, Method):
     """Two adapters in each layer, each one structured matrix without a bottleneck: x + (act(W drop(x)) + b).
 
     They start as the identity, because matrix and bias start as zero.
