@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronlit.adapters.addition import Addition
-from kronlit.adapters.auto_scale import use_auto_scale
+from kronlit.adapters.auto_scale import common_height, use_auto_scale
 from kronlit.adapters.calls import Call
 from kronlit.adapters.linear import is_linear, is_whole, matrix_of, merge_blocker
 from kronlit.adapters.merged import MergedProduct
@@ -131,8 +131,7 @@ class Delta(Placement):
             )
         self.scale: Any = nn.Parameter(torch.zeros(())) if scale == "trained" else scale
         if scale == "auto":
-            rows = next(iter(slices.values())) if slices else slice(None)
-            use_auto_scale(self, matrix, in_features, len(range(out_features)[rows]))
+            use_auto_scale(self, matrix, in_features, common_height(out_features, slices))
         self.dropout = dropout
         self._plain = type(host) is nn.Linear and is_whole(host.weight)
 
