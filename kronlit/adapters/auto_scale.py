@@ -12,6 +12,12 @@ AUTO_SCALE = "auto_scale"
 """The entry of a state dict, after the placement's name."""
 
 
+def check_scale(name: str, value: object, *words: str) -> None:
+    """Raise `ValueError` if a scale is a word that is none of `words`."""
+    if isinstance(value, str) and value not in words:
+        raise ValueError(f"`{name}`={value!r} must be a number or {' or '.join(words)}.")
+
+
 def use_auto_scale(placement: Any, make: Callable[[int, int], nn.Module], in_features: int, out_features: int) -> None:
     """Set the `scale` of a placement to that of `scale_like_lora`.
 

@@ -328,3 +328,15 @@ def test_a_matrix_that_does_not_move_is_named():
 
     with pytest.raises(ValueError, match=r"`scale`='auto' needs a matrix that Adam's first step moves"):
         Delta(nn.Linear(8, 8), 8, 8, Still, "auto")
+
+
+@pytest.mark.parametrize("method", [KronA, KronAB, SURM, Structured])
+def test_another_word_is_refused(method, request):
+    model = AutoModel.from_pretrained(request.getfixturevalue("tiny_bert"))
+    with pytest.raises(ValueError, match=r"`scale`='atuo' must be a number or auto"):
+        kronlit.inject(model, method(scale="atuo"))
+
+
+def test_another_word_as_alpha_is_refused():
+    with pytest.raises(ValueError, match=r"^`alpha`='atuo' must be a number or auto\.$"):
+        LoRA(alpha="atuo")
