@@ -238,7 +238,7 @@ def test_a_single_start_does_not_decide(a_shape, monkeypatch):
     seed = torch.default_generator.manual_seed
     scales = []
     for start in range(6):
-        monkeypatch.setattr(torch, "default_generator", type("", (), {"manual_seed": lambda _, s=start: seed(s)})())
+        monkeypatch.setattr(torch, "default_generator", type("", (), {"manual_seed": lambda *_, s=start: seed(s)})())
         first_step.cached_rms.cache_clear()
         scales.append(first_step.scale_like_lora(partial(Kronecker, a_shape=a_shape), 256, 256))
     first_step.cached_rms.cache_clear()
