@@ -4,7 +4,7 @@ import inspect
 from contextlib import suppress
 from pydoc import locate
 from types import SimpleNamespace, UnionType
-from typing import Any, Union, get_args, get_origin, get_type_hints
+from typing import Any, Literal, Union, get_args, get_origin, get_type_hints
 
 from jsonargparse import Namespace
 
@@ -75,7 +75,16 @@ def takes_null(hint: Any, default: Any) -> bool:
 
 def type_name(hint: Any) -> str:
     """The name of a type, for a message."""
-    return f"of type {hint.__name__ if isinstance(hint, type) and not get_args(hint) else hint}".replace("typing.", "")
+    return f"of type {' or '.join(type_names(hint))}".replace("typing.", "")
+
+
+def type_names(hint: Any) -> list[str]:
+    """The names of the types that a hint joins; words that it takes stand for themselves."""
+    if get_origin(hint) in (Union, UnionType):
+        return [name for part in get_args(hint) for name in type_names(part)]
+    if get_origin(hint) is Literal:
+        return [repr(value) for value in get_args(hint)]
+    return [hint.__name__ if isinstance(hint, type) and not get_args(hint) else str(hint)]
 
 
 def check_numbers(value: Any, argument: str, float32: bool) -> None:

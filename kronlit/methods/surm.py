@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
 from torch import nn
 
@@ -31,28 +31,41 @@ def kronecker(
     return Kronecker(in_features, out_features, left, init="surm", std=std, zero_start=zero_start)
 
 
-VARIANTS: dict[str, dict[Variant, Callable[..., StructuredLinear]]] = {
-    "circulant": {"hadamard": partial(Circulant, hadamard=True), "single": Circulant},
-    "toeplitz": {
-        "product": ToeplitzProduct,
-        "hadamard": partial(SymmetricToeplitz, hadamard=True),
-        "single": SymmetricToeplitz,
-        "general": Toeplitz,
-    },
-    "kronecker": {"product": kronecker},
-    "ldr": {"product": LDR},
-}
-"""Structure to variant to what makes the matrix; a structure's first variant is its default."""
+@dataclass(frozen=True)
+class Choice:
+    """What the papers' code knows of a structure.
 
-STD: dict[str, float | None] = {"circulant": 1.0, "toeplitz": 0.02, "kronecker": None, "ldr": 0.02}
-"""How what does not start as zero is drawn beside a projection; for None, Kaiming-uniform."""
+    Args:
+        variants: what makes the matrix, by variant; the first is the default.
+        std: how what does not start as zero is drawn beside a projection; for None, Kaiming-uniform.
+        option: the argument that only this structure has, besides the variant.
+    """
+
+    variants: dict[Variant, Callable[..., StructuredLinear]]
+    std: float | None
+    option: Literal["rank", "a_shape"] | None = None
+
+
+CHOICES: dict[str, Choice] = {
+    "circulant": Choice({"hadamard": partial(Circulant, hadamard=True), "single": Circulant}, 1.0),
+    "toeplitz": Choice(
+        {
+            "product": ToeplitzProduct,
+            "hadamard": partial(SymmetricToeplitz, hadamard=True),
+            "single": SymmetricToeplitz,
+            "general": Toeplitz,
+        },
+        0.02,
+    ),
+    "kronecker": Choice({"product": kronecker}, None, "a_shape"),
+    "ldr": Choice({"product": LDR}, 0.02, "rank"),
+}
+"""The structures of the paper, by name. `Structured` takes any other."""
 
 
 @dataclass(frozen=True)
-class SURM(Method):
-    """A structured matrix that may have full rank, parallel to the query and value projections. It can be merged.
-
-    Each has two numbers for each row of a square weight, and for ldr that times its rank.
+class OfStructure:
+    """A structure of the paper, by name.
 
     Args:
         structure: circulant; toeplitz; kronecker, B ⊗ A; or ldr, a sum of products of a circulant and a skew-circulant
@@ -62,8 +75,44 @@ class SURM(Method):
             general, for toeplitz one that is not symmetric.
         rank: for ldr, the displacement rank, which is the number of products.
         a_shape: for kronecker, shape of A, its rows dividing the output's width and its columns the input's; by
-            default the one of highest rank. The code's r is the number of rows, and the input's width divided by it
-            that of columns.
+            default the one of highest rank. The code of SURM has as r the number of rows, and the input's width divided
+            by it as that of columns; the code of its adapters multiplies from the left, by the transpose.
+    """
+
+    structure: Structure = "circulant"
+    variant: Variant | None = None
+    rank: int = 1
+    a_shape: Shape | None = None
+
+    def __post_init__(self) -> None:
+        structure, variant = self.structure, self.variant
+        if structure not in CHOICES:
+            raise ValueError(f"`structure`={structure!r} must be one of {', '.join(CHOICES)}.")
+        known = CHOICES[structure].variants
+        if variant is not None and variant not in known:
+            raise ValueError(
+                f"`variant`={variant!r} is none of `structure`={structure!r}, which has {', '.join(known)}."
+            )
+        for name, default in (("rank", 1), ("a_shape", None)):
+            if (value := getattr(self, name)) != default and CHOICES[structure].option != name:
+                owner = next(key for key, choice in CHOICES.items() if choice.option == name)
+                raise ValueError(f"`{name}`={value} is for `structure`={owner!r}, not for {structure!r}: leave it out.")
+
+    def matrix(self, **start: Any) -> Callable[[int, int], StructuredLinear]:
+        """What makes the matrix from its widths, with the arguments of its start."""
+        choice = CHOICES[self.structure]
+        variant = next(iter(choice.variants)) if self.variant is None else self.variant
+        own = {} if choice.option is None else {choice.option: getattr(self, choice.option)}
+        return partial(choice.variants[variant], **own, **start)
+
+
+@dataclass(frozen=True)
+class SURM(OfStructure, Method):
+    """A structured matrix that may have full rank, parallel to the query and value projections. It can be merged.
+
+    Each has two numbers for each row of a square weight, and for ldr that times its rank.
+
+    Args:
         scale: the fixed factor, which kronecker divides by the rows of A as the code does; auto, with which the first
             step of Adam moves the weights as far as LoRA with r = 8 and alpha = 16; or trained, a scalar for
             each weight that starts at 0, while no part of the matrix then starts as zero.
@@ -75,10 +124,6 @@ class SURM(Method):
         trains: what is trained beside the matrices: head, layer_norm, bias.
     """
 
-    structure: Structure = "circulant"
-    variant: Variant | None = None
-    rank: int = 1
-    a_shape: Shape | None = None
     scale: float | Literal["auto", "trained"] = 1.0
     dropout: float = 0.0
     std: float | None = None
@@ -86,7 +131,8 @@ class SURM(Method):
     trains: tuple[Group, ...] = ("head",)
 
     def __post_init__(self) -> None:
-        check_options(self.structure, self.variant, self.rank, self.a_shape, self.dropout)
+        super().__post_init__()
+        check_dropout(self.dropout)
 
     def insertions(self) -> list[Insertion]:
         return [Insertion(self.sites, self.placement)]
@@ -95,9 +141,8 @@ class SURM(Method):
         self, host: nn.Module, in_features: int, out_features: int, slices: Mapping[str, slice] | None = None
     ) -> Delta:
         """What is beside a projection."""
-        std = STD[self.structure] if self.std is None else self.std
-        make = matrix_factory(self.structure, self.variant, self.rank, self.a_shape)
-        matrix = partial(make, std=std, zero_start=self.scale != "trained")
+        std = CHOICES[self.structure].std if self.std is None else self.std
+        matrix = self.matrix(std=std, zero_start=self.scale != "trained")
         scale = self.scale
         if not isinstance(scale, str) and self.structure == "kronecker":
             rows = out_features if slices is None else len(range(out_features)[next(iter(slices.values()))])
@@ -106,20 +151,12 @@ class SURM(Method):
 
 
 @dataclass(frozen=True)
-class SURMAdapter(Method):
+class SURMAdapter(OfStructure, Method):
     """Two adapters in each layer, each one structured matrix without a bottleneck: x + (act(W drop(x)) + b).
 
     They start as the identity, because matrix and bias start as zero.
 
     Args:
-        structure: circulant; toeplitz; kronecker, B ⊗ A; or ldr, a sum of products of a circulant and a skew-circulant
-            matrix.
-        variant: hadamard, one matrix generated by the elementwise product of two vectors, the default of circulant;
-            product, of two symmetric Toeplitz matrices, the default of toeplitz; single, one matrix of one vector; or
-            general, for toeplitz one that is not symmetric.
-        rank: for ldr, the displacement rank, which is the number of products.
-        a_shape: for kronecker, shape of A, its rows dividing the output's width and its columns the input's; by
-            default the one of highest rank. It is the transpose of the code's, whose rows multiply from the left.
         activation: gelu, gelu_new, silu, mish or tanh; the bias comes after it.
         dropout: of the adapter's input; the published script has 0.15, in its code after attention alone.
         std: standard deviation of what does not start as zero.
@@ -127,10 +164,6 @@ class SURMAdapter(Method):
         trains: what is trained besides the adapters: head, layer_norm, bias.
     """
 
-    structure: Structure = "circulant"
-    variant: Variant | None = None
-    rank: int = 1
-    a_shape: Shape | None = None
     activation: Activation = "gelu"
     dropout: float = 0.0
     std: float = 0.02
@@ -138,7 +171,8 @@ class SURMAdapter(Method):
     trains: tuple[Group, ...] = ("head",)
 
     def __post_init__(self) -> None:
-        check_options(self.structure, self.variant, self.rank, self.a_shape, self.dropout)
+        super().__post_init__()
+        check_dropout(self.dropout)
         if self.activation == "relu":
             raise ValueError(
                 "`activation`='relu' would leave the matrix as zero for ever: it starts there, where the derivative of "
@@ -146,36 +180,11 @@ class SURMAdapter(Method):
             )
 
     def insertions(self) -> list[Insertion]:
-        matrix = partial(matrix_factory(self.structure, self.variant, self.rank, self.a_shape), std=self.std)
-        body = partial(SingleLayer, matrix=matrix, activation=self.activation, dropout=self.dropout)
+        body = partial(SingleLayer, matrix=self.matrix(std=self.std), activation=self.activation, dropout=self.dropout)
         return [Insertion(self.sites, partial(SequentialAdapter, body=body))]
 
 
-def matrix_factory(
-    structure: Structure, variant: Variant | None, rank: int, a_shape: Shape | None
-) -> Callable[..., StructuredLinear]:
-    """What makes the matrix, from its widths and its start."""
-    variants = VARIANTS[structure]
-    make = variants[next(iter(variants)) if variant is None else variant]
-    if structure == "ldr":
-        return partial(make, rank=rank)
-    if structure == "kronecker":
-        return partial(make, a_shape=a_shape)
-    return make
-
-
-def check_options(
-    structure: Structure, variant: Variant | None, rank: int, a_shape: Shape | None, dropout: float
-) -> None:
-    """Raise `ValueError` if arguments do not go together."""
-    if structure not in VARIANTS:
-        raise ValueError(f"`structure`={structure!r} must be one of {', '.join(VARIANTS)}.")
-    if variant is not None and variant not in VARIANTS[structure]:
-        known = ", ".join(VARIANTS[structure])
-        raise ValueError(f"`variant`={variant!r} is none of `structure`={structure!r}, which has {known}.")
-    if rank != 1 and structure != "ldr":
-        raise ValueError(f"`rank`={rank} is for `structure`='ldr', not for {structure!r}: leave it out.")
-    if a_shape is not None and structure != "kronecker":
-        raise ValueError(f"`a_shape`={a_shape} is for `structure`='kronecker', not for {structure!r}: leave it out.")
+def check_dropout(dropout: float) -> None:
+    """Raise `ValueError` unless it is a share that leaves something."""
     if not 0 <= dropout < 1:
         raise ValueError(f"`dropout`={dropout} must be a number from 0 up and below 1.")

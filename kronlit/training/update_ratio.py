@@ -11,7 +11,6 @@ from torch import Tensor
 
 from kronlit.adapters import Delta, placements
 from kronlit.adapters.linear import is_whole, matrix_of, weight_of
-from kronlit.structured import Stacked
 
 PER_EPOCH = 4
 """Steps of an epoch that are measured."""
@@ -93,7 +92,7 @@ def changes(model: torch.nn.Module) -> Iterator[Measured]:
         if not is_whole(whole):
             continue
         matrix = whole if weight is matrix_of(placement.host) else whole.T
-        parts = placement.matrix.slices if isinstance(placement.matrix, Stacked) else {placement.site: slice(None)}
+        parts = getattr(placement.matrix, "slices", {placement.site: slice(None)})
         for site, rows in parts.items():
             if size := root_mean_square(matrix[rows]):
                 yield Measured(site, placement, rows, size)

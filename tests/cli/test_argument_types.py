@@ -53,7 +53,10 @@ WRONG = [
     (["--model.max_length", "null"], "`model.max_length`=null must be of type int: leave it out for 128."),
     (["--data.batch_size", "null"], "`data.batch_size`=null must be of type int: leave it out for 32."),
     (["--data", "FewShot", "--data.split_seed", "null"], "`data.split_seed`=null must be of type int"),
-    (["--model.method.scale", "null"], "`model.method.scale`=null must be of type float: leave it out for 1.0."),
+    (
+        ["--model.method.scale", "null"],
+        "`model.method.scale`=null must be of type float or 'auto': leave it out for 1.0.",
+    ),
     (["--model.method.scale", "1e39"], "`model.method.scale`=1e+39 must be a number that float32 holds, up to 3.4e38."),
     (["--model.method.scale", ".nan"], "`model.method.scale`=nan must be a number that float32 holds"),
     (["--data.batch_size", str(10**21)], f"`data.batch_size`={10**21} must be within 64 bits"),

@@ -14,7 +14,7 @@ from kronlit.exchange.saved_run import saved_run
 def _constant_rate(monkeypatch):
     """The decay to zero at the last step would tell a run of more steps from one of fewer."""
     monkeypatch.setattr(
-        "kronlit.modules.base.get_linear_schedule_with_warmup", lambda optimizer, *_: LambdaLR(optimizer, lambda _: 1.0)
+        "kronlit.modules.optimized.new_schedule", lambda name, optimizer, *_: LambdaLR(optimizer, lambda _: 1.0)
     )
 
 
