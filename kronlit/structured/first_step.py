@@ -18,9 +18,9 @@ from torch import Tensor, nn
 
 FEWEST, MOST = 8, 256
 """How many starts are drawn, at least (of wide matrices half of it) and at most. Of fewer, the spread is a guess."""
-ENTRIES = 2**22
-"""At most as many entries as all draws have together, beyond that; it bounds the time of wide matrices."""
-ERROR = 0.02
+WORK = 3e9
+"""Bounds how many are drawn beyond that: the multiply-adds of one product of square matrices a draw, together."""
+ERROR = 0.015
 """The relative standard error of the mean square at which drawing stops: small factors differ more between starts."""
 STEP = 1e-7
 """The step by which the derivative is taken: in float64 small enough for parameters that start as 1e-4."""
@@ -85,7 +85,7 @@ def first_step_rms(make: Callable[[int, int], nn.Module], in_features: int, out_
 
     The gradient of the matrix is normal noise. Random numbers of the caller are neither used nor moved.
     """
-    most = min(MOST, max(FEWEST // 2, ENTRIES // (in_features * out_features)))
+    most = min(MOST, max(FEWEST // 2, int(WORK / (in_features * out_features) ** 1.5)))
     squares: list[float] = []
     with (
         torch.random.fork_rng(devices=[]),

@@ -132,13 +132,13 @@ def root_mean(values):
 @pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
 def test_the_first_step_is_that_of_lora(matrix, in_features, out_features):
     torch.manual_seed(1)
-    draws = max(8, 2**20 // (in_features * out_features))
+    draws = min(256, max(8, 2**22 // (in_features * out_features)))  # those of a ToeplitzProduct differ by 40 %
     moved = []
     for _ in range(draws):
         host = nn.Linear(in_features, out_features).requires_grad_(False)
         delta = Delta(host, in_features, out_features, matrix, "auto")
         moved.append(mean_square_step(delta, [p for p in delta.added() if p.requires_grad]))
-    lora = root_mean([of_lora(in_features, out_features) for _ in range(max(8, draws))])
+    lora = root_mean([of_lora(in_features, out_features) for _ in range(max(8, draws // 4))])
     assert root_mean(moved) == pytest.approx(lora, rel=0.05)
 
 
