@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronlit.adapters.addition import Addition
-from kronlit.adapters.auto_scale import use_auto_scale
+from kronlit.adapters.auto_scale import check_scale, common_height, use_auto_scale
 from kronlit.adapters.calls import Call
 from kronlit.adapters.linear import is_linear, is_whole, matrix_of, merge_blocker
 from kronlit.adapters.merged import MergedProduct
@@ -120,6 +120,7 @@ class Delta(Placement):
         super().__init__(host, in_features, out_features)
         if not 0 <= dropout < 1:
             raise ValueError(f"`dropout`={dropout} must be a share, from 0 to below 1.")
+        check_scale("scale", scale, "auto", "trained")
         if slices is None:
             self.matrix = matrix(in_features, out_features)
         else:
@@ -131,8 +132,7 @@ class Delta(Placement):
             )
         self.scale: Any = nn.Parameter(torch.zeros(())) if scale == "trained" else scale
         if scale == "auto":
-            rows = next(iter(slices.values())) if slices else slice(None)
-            use_auto_scale(self, matrix, in_features, len(range(out_features)[rows]))
+            use_auto_scale(self, matrix, in_features, common_height(out_features, slices))
         self.dropout = dropout
         self._plain = type(host) is nn.Linear and is_whole(host.weight)
 
@@ -242,6 +242,7 @@ class ParallelAdapter(Placement):
         residual_scale: float | None = None,
     ) -> None:
         super().__init__(host, in_features, out_features)
+        check_scale("scale", scale, "auto")
         self.body = body(in_features, out_features)
         self.scale: Any = scale
         if scale == "auto":

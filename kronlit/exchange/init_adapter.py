@@ -10,6 +10,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from kronlit.adapters import Delta, placements
+from kronlit.adapters.auto_scale import AUTO_SCALE
 from kronlit.adapters.state import adapter_state, with_current_names
 from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
@@ -153,7 +154,7 @@ def class_of(word: str, words: dict[str, str]) -> str:
 def read_peft_state(model: PreTrainedModel, folder: Path, content: dict[str, object]) -> dict[str, Tensor]:
     """A PEFT folder's tensors under kronlit's names. A different scale is multiplied into the last factor."""
     changes, state = read_peft(folder, content)
-    places = dict(placements(model))
+    places, own = dict(placements(model)), adapter_state(model)
     for name, change in changes.items():
         place = places.get(name)
         if not isinstance(place, Delta) or not isinstance(place.matrix, change.kind) or isinstance(place.scale, Tensor):
@@ -164,4 +165,6 @@ def read_peft_state(model: PreTrainedModel, folder: Path, content: dict[str, obj
         *_, last = change.parts
         parts = change.parts | {last: change.parts[last] * (change.scale / place.scale)}
         state |= {f"{name}.matrix.{part}": tensor for part, tensor in parts.items()}
+        if (auto := f"{name}.{AUTO_SCALE}") in own:  # PEFT has no such entry: the scale stays this model's
+            state[auto] = own[auto]
     return state

@@ -5,6 +5,7 @@ from functools import partial
 from typing import Literal
 
 from kronlit.adapters import Delta, Insertion
+from kronlit.adapters.auto_scale import check_scale
 from kronlit.methods.base import Group, Method
 from kronlit.structured import LowRank
 
@@ -27,6 +28,9 @@ class LoRA(Method):
     dropout: float = field(default=0.0, repr=False)  # not in `repr`: it does not change what a checkpoint means
     sites: tuple[str, ...] = ("query", "value")
     trains: tuple[Group, ...] = ("head",)
+
+    def __post_init__(self) -> None:
+        check_scale("alpha", self.alpha, "auto")
 
     def insertions(self) -> list[Insertion]:
         scale: float | Literal["auto"] = "auto"

@@ -8,18 +8,22 @@ by :math:`\eta` itself. At one learning rate, structures so differ by a factor o
 
 import functools
 import math
+import statistics
 from collections.abc import Callable, Hashable
-from typing import Protocol, cast
+from dataclasses import dataclass, field
+from typing import Any, Protocol, cast
 
 import torch
 from torch import Tensor, nn
 
-ENTRIES = 2**22
-"""Entries of all draws of a start together: of small matrices more are drawn, since each has a size of its own."""
-
-
-STEP = 1e-5
-"""The step, in float64, of which the derivative is taken."""
+FEWEST, MOST = 8, 256
+"""How many starts are drawn, at least (of wide matrices half of it) and at most. Of fewer, the spread is a guess."""
+WORK = 3e9
+"""Bounds how many are drawn beyond that: the multiply-adds of one product of square matrices a draw, together."""
+ERROR = 0.015
+"""The relative standard error of the mean square at which drawing stops: small factors differ more between starts."""
+STEP = 1e-7
+"""The step by which the derivative is taken: in float64 small enough for parameters that start as 1e-4."""
 
 
 class HasDense(Protocol):
@@ -27,6 +31,14 @@ class HasDense(Protocol):
 
     def to_dense(self) -> Tensor:
         """The matrix, `(out_features, in_features)`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """What makes a matrix. Two are equal if they make the same kind, though they be different partials."""
+
+    key: Hashable
+    make: Callable[[int, int], nn.Module] = field(compare=False)
 
 
 def scale_like_lora(make: Callable[[int, int], nn.Module], in_features: int, out_features: int) -> float:
@@ -46,8 +58,11 @@ def scale_like_lora(make: Callable[[int, int], nn.Module], in_features: int, out
     Raises:
         ValueError: if the matrix does not move.
     """
-    found = cached_rms if isinstance(make, Hashable) else first_step_rms
-    rms = found(make, in_features, out_features)
+    recipe = Recipe(key_of(make), make)
+    try:
+        rms = cached_rms(recipe, in_features, out_features)
+    except TypeError:  # an argument that has no hash; a fault of the matrix itself is raised again
+        rms = first_step_rms(make, in_features, out_features)
     if not rms > 0:
         raise ValueError(
             "`scale`='auto' needs a matrix that Adam's first step moves, and this one has no gradient at its start: "
@@ -56,33 +71,58 @@ def scale_like_lora(make: Callable[[int, int], nn.Module], in_features: int, out
     return 2 * math.sqrt(8 / (3 * in_features) * (1 + 14 / (math.pi * in_features))) / rms
 
 
+def key_of(value: Any) -> Hashable:
+    """What tells one way to make a matrix from another: a partial by its parts, for a method may make one a site."""
+    if isinstance(value, functools.partial):
+        return key_of(value.func), key_of(value.args), key_of(value.keywords)
+    if isinstance(value, dict):
+        return frozenset((name, key_of(each)) for name, each in value.items())
+    return tuple(map(key_of, value)) if isinstance(value, (list, tuple)) else value
+
+
 def first_step_rms(make: Callable[[int, int], nn.Module], in_features: int, out_features: int) -> float:
     """The root mean square, over entries and starts, of a matrix's first step by Adam over the learning rate.
 
     The gradient of the matrix is normal noise. Random numbers of the caller are neither used nor moved.
     """
-    draws = min(256, max(4, ENTRIES // (in_features * out_features)))
-    with torch.random.fork_rng(devices=[]), torch.device("cpu"), torch.enable_grad():
-        torch.manual_seed(0)
-        squares = [mean_square_step(make(in_features, out_features).double()) for _ in range(draws)]
-    return math.sqrt(sum(squares) / draws)
+    most = min(MOST, max(FEWEST // 2, int(WORK / (in_features * out_features) ** 1.5)))
+    squares: list[float] = []
+    with (
+        torch.random.fork_rng(devices=[]),
+        torch.device("cpu"),
+        torch.inference_mode(False),
+        torch.enable_grad(),
+    ):
+        torch.default_generator.manual_seed(0)  # `torch.manual_seed` would seed those of GPUs too
+        while len(squares) < most and not is_settled(squares):
+            squares.append(mean_square_step(make(in_features, out_features).double()))
+    return math.sqrt(statistics.fmean(squares))
+
+
+def is_settled(squares: list[float]) -> bool:
+    """Whether the mean of what was drawn is known well enough."""
+    if len(squares) < FEWEST:
+        return False
+    return statistics.stdev(squares) <= ERROR * statistics.fmean(squares) * math.sqrt(len(squares))
 
 
 @torch.no_grad()
 def mean_square_step(matrix: nn.Module) -> float:
     """The mean square of the matrix's derivative in the direction of Adam's first step, for one random gradient."""
-    parameters = list(matrix.parameters())
+    parameters = [parameter for parameter in matrix.parameters() if parameter.requires_grad]
     with torch.enable_grad():
         dense = cast(HasDense, matrix).to_dense()
+        if not dense.requires_grad:
+            return 0.0
         gradients = torch.autograd.grad((dense * torch.randn_like(dense)).sum(), parameters, allow_unused=True)
-    ends = []
-    for step in (STEP, -2 * STEP):  # to either side; the entries are polynomials of low degree
-        for p, gradient in zip(parameters, gradients, strict=True):
-            if gradient is not None:
-                p.add_(gradient.sign(), alpha=step)
-        ends.append(cast(HasDense, matrix).to_dense().detach().clone())
-    return ((ends[0] - ends[1]) / (2 * STEP)).square().mean().item()
+    start = dense.detach().clone()  # what `to_dense` returns may be a parameter
+    for parameter, gradient in zip(parameters, gradients, strict=True):
+        if gradient is not None:
+            parameter.add_(gradient.sign(), alpha=STEP)
+    return ((cast(HasDense, matrix).to_dense() - start) / STEP).square().mean().item()
 
 
-cached_rms = functools.lru_cache(maxsize=256)(first_step_rms)
-"""`first_step_rms`, once for all sites of a model."""
+@functools.lru_cache(maxsize=256)
+def cached_rms(recipe: Recipe, in_features: int, out_features: int) -> float:
+    """`first_step_rms`, once for all sites of a model."""
+    return first_step_rms(recipe.make, in_features, out_features)

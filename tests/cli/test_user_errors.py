@@ -83,3 +83,24 @@ def test_a_config_to_check_that_is_no_yaml_is_one_line(kronlit, tmp_path, conten
     code, _, err = kronlit("configs", "check", tmp_path / "bad.yaml")
     assert (code, err.count("\n")) == (2, 1)
     assert f"`files`: '{tmp_path}/bad.yaml' is no YAML: " in err
+
+
+FAULTY = """
+from lightning.pytorch import Callback
+
+class Faulty(Callback):
+    @property
+    def state_key(self):  # which Lightning asks for while it makes the trainer, of a callback that has a state
+        return 1 + "1"
+
+    def state_dict(self):
+        return {}
+"""
+
+
+def test_a_fault_of_ones_own_callback_at_the_trainer_keeps_its_traceback(kronlit, config, tmp_path, monkeypatch):
+    (tmp_path / "faulty_callback.py").write_text(FAULTY)
+    monkeypatch.syspath_prepend(tmp_path)
+    with pytest.raises(TypeError, match="unsupported operand") as caught:
+        kronlit("fit", "--config", config, "--trainer.callbacks+=faulty_callback.Faulty")
+    assert "instantiate_trainer" in [entry.name for entry in caught.traceback]
