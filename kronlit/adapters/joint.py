@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
+from kronlit.adapters.linear import weight_of
 from kronlit.adapters.prompt import SoftPrompt
 from kronlit.structured import StructuredLinear
 
@@ -76,7 +77,7 @@ class OwnModules(nn.Module):
     @property
     def weight(self) -> Tensor:
         """The weight of the first module: Hugging Face code reads its dtype (T5's `wo`)."""
-        return self.each[0].weight  # type: ignore[return-value]
+        return weight_of(self.each[0])
 
     def added_to(self, y: Tensor, x: Tensor, scale: float) -> Tensor:
         """`y` plus what each model's matrix adds to it."""

@@ -5,7 +5,7 @@ arXiv:2110.04366, table 1: here is the insertion form, the functional form is a 
 """
 
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -14,7 +14,7 @@ from torch.nn import functional as F
 from kronlit.adapters.addition import Addition
 from kronlit.adapters.auto_scale import check_scale, common_height, use_auto_scale
 from kronlit.adapters.calls import Call
-from kronlit.adapters.linear import is_linear, is_whole, matrix_of, merge_blocker
+from kronlit.adapters.linear import is_linear, is_whole, matrix_of, merge_blocker, weight_of
 from kronlit.adapters.merged import MergedProduct
 from kronlit.structured import Stacked, StructuredLinear
 from kronlit.structured.base import compute_dtype
@@ -45,11 +45,11 @@ class Placement(Addition):
     # Hugging Face code reads these two attributes of a wrapped module (T5 looks at `wo.weight.dtype`).
     @property
     def weight(self) -> Tensor:
-        return self.host.weight  # type: ignore[return-value]
+        return weight_of(self.host)
 
     @property
     def bias(self) -> Tensor | None:
-        return self.host.bias  # type: ignore[return-value]
+        return cast(Tensor | None, self.host.bias)  # as `weight_of` does
 
     def added(self) -> Iterator[nn.Parameter]:
         own = {id(parameter) for parameter in self.host.parameters()}

@@ -128,7 +128,7 @@ def tune_fit(config: Any, tune: Tune, words: list[str], command: str) -> None:
     print(trial_table(cell, own))
     path = write_best(root, cell, own, command)
     if drawn := draw_scores(root, cell):
-        print(f"score over {drawn[0]}: {drawn[1]}")
+        print(f"the scores, drawn: {drawn}")
     configs = [word for file in values_of(words, "--config", "-c") for word in ("--config", file)]
     print(f"{shlex.join(['kronlit', 'fit', *configs, '--config', str(path)])}  # trains the best")
 

@@ -14,6 +14,9 @@ from torch.optim import Optimizer
 from kronlit.config.user_error import UserError
 from kronlit.methods.base import is_norm
 
+UNFIT = ("Optimizer", "SparseAdam", "LBFGS")
+"""What torch.optim has besides: the base class, one for sparse gradients, and one that takes no groups."""
+
 
 def optimizer_class(name: str) -> type[Optimizer]:
     """The class of `torch.optim` with this name, or the one at this path.
@@ -24,7 +27,7 @@ def optimizer_class(name: str) -> type[Optimizer]:
     module, _, last = name.rpartition(".")
     try:
         found = getattr(importlib.import_module(module or "torch.optim"), last, None)
-    except ImportError as error:
+    except (ImportError, TypeError, ValueError) as error:  # the latter two where dots lead the path
         raise UserError(f"`model.optimizer`={name!r} cannot be imported: {error}.") from error
     if not (isinstance(found, type) and issubclass(found, Optimizer) and found is not Optimizer):
         known = ", ".join(sorted(key for key, kind in vars(torch.optim).items() if is_optimizer(kind)))
@@ -36,8 +39,8 @@ def optimizer_class(name: str) -> type[Optimizer]:
 
 
 def is_optimizer(kind: object) -> bool:
-    """Whether `kind` is an optimizer that trains parameters with dense gradients by one pass a step."""
-    return isinstance(kind, type) and issubclass(kind, Optimizer) and kind.__name__ not in ("Optimizer", "SparseAdam")
+    """Whether `kind` is an optimizer that takes groups of parameters, and their gradients as they come here, dense."""
+    return isinstance(kind, type) and issubclass(kind, Optimizer) and kind.__name__ not in UNFIT
 
 
 def new_optimizer(
@@ -50,9 +53,11 @@ def new_optimizer(
     """
     kind: Callable[..., Optimizer] = optimizer_class(name)
     given = dict(arguments or {})
-    for ours in ("lr", "weight_decay", "params"):
+    for ours in ("lr", "weight_decay"):
         if ours in given:
             raise UserError(f"`model.optimizer_args` has {ours!r}: give it as `model.{ours}`.")
+    if "params" in given:
+        raise UserError("`model.optimizer_args` has 'params', which are those that the method trains: leave it out.")
     takes = inspect.signature(kind).parameters
     if "weight_decay" not in takes:
         if weight_decay:

@@ -15,7 +15,10 @@ FIXED = (
     *("optimizer", "optimizer_args", "schedule", "schedule_args", "head_lr", "lr_multipliers"),
 )
 """Settings that must not change, because the optimizer's state in the checkpoint would override or distort them."""
-BEFORE: dict[str, Any] = dict.fromkeys(FIXED[5:]) | {"optimizer": "AdamW", "optimizer_args": None, "schedule": "linear"}
+BEFORE: dict[str, Any] = {
+    **{"optimizer": "AdamW", "optimizer_args": None, "schedule": "linear", "schedule_args": None},
+    **{"head_lr": None, "lr_multipliers": None},
+}
 """What checkpoints of versions without these settings were trained with."""
 
 
@@ -63,6 +66,6 @@ def fit_schedule(trainer: Trainer, before: float | None) -> None:
         group["lr"] = base * factor(schedule.last_epoch)
     rank_zero_only(print)(
         f"the training has {int(steps)} steps now, where it had {int(before)}: from step {trainer.global_step} the "
-        f"learning rate goes on at {schedule.optimizer.param_groups[0]['lr']:g}, where it was {old:g}, by a schedule "
-        "for the new end."
+        f"learning rate goes on at {schedule.optimizer.param_groups[0]['lr']:g}, where it was {old:g}, and the "
+        "schedule now goes on to the new end."
     )

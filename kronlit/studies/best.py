@@ -1,6 +1,5 @@
 """What a search leaves for people: its table of trials, `best.yaml`, and a picture of score over rate."""
 
-import importlib.util
 from pathlib import Path
 from typing import Any
 
@@ -8,8 +7,10 @@ import yaml
 
 from kronlit.studies.cell_search import key
 from kronlit.studies.plan import point_name
+from kronlit.studies.report.figures import search_figure
+from kronlit.studies.report.page import picture
 from kronlit.studies.result import write_whole
-from kronlit.studies.tune import Options, is_number
+from kronlit.studies.tune import Options
 from kronlit.studies.tuned import Trial, TunedCell
 
 
@@ -60,34 +61,11 @@ def write_best(root: Path, cell: TunedCell, own: Options, command: str) -> Path:
     return path
 
 
-def draw_scores(root: Path, cell: TunedCell) -> tuple[str, Path] | None:
-    """Draw the scores over the first option of numbers; `None` without one, or without matplotlib."""
-    option = next((option for option, values in cell.search.items() if all(map(is_number, values))), None)
-    if option is None or importlib.util.find_spec("matplotlib") is None:
+def draw_scores(root: Path, cell: TunedCell) -> Path | None:
+    """Draw the score over the learning rate, or what else was searched, to `scores.svg`; `None` without numbers."""
+    figure = search_figure([cell], [])
+    if not figure.panels:
         return None
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
-    figure = Figure(figsize=(5, 3.2), layout="constrained")
-    FigureCanvasAgg(figure)
-    axes = figure.subplots()
-    for status, style in (("done", "o-"), ("stopped", "o")):
-        some = sorted(
-            (t.point[option], 100 * t.score) for t in cell.trials if t.status == status and t.score is not None
-        )
-        line = style if len(cell.search) == 1 else "o"
-        label = "whole run" if status == "done" else "stopped early"
-        fill = None if status == "done" else "none"
-        axes.plot([x for x, _ in some], [y for _, y in some], line, color="C0", markerfacecolor=fill, label=label)
-    for trial in cell.trials:
-        if trial.status == "failed":
-            axes.axvline(trial.point[option], color="0.8", zorder=0)
-    axes.axvline(cell.chosen[option], color="C1", linewidth=1, zorder=0, label="chosen")
-    if all(value > 0 for value in cell.search[option]):
-        axes.set_xscale("log")
-    axes.set_xlabel(option)
-    axes.set_ylabel(f"100 {cell.select_by}")
-    axes.legend(frameon=False)
-    path = root / "scores.png"
-    figure.savefig(path, dpi=150)
-    return option, path
+    path = root / "scores.svg"
+    write_whole(path, picture(figure))
+    return path

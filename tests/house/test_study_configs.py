@@ -36,6 +36,7 @@ SUPER_GLUE = ["boolq", "cb", "copa", "multirc", "record", "wic"]
 # By study: methods times the points of the grid, tasks, seeds
 SIZES = {
     "quickstart": (3 * 6, ["film reviews"], 1),  # of its search
+    "film_reviews": (12 * 5 + 3 * 2, ["film reviews"], 1),  # as well
     "krona_table_1": (9, GLUE, 3),
     "compacter_table_1": (12, GLUE, 3),
     "compacter_table_2": (12, SUPER_GLUE, 3),
@@ -51,7 +52,7 @@ SIZES = {
     "mnist_vit": (7 * 3, ["digits 5 to 9"], 3),
     "e2e_small": (4, ["e2e"], 1),
 }
-FIRST_SEED = {"quickstart": 0, "adamix_glue": 0, "lm_bff_16_shot": 13, "sixteen_shot": 13}
+FIRST_SEED = {"quickstart": 0, "film_reviews": 0, "adamix_glue": 0, "lm_bff_16_shot": 13, "sixteen_shot": 13}
 
 DEVELOPMENT_SETS = ("adamix_glue", "surm_glue")  # are what these tables are of
 every = pytest.mark.parametrize("name", SIZES)
@@ -146,6 +147,7 @@ CELLS = {
     ("surm_glue", "mnli", "circulant_adapter"): ("SURMAdapter", 2e-3, 3, 64),
     ("surm_glue", "stsb", "LoRA_rank_1"): ("LoRA", 1e-3, 20, 64),
     ("quickstart", "film_reviews", "LoRA_rank_1/lr=0.01"): ("LoRA", 1e-2, 2, 16),
+    ("film_reviews", "film_reviews", "circulant/lr=0.0003"): ("SURM", 3e-4, 2, 16),
     ("adamix_few_shot", "mnli", "AdaMix"): ("AdaMix", 3e-4, 50, 4),
     ("adamix_few_shot", "rte", "LiST_adapter"): ("LiST", 3e-4, 50, 4),
     ("adamix_few_shot", "subj", "full_prompt-based_fine-tuning"): ("FullFineTuning", 1e-5, 50, 4),
@@ -172,7 +174,7 @@ def test_a_run_is_set_as_its_row_of_the_paper_has_it(commands, printed, cell):
     assert data.get("task", "film_reviews") == task
     searches = "--test_after_fit false" in " ".join(commands(name)[task, method, seed])  # and reads no test rows
     assert config["test_after_fit"] == (name not in DEVELOPMENT_SETS and not searches)
-    assert searches == (name == "quickstart")
+    assert searches == (name in ("quickstart", "film_reviews"))
     weight = 100 if name == "adamix_nlg" else 1  # of the consistency loss
     assert model["consistency"] == (weight if method.startswith("AdaMix") else 0)
     if name == "adamix_few_shot":  # 30 rows in all, none to validate on

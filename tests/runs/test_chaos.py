@@ -17,7 +17,14 @@ import torch
 from fixtures.runs import ROOT, environment, rows_of
 
 CHOICES = (
-    *("--model.optimizer", "Adafactor", "--model.optimizer_args", '{"beta2_decay": -0.5}', "--model.schedule", "cosine"),
+    *(
+        "--model.optimizer",
+        "Adafactor",
+        "--model.optimizer_args",
+        '{"beta2_decay": -0.5}',
+        "--model.schedule",
+        "cosine",
+    ),
     *("--model.warmup", "2", "--model.head_lr", "0.001", "--model.lr_multipliers", '{"b": 16}'),
 )
 """Choices of training none of which is the default."""

@@ -6,13 +6,14 @@ import subprocess
 import sys
 from pathlib import Path
 
-from fixtures.runs import environment
 import pytest
 import torch
+from fixtures.runs import environment
 
 from kronlit.modules import SequenceClassification
 from kronlit.studies.process import failure_reason
 from kronlit.training import processes, signals
+
 
 @pytest.fixture(autouse=True)
 def _nothing_heard(monkeypatch):

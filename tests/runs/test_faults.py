@@ -1,15 +1,14 @@
 """What goes wrong on a machine: numbers that are none, damaged checkpoints, a full disk, two runs in one place."""
 
-import os
 import re
 import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-from fixtures.runs import environment, rows_of
 import pytest
 import torch
+from fixtures.runs import environment, rows_of
 
 from kronlit.modules import SequenceClassification
 from kronlit.training.checkpoint import AtomicCheckpoint

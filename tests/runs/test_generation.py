@@ -2,14 +2,12 @@
 
 import csv
 import json
-import os
 import subprocess
 import sys
-from pathlib import Path
 
-from fixtures.runs import environment
 import pytest
 import torch
+from fixtures.runs import environment
 from lightning.pytorch import seed_everything
 from test_modules import batch_of, build, trainer
 from torch.nn import functional as F

@@ -2,21 +2,19 @@
 
 import csv
 import json
-import os
 import re
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import numpy as np
 import PIL.Image
-from fixtures.runs import environment
 import pytest
 import torch
 import yaml
-from fixtures.data import CLASSES, image_rows
 from datasets import Image
+from fixtures.data import CLASSES, image_rows
+from fixtures.runs import environment
 from lightning.pytorch import Callback, Trainer, seed_everything
 from lightning.pytorch.callbacks import ModelCheckpoint
 from transformers import (

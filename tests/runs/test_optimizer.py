@@ -49,14 +49,16 @@ class Watch(Callback):
 def plain_loop(model, batches, make, rate_of, factor, decay):
     """What PyTorch's own loop makes of the trained parameters."""
     trained = {name: p for name, p in model.named_parameters() if p.requires_grad}
-    optimizer = make([
-        {
-            "params": [p],
-            "lr": rate_of(name),
-            **({} if decay is None else {"weight_decay": 0.0 if p.ndim < 2 else decay}),
-        }
-        for name, p in trained.items()
-    ])
+    optimizer = make(
+        [
+            {
+                "params": [p],
+                "lr": rate_of(name),
+                **({} if decay is None else {"weight_decay": 0.0 if p.ndim < 2 else decay}),
+            }
+            for name, p in trained.items()
+        ]
+    )
     peaks = [group["lr"] for group in optimizer.param_groups]
     for step, batch in enumerate(batches):
         for group, peak in zip(optimizer.param_groups, peaks, strict=True):
@@ -193,6 +195,8 @@ def test_what_loading_draws_anew_has_the_rate_of_the_head(request, tmp_path, glu
         ({"optimizer_args": {"beta": 1}}, "`model.optimizer_args`={'beta': 1}: "),
         ({"optimizer_args": {"betas": [2, 0.9]}}, "Invalid beta parameter at index 0: 2"),
         ({"optimizer_args": {"lr": 1}}, "`model.optimizer_args` has 'lr': give it as `model.lr`."),
+        ({"optimizer_args": {"params": []}}, "`model.optimizer_args` has 'params', which are those that the method"),
+        ({"optimizer": "..Adam"}, "`model.optimizer`='..Adam' cannot be imported: "),
         ({"optimizer": "transformers.Adafactor"}, "relative_step"),
         ({"optimizer": "Rprop", "weight_decay": 0.1}, "`model.weight_decay`=0.1: Rprop has no weight decay"),
         ({"schedule": "lineal"}, "`model.schedule`='lineal': it must be one of linear, cosine, "),
@@ -215,7 +219,11 @@ def test_a_bad_choice_is_one_line_before_the_model_is_loaded(options, line, requ
     ("kind", "options", "line"),
     [
         (TextToText, {"head_lr": 1e-3}, "`model.head_lr`=0.001: this model has no head that is trained"),
-        (TextToText, {"lr_multipliers": {"c": 2}}, "'c' is the name of no trained parameter; their last parts are a, b"),
+        (
+            TextToText,
+            {"lr_multipliers": {"c": 2}},
+            "'c' is the name of no trained parameter; their last parts are a, b",
+        ),
         (SequenceClassification, {"optimizer": "Muon"}, "`model.optimizer`='Muon'"),
         (SequenceClassification, {"optimizer": "LBFGS"}, "LBFGS doesn't support per-parameter options"),
     ],

@@ -1,17 +1,16 @@
 """Methods and structures from a file of the user's own: trained, merged, exported and loaded as kronlit's."""
 
 import json
-import os
 import re
 import subprocess
 import sys
 from functools import partial
 from pathlib import Path
 
-from fixtures.runs import environment
 import pytest
 import torch
 import yaml
+from fixtures.runs import environment
 from transformers import AutoModelForSequenceClassification
 
 import kronlit
@@ -105,9 +104,7 @@ def test_a_whole_path_is_written_and_loaded(kronlit_, run_of, tiny_bert, mine):
     assert f"method   MonarchA(matrix={{'class_path': '{mine}.Monarch', 'init_args': {{'rank': 3}}}}" in out
 
 
-def test_an_adapter_of_the_hub_may_name_structures_of_kronlit_alone(
-    kronlit_, run_of, tiny_bert, tmp_path, monkeypatch
-):
+def test_an_adapter_of_the_hub_may_name_structures_of_kronlit_alone(kronlit_, run_of, tiny_bert, tmp_path, monkeypatch):
     run, _ = run_of(tiny_bert, "Structured", matrix={"class_path": "LDR", "init_args": {"rank": 3}})
     assert kronlit_("export", "--ckpt_path", run, "--output", "own", "--format", "kronlit")[0] == 0
     monkeypatch.setattr("kronlit.exchange.load.is_here", lambda source: False)

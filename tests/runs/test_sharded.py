@@ -1,7 +1,5 @@
 """Frozen weights in shards: which are, and that text is written from them as from whole ones."""
 
-from pathlib import Path
-
 import pytest
 import torch
 from torch import nn
@@ -13,7 +11,6 @@ from transformers import AutoModelForCausalLM, AutoModelForSeq2SeqLM, AutoModelF
 
 from kronlit.methods import FullFineTuning, KronA
 from kronlit.training.sharded import layers, shard_frozen
-
 
 
 @pytest.fixture

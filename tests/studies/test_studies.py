@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from fixtures.runs import ROOT
+from fixtures.runs import ROOT, RUN
 
 from kronlit.studies.plan import plan, points
 from kronlit.studies.process import run_environment
@@ -54,17 +54,6 @@ costs |= {"peak_memory_bytes": 5, "peak_memory_of": "process", "adapter_bytes": 
 (version / ".summary").write_text(json.dumps({"scores": scores} | costs))
 (version / ".summary").replace(version / "summary.json")
 """
-RUN = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from kronlit.__main__ import main; main()"
-
-
-@pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    """Runs of studies in this test are of `FIT`."""
-    package = tmp_path / "stand_in/kronlit"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(FIT)
-    monkeypatch.setenv("PYTHONPATH", str(package.parent))
 
 
 def study_file(tmp_path, **content):

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 import pytest
 import yaml
-from fixtures.runs import ROOT
+from fixtures.runs import ROOT, RUN
 
 from kronlit.studies.cell_search import CellSearch, rungs
 from kronlit.studies.edge import at_end, next_value
@@ -70,17 +70,6 @@ costs |= {"peak_memory_bytes": 5, "peak_memory_of": "process", "adapter_bytes": 
 (version / ".summary").write_text(json.dumps({"scores": scores} | costs))
 (version / ".summary").replace(version / "summary.json")
 """
-RUN = f"import sys; sys.path.insert(0, {str(ROOT)!r}); from kronlit.__main__ import main; main()"
-
-
-@pytest.fixture
-def stand_in(tmp_path, monkeypatch):
-    """Runs in this test are of `FIT`."""
-    package = tmp_path / "stand_in/kronlit"
-    package.mkdir(parents=True)
-    (package / "__init__.py").touch()
-    (package / "__main__.py").write_text(FIT)
-    monkeypatch.setenv("PYTHONPATH", str(package.parent))
 
 
 def study_file(tmp_path, **content):
@@ -344,7 +333,7 @@ def test_tune_improves_on_the_config_and_leaves_its_best(kronlit, tmp_path, stan
     code, out, err = kronlit("tune", "--config", fit_file, "--best", "0.1", "--processes", "2")
     assert code == 0, err
     root = tmp_path / "runs/tune/fit"
-    assert {"best.yaml", "tuned.json", "scores.png"} <= {path.name for path in root.iterdir()}
+    assert {"best.yaml", "tuned.json", "scores.svg"} <= {path.name for path in root.iterdir()}
     assert yaml.safe_load((root / "best.yaml").read_text()) == {"model": {"lr": 0.1}}
     assert "of the config's own lr=0.002: 0.63" in (root / "best.yaml").read_text()  # 0.5 + 0.3 - 0.1 log10(50)
     lines = out.splitlines()

@@ -4,10 +4,12 @@ from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+from kronlit.studies.edge import at_end
 from kronlit.studies.plan import make_run, point_name, points
 from kronlit.studies.report.table import Row
 from kronlit.studies.result import read_result
 from kronlit.studies.study import Study
+from kronlit.studies.tune import is_number
 from kronlit.studies.tuned import Trial, TunedCell
 
 MANY = 4
@@ -79,7 +81,7 @@ def searched_option(cells: Iterable[TunedCell]) -> str | None:
 
 def positive(value: Any) -> bool:
     """Whether a value is a number that a logarithmic axis can show."""
-    return isinstance(value, (int, float)) and not isinstance(value, bool) and value > 0
+    return is_number(value) and value > 0
 
 
 def grid_cells(study: Study, root: Path, rows: list[Row]) -> list[TunedCell]:
@@ -103,12 +105,12 @@ def grid_cells(study: Study, root: Path, rows: list[Row]) -> list[TunedCell]:
             if not trials or not counted:
                 continue
             chosen = max(counted, key=counted.count)
-            edge = [option for option, values in grid.items() if at_edge(values, chosen[option])]
+            edge = [option for option, values in grid.items() if at_end(chosen[option], in_order(values))]
             given = study.select_by, study.select_mode, study.seeds
             found.append(TunedCell(task, row.method, grid, *given, trials, chosen, edge))
     return found
 
 
-def at_edge(values: list[Any], chosen: Any) -> bool:
-    """Whether a number is the smallest or the largest of those that were tried."""
-    return len(values) > 1 and all(map(positive, values)) and chosen in (min(values), max(values))
+def in_order(values: list[Any]) -> list[Any]:
+    """Numbers from the smallest to the largest; other values have no order."""
+    return sorted(values) if all(map(is_number, values)) else values
