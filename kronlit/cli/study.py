@@ -148,8 +148,8 @@ def dry_run(study: Study, root: Path, only: list[str] | None) -> None:
         for one in StudySearch(study, root, only).first():
             one.config_hash()
             print(shlex.join(run_command(one, root)))
-        last = f"then the best point of each method on each task with seeds {study.seeds}: {len(runs)} runs"
-        print(f"# then the best of these for more epochs, {last}")
+        longer = "then the best of these for more epochs, " if study.tune.halving > 1 else ""
+        print(f"# {longer}then the best point of each method on each task with seeds {study.seeds}: {len(runs)} runs")
         return
     for one in runs:
         one.config_hash()  # reads the config files, and so finds those that are missing
