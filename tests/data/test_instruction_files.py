@@ -135,11 +135,11 @@ HELLO = said("user")
 @pytest.mark.parametrize(
     ("rows", "arguments", "words"),
     [
-        ([{"question": "a", "completion": "b"}], {}, "row 1: no prompt in column 'prompt'; it has question, completion"),
-        ([{"prompt": "a", "answer": "b"}], {}, r"no completion in column 'completion'; .*`data.columns`={completion: o"),
+        ([{"question": "a", "completion": "b"}], {}, "row 1: no prompt in column 'prompt'; it has question, com"),
+        ([{"prompt": "a", "answer": "b"}], {}, r"no completion in column 'completion'; .*`data.columns`={complet"),
         ([{"a": "x"}], {}, r"line 1, row 1: no columns prompt and completion, or messages, or text; it has a: name"),
         ([{"a": "x"}], {"columns": {"text": "b"}}, "no text in column 'b'; it has a"),
-        ([{"text": "x"}], {"columns": {"txt": "text"}}, "`data.columns` names 'txt'; there are messages, prompt, compl"),
+        ([{"text": "x"}], {"columns": {"txt": "text"}}, "`data.columns` names 'txt'; there are messages, prompt, c"),
         ([{"prompt": "a", "completion": "b"}, {"prompt": "a", "completion": " "}], {},
          r"mine.jsonl', line 2, row 2: the completion in column 'completion' is empty: write one"),
         ([{"prompt": "", "completion": "b"}], {}, "row 1: the prompt in column 'prompt' is empty"),
@@ -199,7 +199,9 @@ def test_a_model_without_a_chat_template_reads_no_messages(kronlit, tmp_path, ti
     assert "has no chat template, which rows of messages need" in err.splitlines()[-1]
 
 
-@pytest.mark.parametrize(("plm", "words"), [("tiny_bert", "is no decoder: a bert reads"), ("tiny_t5", "cannot be load")])
+@pytest.mark.parametrize(
+    ("plm", "words"), [("tiny_bert", "is no decoder: a bert reads"), ("tiny_t5", "cannot be load")]
+)
 def test_a_model_that_is_no_decoder_is_refused(kronlit, tmp_path, request, plm, words):
     path = write_jsonl(tmp_path / "mine.jsonl", pairs(8))
     code, _, err = fit(kronlit, request.getfixturevalue(plm), path, "--model.max_length", "32")

@@ -1,7 +1,6 @@
 """A causal language model on one's own rows: tokens, targets, losses, what is written, and the command line."""
 
 import csv
-import json
 import subprocess
 import sys
 
@@ -10,12 +9,11 @@ import torch
 from fixtures.chat import CHATML, FORGETFUL, MARKED, SITES, byte_tokenizer, llama, pairs, talks, write_jsonl
 from fixtures.runs import environment
 from lightning.pytorch import Trainer, seed_everything
-from safetensors.torch import load_file
 from torch.nn import functional as F
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
 from kronlit.data import InstructionFiles
-from kronlit.methods import FullFineTuning, KronA, LoRA
+from kronlit.methods import FullFineTuning, KronA
 from kronlit.modules import CausalLM
 from kronlit.modules.chat import Chat
 from kronlit.modules.targets import RowReader
@@ -92,7 +90,9 @@ def test_a_template_that_rewrites_earlier_turns_is_refused():
     one = talks(1)[0]["messages"][1:3]
     assert any(chat.conversation(one, "here")[1])
     two = [one[0], {"role": "assistant", "content": "<think>so</think>1"}, *one]
-    with pytest.raises(ValueError, match="here: the chat template of .* rewrites the turns before the assistant's mess"):
+    with pytest.raises(
+        ValueError, match=r"here: the chat template of .* rewrites the turns before the assistant's mess"
+    ):
         chat.conversation(two, "here")
 
 
@@ -243,7 +243,11 @@ def test_two_processes_step_as_one(tiny_llama, tmp_path):
         words = command("fit", tiny_llama, path, "--data.validation", path, "--run_dir", name, "--model.lr", "0.5")
         words += ["--model.optimizer", "SGD", "--model.schedule", "constant", "--trainer.max_epochs", "3"]
         done = subprocess.run(
-            [sys.executable, "-m", "kronlit", *words, *more], capture_output=True, text=True, cwd=tmp_path, env=environment()
+            [sys.executable, "-m", "kronlit", *words, *more],
+            capture_output=True,
+            text=True,
+            cwd=tmp_path,
+            env=environment(),
         )
         assert done.returncode == 0, done.stderr
         run = tmp_path / name / "version_0"
