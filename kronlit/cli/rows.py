@@ -123,6 +123,10 @@ def learned_pieces(module: "TextModule", features: dict[str, Any], label: float 
 
 
 def mark(text: str) -> str:
-    """A text that stands out: in colour where the output is a terminal that may have colours, else in brackets."""
-    coloured = sys.stdout.isatty() and not os.environ.get("NO_COLOR")
-    return f"{GREEN}{text}{PLAIN}" if coloured else f"[[{text}]]"
+    """A text that stands out."""
+    return f"{GREEN}{text}{PLAIN}" if on_terminal() else f"[[{text}]]"
+
+
+def on_terminal() -> bool:
+    """Whether the output is a terminal that may have colours."""
+    return sys.stdout.isatty() and not os.environ.get("NO_COLOR")
