@@ -49,7 +49,7 @@ class Chat:
         """The tokens of a conversation, and for each whether the assistant says it.
 
         Args:
-            messages: the conversation, which does not begin with the assistant.
+            messages: the conversation, which ends with the assistant and does not begin with it.
             where: its place, for messages.
 
         Raises:
@@ -59,14 +59,13 @@ class Chat:
             options = {"return_dict": True, "return_assistant_tokens_mask": True}
             marked = self._apply(messages, where, tokenize=True, **options)
             return list(marked["input_ids"]), [bool(mark) for mark in marked["assistant_masks"]]
-        whole = self._render(messages, where)
         tokens: list[int] = []
         said: list[bool] = []
         text = ""
         for number in (n for n, message in enumerate(messages) if message["role"] == "assistant"):
             before = self._render(messages[:number], where, True)
             after = self._render(messages[: number + 1], where)
-            if not (before.startswith(text) and after.startswith(before) and whole.startswith(after)):
+            if not (before.startswith(text) and after.startswith(before)):
                 raise UserError(
                     f"{where}: the chat template of `model.plm`={self.plm!r} rewrites the turns before the assistant's "
                     f"message {number + 1}, so its tokens cannot be told apart: use a template that marks them by "

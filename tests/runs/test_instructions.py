@@ -260,3 +260,51 @@ def test_two_processes_step_as_one(tiny_llama, tmp_path):
     for name, value in both.items():
         torch.testing.assert_close(value, one[name], rtol=0, atol=1e-6)
     assert same == pytest.approx(loss, rel=1e-5)
+
+
+# --- a base in 16 bits ---
+
+
+@pytest.mark.parametrize("method", [KronA(a_shape=(8, 6), sites=QV), FullFineTuning()], ids=["KronA", "all"])
+@pytest.mark.parametrize("tied", [False, True])
+def test_a_base_in_bfloat16_is_never_first_in_float32(tmp_path, monkeypatch, method, tied):
+    plm = llama(tmp_path / "base", byte_tokenizer(), torch.bfloat16, tie_word_embeddings=tied)
+    task = InstructionFiles(write_jsonl(tmp_path / "mine.jsonl", pairs(6))).task
+    asked, original = [], AutoModelForCausalLM.from_pretrained
+    monkeypatch.setattr(
+        AutoModelForCausalLM, "from_pretrained", lambda *_, **kw: asked.append(kw["dtype"]) or original(*_, **kw)
+    )
+
+    def configured(stored):
+        torch.manual_seed(0)
+        module = CausalLM(str(plm), method, task, max_length=64)
+        module._frozen_dtype = torch.bfloat16
+        monkeypatch.setattr("kronlit.modules.plm.is_stored_in", lambda *_: stored) if not stored else None
+        module.configure_model()
+        return module.model
+
+    direct, through = configured(True).state_dict(), configured(False).state_dict()
+    assert asked == [torch.bfloat16, torch.float32]
+    assert direct.keys() == through.keys()
+    for name, value in direct.items():
+        assert value.dtype == through[name].dtype, name
+        assert torch.equal(value, through[name]), name
+    kinds = {value.dtype for value in direct.values()}
+    assert kinds == ({torch.float32} if isinstance(method, FullFineTuning) else {torch.float32, torch.bfloat16})
+
+
+def test_a_base_in_float32_is_not_rounded_before_it_is_stored(tiny_llama, tmp_path, monkeypatch):
+    task = InstructionFiles(write_jsonl(tmp_path / "mine.jsonl", pairs(6))).task
+    module = CausalLM(str(tiny_llama), KronA(a_shape=(8, 6), sites=QV), task, max_length=64)
+    module._frozen_dtype = torch.bfloat16
+    module.configure_model()
+    plain = AutoModelForCausalLM.from_pretrained(tiny_llama)
+    assert torch.equal(module.model.model.embed_tokens.weight, plain.model.embed_tokens.weight)
+
+
+def test_bf16_mixed_trains_on_a_base_in_bfloat16(tmp_path):
+    plm = llama(tmp_path / "base", byte_tokenizer(), torch.bfloat16)
+    module, data = built(plm, pairs(12), tmp_path)
+    trainer(tmp_path, max_epochs=1, precision="bf16-mixed").fit(module, data)
+    assert module.model.model.layers[0].mlp.up_proj.weight.dtype == torch.bfloat16
+    assert {p.dtype for p in module.parameters() if p.requires_grad} == {torch.float32}
