@@ -1,6 +1,7 @@
 """The command `kronlit`. Commands that need no torch do not import it."""
 
 import difflib
+import importlib
 import sys
 
 from kronlit import __version__
@@ -12,6 +13,8 @@ COMMANDS = {
     "validate": "score a checkpoint on the validation rows",
     "test": "score a checkpoint on the test rows",
     "predict": "write a checkpoint's predictions for the test rows or for your own file",
+    "generate": "write what a run's language model says after a prompt",
+    "rows": "show the first rows of a config as its model will read them, and what of them is learned",
     "merge": "merge a run's adapter into the model, and write a plain Transformers folder",
     "export": "write a run's adapter, without the frozen model, for kronlit or for PEFT",
     "submission": "put predictions for all test sets of GLUE or SuperGLUE into the zip that its site scores",
@@ -77,14 +80,9 @@ def run_command(arguments: list[str]) -> None:
         from kronlit.cli.exchange import exchange_command
 
         exchange_command(arguments[0], arguments[1:])
-    elif arguments[0] == "info":
-        from kronlit.cli.info import info_command
-
-        info_command(arguments[1:])
-    elif arguments[0] == "configs":
-        from kronlit.cli.configs import configs_command
-
-        configs_command(arguments[1:])
+    elif arguments[0] in ("generate", "rows", "info", "configs"):
+        module = importlib.import_module(f"kronlit.cli.{arguments[0]}")
+        getattr(module, f"{arguments[0]}_command")(arguments[1:])
     else:
         if arguments[0] == "fit":
             listen()

@@ -10,7 +10,7 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 
-pytest_plugins = [f"fixtures.{name}" for name in ("models", "data", "prompts", "runs")]
+pytest_plugins = [f"fixtures.{name}" for name in ("models", "data", "prompts", "runs", "chat")]
 
 
 @pytest.fixture(autouse=True)

@@ -100,10 +100,15 @@ def check_config(files: list[str]) -> str:
 
 def merged_config(files: list[str]) -> dict[str, Any]:
     """The merged config of YAMLs, made by the command line itself: later files win, defaults fill the rest."""
+    return fit_config([word for file in files for word in ("--config", file)])
+
+
+def fit_config(words: list[str]) -> dict[str, Any]:
+    """The config of `kronlit fit` with some words, with all defaults. A wrong one ends as it would in `fit`."""
     from kronlit.cli.fit import trainer_command
 
     argv, out = sys.argv, io.StringIO()
-    sys.argv = ["kronlit", "fit", *(word for file in files for word in ("--config", file)), "--print_config"]
+    sys.argv = ["kronlit", "fit", *words, "--print_config"]
     try:
         with contextlib.redirect_stdout(out):
             trainer_command()

@@ -33,6 +33,7 @@ from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import follow_task, task_of
 from kronlit.exchange.init_adapter import InitAdapter
+from kronlit.exchange.merged_prediction import MergedPrediction
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.modules.origin import check_meaning
@@ -173,7 +174,7 @@ class CLI(LightningCLI):
         callbacks.append(NeverPredicted())
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
-            callbacks.append(PredictionWriter(Path(path), self.log_dir))
+            callbacks += [PredictionWriter(Path(path), self.log_dir), MergedPrediction()]
         if config.init_adapter and self.subcommand == "fit" and self.ckpt_path is None:
             callbacks.append(InitAdapter(config.init_adapter))
         if self.goes_on:

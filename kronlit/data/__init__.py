@@ -5,8 +5,9 @@ from kronlit.data.e2e import E2E
 from kronlit.data.few_shot import FewShot
 from kronlit.data.glue import GLUE
 from kronlit.data.images import Images
+from kronlit.data.instruction_files import InstructionFiles
 from kronlit.data.movie_reviews import MovieReviews
 from kronlit.data.super_glue import SuperGLUE
 from kronlit.data.text_files import TextFiles
 
-__all__ = ["E2E", "GLUE", "FewShot", "Images", "MovieReviews", "SuperGLUE", "TaskData", "TextFiles"]
+__all__ = ["E2E", "GLUE", "FewShot", "Images", "InstructionFiles", "MovieReviews", "SuperGLUE", "TaskData", "TextFiles"]

@@ -5,15 +5,14 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from datasets import Dataset
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.config.user_error import UserError
 from kronlit.data.class_counts import class_counts
+from kronlit.data.held_out import HeldOutRows
 from kronlit.data.labelled_rows import EmptyRows, read_labelled
 from kronlit.data.tasks import Task, option_values
-from kronlit.data.text import TextData
 
 Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"]
 
@@ -24,7 +23,7 @@ LONGEST_NUMBER = 4300
 """The most digits that Python reads as a whole number."""
 
 
-class TextFiles(TextData):
+class TextFiles(HeldOutRows):
     """Your own rows of one or more texts and a label, from CSV files with a header or JSONL files, in UTF-8.
 
     Args:
@@ -65,7 +64,7 @@ class TextFiles(TextData):
         self._tables: dict[tuple[str, int, int], Dataset] = {}
         self._selected: dict[tuple[str, str], Dataset] = {}
         check_columns(columns, label)
-        self._check_shares()
+        self.check_shares()
         if span is not None:
             check_span(span, labels)
             labels = ()
@@ -89,57 +88,15 @@ class TextFiles(TextData):
         check_metrics(task)
         super().__init__(task, **kwargs)
 
-    def _shares(self) -> dict[str, float]:
-        return {split: value for split, value in self.files.items() if isinstance(value, float)}
-
-    def _check_shares(self) -> None:
-        shares = self._shares()
-        for split, share in shares.items():
-            if not 0 < share < 1:
-                raise UserError(f"`data.{split}`={share} must be a file, or a share above 0 and below 1.")
-        if sum(shares.values()) >= 1:
-            raise UserError(f"`data.validation`={shares['validation']} and `data.test`={shares['test']} leave no row.")
-
-    def draws(self) -> dict[str, Any]:
-        return super().draws() | self._shares()
-
-    def held_out(self, split: str) -> bool:
-        return isinstance(self.files.get(split), float)
-
-    def load(self, split: str) -> Dataset:
-        file = self.files[split]
-        if file is None:
-            raise UserError(
-                f"there are no {split} rows: give a file or a share of the training rows as `data.{split}`."
-            )
-        if isinstance(file, str) and split != "train":
-            return self._read(file)
-        rows = self._read(str(self.files["train"]))
-        part = (rows._fingerprint, split)
-        if part not in self._selected:
-            self._selected[part] = rows.select(self._parts(len(rows))[split])
-        return self._selected[part]
-
-    def _parts(self, rows: int) -> dict[str, list[int]]:
-        """Split the row numbers of the training file into validation, test and training rows."""
-        order = torch.randperm(rows, generator=torch.Generator().manual_seed(self.split_seed)).tolist()
-        parts: dict[str, list[int]] = {}
-        first = 0
-        for split in ("validation", "test"):
-            share = self.files[split]
-            last = first + (max(1, round(share * rows)) if isinstance(share, float) else 0)
-            parts[split], first = order[first:last], last
-        return parts | {"train": sorted(order[first:])}
-
-    def _read(self, path: str) -> Dataset:
+    def read(self, source: str, split: str) -> Dataset:
         """The rows of a file, with labels as numbers. The file is read once, and again if it changes."""
-        state = Path(path).stat() if Path(path).is_file() else None
-        key = (path, state.st_mtime_ns, state.st_size) if state else (path, 0, 0)
+        state = Path(source).stat() if Path(source).is_file() else None
+        key = (source, state.st_mtime_ns, state.st_size) if state else (source, 0, 0)
         if key not in self._tables:
             task = self.task
-            file, found, empty = read_labelled(path, task.columns, self.label, task.labels, self.empty_rows)
+            file, found, empty = read_labelled(source, task.columns, self.label, task.labels, self.empty_rows)
             if empty:
-                rank_zero_only(print)(f"{path!r}: {len(empty)} empty rows are skipped, the first on line {empty[0]}.")
+                rank_zero_only(print)(f"{source!r}: {len(empty)} empty rows are skipped, the first on line {empty[0]}.")
             table: dict[str, list[Any]] = {column: file.texts(column) for column in task.columns}
             first = {text: row for row, text in reversed(list(enumerate(found)))}
             numbers = {

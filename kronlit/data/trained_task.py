@@ -20,6 +20,7 @@ FORM: Form = {
     "free_text?": bool,
     "word_split?": bool,
     "selection?": [str],
+    "form?": str,
 }
 """The form of what `task_record` writes. Fields that were added to tasks later may be missing."""
 
@@ -69,7 +70,7 @@ def follow_task(
             arguments["labels"] = task.labels
     elif task.is_regression and "span" in arguments and span is None and labels is None:
         arguments["span"] = task.span
-    if "columns" in arguments:
+    if isinstance(defaults.get("columns"), tuple):  # elsewhere it renames columns
         columns = arguments["columns"]
         left_out = columns == defaults.get("columns") and not columns_given
         if left_out or set(columns) == set(task.columns):

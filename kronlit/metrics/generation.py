@@ -1,4 +1,4 @@
-"""Scores of generated texts against all their references: BLEU, NIST, ROUGE-L, CIDEr and TER.
+"""Scores of generated texts against all their references: exact match, BLEU, NIST, ROUGE-L, CIDEr and TER.
 
 BLEU and TER come from sacrebleu, ROUGE-L and CIDEr from pycocoevalcap, which the official E2E script uses (the `nlg`
 extra). NIST is implemented here. nltk's takes the best single reference, while the official script counts the n-grams
@@ -28,14 +28,14 @@ References = list[list[str]]
 class GenerationMetrics(Metric):
     """All metrics of a task of generated texts over a split, the loss per target token and the perplexity.
 
-    `score`, which selects the checkpoint, is the task's first metric if texts were generated, else the negative loss.
-    Rows are gathered from all processes, and each counts once.
+    `score`, which selects the checkpoint, is the task's first metric if texts were generated, else, and always with
+    `by_loss`, the negative loss. Rows are gathered from all processes, and each counts once.
 
     Args:
         task: the task; `task.metrics` are some of `METRICS`.
 
     Raises:
-        ValueError: if the task has other metrics, or the libraries are missing.
+        ValueError: if the task has other metrics, or the libraries for those of a benchmark are missing.
     """
 
     full_state_update = False
@@ -45,11 +45,9 @@ class GenerationMetrics(Metric):
         if not task.free_text or not set(task.metrics) <= METRICS.keys():
             job = "ImageClassification" if task.columns == ("image",) else "TextToText"
             raise UserError(f"{task.name!r} is no task of generated texts: use `{job}`, not `CausalLM`.")
-        missing = [name for name in ("sacrebleu", "pycocoevalcap") if importlib.util.find_spec(name) is None]
-        if missing:
-            raise UserError(
-                f"{task.name!r} is scored with {' and '.join(missing)}, which is missing: pip install 'kronlit[nlg]'."
-            )
+        if not task.form:
+            check_libraries(task)
+        self.by_loss = False
         self.task = task
         self.rows: dict[int, tuple[float, int, str | None, list[str]]] = {}
 
@@ -81,13 +79,24 @@ class GenerationMetrics(Metric):
         values: dict[str, float] = {}
         if None not in texts:
             values = scores(self.task, list(texts), list(references))
-        score = values[self.task.metrics[0]] if values else -loss
+        score = values[self.task.metrics[0]] if values and not self.by_loss else -loss
         values |= {"score": score, "loss": loss, "perplexity": math.exp(loss)}
         return {name: torch.tensor(value, dtype=torch.float64) for name, value in values.items()}
 
     def reset(self) -> None:
         super().reset()
         self.rows = {}
+
+
+def check_libraries(task: Task) -> None:
+    """Raise `ValueError` unless there are the libraries that score texts of a task."""
+    if set(task.metrics) <= {"exact_match"}:
+        return
+    missing = [name for name in ("sacrebleu", "pycocoevalcap") if importlib.util.find_spec(name) is None]
+    if missing:
+        raise UserError(
+            f"{task.name!r} is scored with {' and '.join(missing)}, which is missing: pip install 'kronlit[nlg]'."
+        )
 
 
 def gather_rows(rows: dict[int, Any]) -> dict[int, Any]:
@@ -239,4 +248,10 @@ def brevity(ratio: float) -> float:
     return math.exp(math.log(0.5) * (math.log(min(ratio, 1.0)) / math.log(1.5)) ** 2)
 
 
-METRICS = {"bleu": bleu, "nist": nist, "rouge_l": rouge_l, "cider": cider, "ter": ter}
+def exact_match(texts: Texts, references: References) -> float:
+    """The share of texts that are one of their references, apart from blanks around them."""
+    right = [text.strip() in map(str.strip, row) for text, row in zip(texts, references, strict=True)]
+    return sum(right) / len(right)
+
+
+METRICS = {"exact_match": exact_match, "bleu": bleu, "nist": nist, "rouge_l": rouge_l, "cider": cider, "ter": ter}

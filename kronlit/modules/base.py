@@ -131,12 +131,13 @@ class FrozenPLM(Optimized, ABC):
         if self.model is not None:
             return
         self.model, self._fresh = self.load()
+        loaded = next(self.model.parameters()).dtype
         with user_errors():
             self.method.apply(self.model)
         for parameter in self._fresh:  # a frozen random layer would differ after each loading, so these must be trained
             parameter.requires_grad_(True)
         vars(self.model)[INJECTED], self._plm = self.method, fingerprint(self.model)
-        store_frozen(self.model, self._frozen_dtype)
+        store_frozen(self.model, self._frozen_dtype, loaded)
         if self.gradient_checkpointing:
             recompute_activations(self.model, self.routing.generator)
         self.routing.take(self.model.modules())

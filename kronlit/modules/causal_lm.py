@@ -1,5 +1,6 @@
-"""Text generation by a causal language model: Hu et al., LoRA, 2021, arXiv:2106.09685, section 5.4."""
+"""Fine-tuning of causal language models; for E2E as in Hu et al., LoRA, 2021, arXiv:2106.09685, section 5.4."""
 
+from collections.abc import Sequence
 from functools import cached_property
 from typing import Any, Literal
 
@@ -7,40 +8,56 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
-from transformers import AutoModelForCausalLM, LogitsProcessorList, PreTrainedModel
+from transformers import AutoModelForCausalLM, PreTrainedModel
 
 from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
-from kronlit.metrics.generation import GenerationMetrics
+from kronlit.metrics.generation import GenerationMetrics, check_libraries
 from kronlit.modules.batch import Batch
-from kronlit.modules.padding import pad_rows
+from kronlit.modules.decoding import decoding
+from kronlit.modules.padding import pad_rows, padding_side
 from kronlit.modules.plm import load_model
-from kronlit.modules.repetition import NoRepeatInText
+from kronlit.modules.targets import IGNORED, RowReader, TooLong
 from kronlit.modules.text import TextModule
+from kronlit.modules.token_mean import TokenMean
 
 
 class CausalLM(TextModule):
-    """A frozen causal language model, such as GPT-2, that writes a text after a prompt.
+    """A frozen causal language model, such as Llama or GPT-2, that writes a text after a prompt.
 
-    The prompt is the row's context and the end-of-text token. The target is a space, the reference and that token
-    again. The loss is the mean over target tokens. All this is as in LoRA's and AdaMix's code. Texts are written by the
-    beam search of Transformers, which ends when no beam can win any more; that code searches on to the last token.
+    On rows of your own (`InstructionFiles`) it learns completions, the assistant's turns, or whole texts, each with the
+    end token. The loss is the mean over all target tokens of an optimizer's step, over the batches that it accumulates
+    and over processes.
+
+    On E2E, WebNLG and DART the prompt is the row's context and the end-of-text token. The target is a space, the
+    reference and that token again. The loss is the mean over the target tokens of a batch. All this is as in LoRA's and
+    AdaMix's code. Texts are written by the beam search of Transformers, which ends when no beam can win any more; that
+    code searches on to the last token.
 
     Args:
         max_length: the most tokens of prompt and target together. A prompt that leaves no room for `max_new_tokens`
-            keeps its last tokens, a target its first ones.
+            keeps its last tokens, on E2E, WebNLG and DART also in training; a target there keeps its first ones.
+        too_long: what is done with rows of your own of more than `max_length` tokens: truncate keeps their first
+            tokens, and drops those of which no target token is left; drop leaves them out. Both are counted and said.
+        loss_over: whether the loss is the mean over the target tokens of the whole step, or of each batch, whose means
+            are then averaged. By default batch on E2E, WebNLG and DART, and else step.
         consistency: weight of the divergence per target token between two passes of each batch, with dropout and
             experts of their own; 100 in AdaMix, and for other methods R-Drop.
         label_smoothing: share of the target that is spread over the vocabulary in training; 0.1 in LoRA and AdaMix on
             E2E and WebNLG.
         dropout: dropout rate of the pre-trained model; 0 in LoRA's and AdaMix's code. By default that of its config.
-        validate_by: loss or generation. With generation, which takes longer, validation also writes and scores texts,
-            and the task's first metric selects the checkpoint. Testing always does so.
-        num_beams: number of beams of the search; 1 is greedy.
-        length_penalty: the search divides a beam's log-probability by its length to this power.
-        no_repeat_ngram_size: no n-gram of this many tokens may occur twice in a text; 0 allows all.
-        max_new_tokens: the most tokens of a text.
+        generate: validation also writes and scores texts, which takes longer; on rows of your own, testing too. On
+            E2E, WebNLG and DART testing always does so.
+        validate_by: loss or generation: what selects the checkpoint. With generation it is the task's first metric,
+            and texts are written as with `generate`.
+        num_beams: number of beams of the search; 1 is greedy. By default 10 on E2E, WebNLG and DART, and else 1.
+        length_penalty: the search divides a beam's log-probability by its length to this power. By default 0.8 on E2E,
+            WebNLG and DART, and else 1.
+        no_repeat_ngram_size: no n-gram of this many tokens may occur twice in a text; 0 allows all. By default 4 on
+            E2E, WebNLG and DART, and else 0.
+        max_new_tokens: the most tokens of a text. By default 64 on E2E, WebNLG and DART, and else half of `max_length`,
+            at most 256.
         **kwargs: what `TextModule` takes.
     """
 
@@ -51,41 +68,58 @@ class CausalLM(TextModule):
         task: Task,
         *,
         max_length: int = 512,
+        too_long: TooLong = "truncate",
+        loss_over: Literal["step", "batch"] | None = None,
         consistency: float = 0.0,
         label_smoothing: float = 0.0,
         dropout: float | None = None,
+        generate: bool = False,
         validate_by: Literal["loss", "generation"] = "loss",
-        num_beams: int = 10,
-        length_penalty: float = 0.8,
-        no_repeat_ngram_size: int = 4,
-        max_new_tokens: int = 64,
+        num_beams: int | None = None,
+        length_penalty: float | None = None,
+        no_repeat_ngram_size: int | None = None,
+        max_new_tokens: int | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(plm, method, task, max_length=max_length, consistency=consistency, **kwargs)
+        own = bool(task.form)
         for name, share in (("label_smoothing", label_smoothing), ("dropout", dropout)):
             if share is not None and not 0 <= share < 1:
                 raise UserError(f"`model.{name}`={share} must be a share, from 0 to below 1.")
-        for name, number, least in (("num_beams", num_beams, 1), ("no_repeat_ngram_size", no_repeat_ngram_size, 0)):
-            if number < least:
-                raise UserError(f"`model.{name}`={number} must be at least {least}.")
-        if not 1 <= max_new_tokens < max_length:
-            raise UserError(
-                f"`model.max_new_tokens`={max_new_tokens} must lie between 1 and `model.max_length`={max_length}, "
-                "which has room for the prompt too."
-            )
+        self.decoding = decoding(own, max_length, num_beams, length_penalty, no_repeat_ngram_size, max_new_tokens)
+        self.too_long = too_long
+        self.loss_over = loss_over or ("step" if own else "batch")
+        self.token_mean = TokenMean(max_length)
         self.label_smoothing = label_smoothing
         self.dropout = dropout
         self.validate_by = validate_by
-        self.num_beams = num_beams
-        self.length_penalty = length_penalty
-        self.no_repeat_ngram_size = no_repeat_ngram_size
-        self.max_new_tokens = max_new_tokens
+        self.writes_in_validation = generate or validate_by == "generation"
+        self._choose_metrics()
+
+    def _choose_metrics(self) -> None:
+        """Say what selects the checkpoint, and check that texts can be scored where they are written."""
+        if self.writes_in_validation and not self.task.metrics:
+            raise UserError("`model.generate`: rows of text alone have no completion that a text could be scored by.")
+        self.writes_in_test = self.writes_in_validation or not self.task.form
+        if self.writes_in_test:
+            check_libraries(self.task)
+        by_loss = self.validate_by == "loss"
+        for metrics in self.val_metrics:
+            assert isinstance(metrics, GenerationMetrics)
+            metrics.by_loss = by_loss
+        self.test_metrics.by_loss = by_loss and bool(self.task.form)
 
     def new_metrics(self) -> Metric:
         return GenerationMetrics(self.task)
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
-        model, fresh = load_model(AutoModelForCausalLM, self.plm)
+        model, fresh = load_model(AutoModelForCausalLM, self.plm, self._frozen_dtype)
+        if getattr(model.config, "is_decoder", True) is False and not getattr(model.config, "causal", False):
+            raise UserError(
+                f"`model.plm`={self.plm!r} is no decoder: a {model.config.model_type} reads the tokens that it is to "
+                "write. Use a causal language model, such as Llama or GPT-2; or another job, such as "
+                "`SequenceClassification`."
+            )
         positions = getattr(model.config, "max_position_embeddings", None)
         if positions is not None and self.max_length > positions:
             raise UserError(f"`model.max_length`={self.max_length} exceeds the {positions} positions of {self.plm!r}.")
@@ -106,11 +140,27 @@ class CausalLM(TextModule):
 
     @cached_property
     def encoding_key(self) -> str:
-        return f"{super().encoding_key} {self.max_new_tokens} {self.end}"
+        own = (self.too_long, chat.template if (chat := self.reader.chat) else "") if self.task.form else ()
+        return " ".join(map(str, (super().encoding_key, self.decoding.max_new_tokens, self.end, *own)))
+
+    @cached_property
+    def reader(self) -> RowReader:
+        """Makes tokens of rows of one's own."""
+        room = self.max_length - self.decoding.max_new_tokens
+        sizes = (self.max_length, room, self.too_long)
+        return RowReader(self.tokenizer, self.plm, self.task.form, self.end, *sizes)
+
+    def reads(self) -> tuple[str, ...]:
+        return (*super().reads(), self.task.form) if self.task.form else super().reads()
 
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
-        """Prompts as `input_ids`; `target_ids` has a list for each of a row's answers."""
-        room = self.max_length - self.max_new_tokens
+        """Prompts as `input_ids`; `target_ids` has a list for each of a row's answers.
+
+        Rows of one's own have the whole row as `input_ids`, its targets as `labels`, and its prompt as `prompt_ids`.
+        """
+        if self.task.form:
+            return self.reader.sequences(rows) if "answers" in rows else {"input_ids": self.reader.prompts(rows)}
+        room = self.max_length - self.decoding.max_new_tokens
         prompts = [[*ids, self.end][-room:] for ids in self.tokenizer(self.sources(rows))["input_ids"]]
         if "answers" not in rows:
             return {"input_ids": prompts}
@@ -127,33 +177,54 @@ class CausalLM(TextModule):
 
     @property
     def padding_side(self) -> str:
-        """Left, so that all prompts end where their texts begin."""
-        return "left"
+        """Left on E2E, WebNLG and DART, so that all prompts end where their texts begin; else the tokenizer's."""
+        return padding_side(self.tokenizer) if self.task.form else "left"
+
+    @property
+    def padding(self) -> None:
+        """None: targets are told by their distance from the end."""
 
     def collate(self, rows: list[dict[str, Any]]) -> Batch:
-        """Prompts for generation, and each prompt with each of its answers for the loss, all padded on the left.
+        """Prompts for generation, padded on the left, and sequences for the loss, padded on `padding_side`.
 
-        So all targets end in the last column. `owner`, `(answers,)`, is the row of each answer.
+        A sequence is a row of one's own, or a prompt with one of its answers. `owner`, `(sequences,)`, is the row of
+        each. `target_ids`, `(sequences, tokens)`, are the labels of the last columns of `input_ids`, -100 where there
+        is no target.
         """
         batch: Batch = {"row": torch.tensor([row["row"] for row in rows])}
-        batch["prompt_ids"], batch["prompt_mask"] = self._pad([row["input_ids"] for row in rows])
-        pairs = [(number, ids) for number, row in enumerate(rows) for ids in row.get("target_ids") or []]
+        prompts = [row["prompt_ids" if "prompt_ids" in row else "input_ids"] for row in rows]
+        batch["prompt_ids"], batch["prompt_mask"] = self._pad(prompts, "left")
         if "answers" in rows[0]:
             batch["answers"] = [row["answers"] for row in rows]
+        if "labels" in rows[0]:
+            pairs = [(number, row["input_ids"], row["labels"]) for number, row in enumerate(rows)]
+        else:
+            answers = [(number, ids) for number, row in enumerate(rows) for ids in row.get("target_ids") or []]
+            pairs = [(number, [*rows[number]["input_ids"], *ids], ids) for number, ids in answers]
         if pairs:
-            batch["owner"] = torch.tensor([number for number, _ in pairs])
-            sequences = [[*rows[number]["input_ids"], *ids] for number, ids in pairs]
-            batch["input_ids"], batch["attention_mask"] = self._pad(sequences)
-            batch["target_ids"], _ = self._pad([ids for _, ids in pairs], -100)
+            owners, sequences, labels = zip(*pairs, strict=True)
+            batch["owner"] = torch.tensor(owners)
+            batch["input_ids"], batch["attention_mask"] = self._pad(sequences, self.padding_side)
+            targets = pad_rows(labels, IGNORED, self.padding_side)
+            first = int((targets >= 0).any(0).long().argmax())
+            batch["target_ids"] = targets[:, first:]
         return batch
 
-    def _pad(self, sequences: list[list[int]], fill: int | None = None) -> tuple[Tensor, Tensor]:
-        """Tokens padded on the left, and their mask, both `(n, tokens)`."""
-        fill = self.end if fill is None else fill
+    def _pad(self, sequences: Sequence[list[int]], side: str) -> tuple[Tensor, Tensor]:
+        """Tokens padded on a side, and their mask, both `(n, tokens)`."""
         ones = [[1] * len(ids) for ids in sequences]
-        return pad_rows(sequences, fill, self.padding_side), pad_rows(ones, 0, self.padding_side)
+        return pad_rows(sequences, self.end, side), pad_rows(ones, 0, side)
 
     # --- losses ---
+
+    def training_step(self, batch: Batch, batch_idx: int) -> Tensor:
+        loss = super().training_step(batch, batch_idx)
+        return loss if self.loss_over == "batch" else self.token_mean.share(loss, (batch["target_ids"] >= 0).sum())
+
+    def on_before_optimizer_step(self, optimizer: torch.optim.Optimizer) -> None:
+        if self.loss_over == "step":
+            self.token_mean.rescale(optimizer, self.trainer)
+        super().on_before_optimizer_step(optimizer)
 
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
         target = batch["target_ids"]
@@ -161,6 +232,8 @@ class CausalLM(TextModule):
         log_probabilities = self._logits(batch["input_ids"], batch["attention_mask"], target)[there].log_softmax(-1)
         smooth = self.label_smoothing
         losses = F.nll_loss(log_probabilities, target[there], reduction="none")
+        if not smooth:
+            return losses, log_probabilities
         return (1 - smooth) * losses - smooth * log_probabilities.mean(-1), log_probabilities
 
     def _logits(self, input_ids: Tensor, attention_mask: Tensor, target_ids: Tensor) -> Tensor:
@@ -190,27 +263,26 @@ class CausalLM(TextModule):
 
     def _score(self, metrics: nn.Module, batch: Batch) -> None:
         assert isinstance(metrics, GenerationMetrics)
-        written = metrics is self.test_metrics or self.validate_by == "generation"
+        written = self.writes_in_test if metrics is self.test_metrics else self.writes_in_validation
         metrics.update(batch["row"], *self._losses(batch), batch["answers"], self.texts(batch) if written else None)
 
     # --- generation ---
 
     def texts(self, batch: Batch) -> list[str]:
         assert self.model is not None
-        prompts: Tensor = batch["prompt_ids"]
-        processors = LogitsProcessorList()
-        if self.no_repeat_ngram_size:
-            processors.append(NoRepeatInText(self.no_repeat_ngram_size, prompts.shape[1]))
-        tokens = self.model.generate(
-            input_ids=prompts,
-            attention_mask=batch["prompt_mask"],
-            max_new_tokens=self.max_new_tokens,
-            num_beams=self.num_beams,
-            length_penalty=self.length_penalty,
-            do_sample=False,
-            eos_token_id=self.end,
-            pad_token_id=self.end,
-            logits_processor=processors,
-        )
-        texts = self.tokenizer.batch_decode(tokens[:, prompts.shape[1] :], skip_special_tokens=True)
+        tokens = self.decoding.write(self.model, batch["prompt_ids"], batch["prompt_mask"], self.ends, self.end)
+        texts = self.tokenizer.batch_decode(tokens, skip_special_tokens=True)
+        if self.task.form:
+            return [text.strip() for text in texts]
         return [text.split("\n\n")[0].strip() for text in texts]  # an empty line ends a text in LoRA's code
+
+    @cached_property
+    def ends(self) -> list[int]:
+        """The tokens that end a text: the end token; on rows of one's own, also those that the model's makers name."""
+        assert self.model is not None
+        if not self.task.form:
+            return [self.end]
+        named = getattr(self.model.generation_config, "eos_token_id", None)
+        named = named if isinstance(named, list) else [named]
+        turn = self.reader.chat.end if self.reader.chat else None
+        return sorted({token for token in (self.end, turn, *named) if token is not None})

@@ -21,10 +21,10 @@ class SequenceClassification(TextModule):
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
         names = dict(enumerate(self.task.labels))
-        labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}} if names else {}
-        return load_model(
-            AutoModelForSequenceClassification, self.plm, **(labels or {"num_labels": self.task.num_labels})
-        )
+        labels: dict[str, Any] = {"num_labels": self.task.num_labels}
+        if names:
+            labels = {"id2label": names, "label2id": {name: number for number, name in names.items()}}
+        return load_model(AutoModelForSequenceClassification, self.plm, **labels)
 
     def encode(self, rows: dict[str, list[Any]]) -> dict[str, list[Any]]:
         columns = self.task.columns

@@ -74,8 +74,13 @@ def load_tokenizer(plm: str) -> PreTrainedTokenizerBase:
     return tokenizer
 
 
-def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+def load_model(
+    auto_class: Any, plm: str, frozen_dtype: torch.dtype = torch.float32, **kwargs: Any
+) -> tuple[PreTrainedModel, list[nn.Parameter]]:
     """Load the model of `plm` in float32; also returns its newly initialised parameters.
+
+    If its files are of `frozen_dtype`, to which `store_frozen` would convert most weights again, it is loaded in that,
+    which takes half the memory, and `store_frozen` makes float32 of the rest.
 
     These are the ones that the files lack, and a head of another size, such as that of a model fine-tuned on another
     task. Under `torch.device("meta")` the model has no weights, and only config.json is read.
@@ -88,7 +93,8 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
         config = from_pretrained(AutoConfig, plm, **kwargs)
         with one_reason(auto_class, plm):
             return auto_class.from_config(config), []
-    kwargs |= {"dtype": torch.float32, "output_loading_info": True, "ignore_mismatched_sizes": True}
+    dtype = frozen_dtype if is_stored_in(frozen_dtype, auto_class, plm) else torch.float32
+    kwargs |= {"dtype": dtype, "output_loading_info": True, "ignore_mismatched_sizes": True}
     verbosity = transformers.logging.get_verbosity()
     transformers.logging.set_verbosity_error()  # hides its alarming report of a new head, which is checked below
     try:
@@ -103,6 +109,15 @@ def load_model(auto_class: Any, plm: str, **kwargs: Any) -> tuple[PreTrainedMode
                 f"`model.plm`={plm!r} is damaged: its files have no {name} of the shape that its config.json says."
             )
     return model, [model.get_parameter(name) for name in fresh]
+
+
+def is_stored_in(dtype: torch.dtype, auto_class: Any, plm: str) -> bool:
+    """Whether the weights of `plm` are files of a 16-bit type, and its buffers are computed in float32 all the same."""
+    if dtype == torch.float32 or (config := load_config(plm)).dtype != dtype:
+        return False
+    with one_reason(auto_class, plm), torch.device("meta"):
+        model = auto_class.from_config(config, dtype=dtype)
+    return all(buffer.dtype == torch.float32 for buffer in model.buffers() if buffer.is_floating_point())
 
 
 def from_pretrained(auto_class: Any, plm: str, **kwargs: Any) -> Any:

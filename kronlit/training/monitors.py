@@ -39,7 +39,7 @@ def logged_names(module: FrozenPLM) -> set[str] | None:
     values = getattr(module.val_metrics[0], "names", None)
     if values is None:
         return None
-    if isinstance(module, CausalLM) and module.validate_by == "loss":
+    if isinstance(module, CausalLM) and not module.writes_in_validation:
         values = [name for name in values if name not in module.task.metrics]  # they need texts
     splits = ("val", *(f"val_{name}" for name in module.task.validation))
     return {*IN_TRAINING, *(f"{split}/{name}" for split in splits for name in values)}

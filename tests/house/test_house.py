@@ -132,6 +132,8 @@ def test_every_public_name_is_there_and_documented():
         ["tune", "--help"],
         ["export", "--help"],
         ["info", "--help"],
+        ["generate", "--help"],
+        ["rows", "--help"],
         ["configs", "--help"],
         ["submit", "--help"],
     ],
@@ -163,7 +165,7 @@ def test_metrics_of_rows_need_neither_torch_nor_scipy():
 def test_the_help_lists_the_commands_that_there_are():
     from kronlit.cli.fit import CLI
 
-    own = {"study", "merge", "export", "submission", "info", "configs", "tune", "submit"}
+    own = {"study", "merge", "export", "submission", "info", "configs", "tune", "submit", "generate", "rows"}
     assert set(COMMANDS) == {*CLI.subcommands(), *own}
 
 

@@ -20,6 +20,7 @@ from kronlit.adapters import placements
 from kronlit.data import E2E
 from kronlit.data.tasks import GENERATION_TASKS, GLUE_TASKS
 from kronlit.modules import CausalLM, SequenceClassification, TextToText
+from kronlit.modules.decoding import Decoding
 from kronlit.modules.repetition import NoRepeatInText
 
 TASK = GENERATION_TASKS["e2e"]
@@ -186,9 +187,7 @@ def test_the_settings_of_the_search_reach_it(module, monkeypatch):
 
 
 def test_the_papers_search_is_the_default():
-    module = CausalLM("x", KronA(), TASK)
-    settings = (module.num_beams, module.length_penalty, module.no_repeat_ngram_size, module.max_new_tokens)
-    assert settings == (10, 0.8, 4, 64)
+    assert CausalLM("x", KronA(), TASK).decoding == Decoding(10, 0.8, 4, 64)
 
 
 @pytest.mark.parametrize("beams", [1, 3])

@@ -24,6 +24,8 @@ class Task:
         word_split: whether texts are scored in lower case and with every mark a word of its own, see
             `kronlit.metrics.generation`.
         selection: those of `metrics` whose mean selects the checkpoint; by default all.
+        form: how rows of free text are told apart in prompt and target by a causal language model: `prompt`, `messages`
+            or `text` (`kronlit.data.InstructionFiles`); by default as LoRA's code does for E2E.
     """
 
     name: str
@@ -37,6 +39,7 @@ class Task:
     free_text: bool = False
     word_split: bool = False
     selection: tuple[str, ...] = ()
+    form: str = ""
 
     @property
     def is_regression(self) -> bool:
