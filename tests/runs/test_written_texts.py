@@ -225,3 +225,11 @@ def test_a_slip_of_rows_is_told_in_one_line(kronlit, config, more, said):
     code, _, err = kronlit("rows", "--config", config, *more)
     assert code == 2
     assert said in err
+
+
+def test_an_answer_ends_where_the_template_or_the_models_makers_end_it(tiny_llama, tmp_path):
+    task = InstructionFiles(write_jsonl(tmp_path / "mine.jsonl", talks(4))).task
+    module = CausalLM(str(tiny_llama), LoRA(rank=2, sites=QV), task)
+    module.configure_model()
+    module.model.generation_config.eos_token_id = [7]
+    assert module.ends == sorted([7, *module.tokenizer.convert_tokens_to_ids(["</s>", "<|im_end|>"])])
