@@ -45,14 +45,15 @@ def matches(model: nn.Module, site: str) -> list[str]:
         attention = ", ".join(name for name in known if not name.startswith("ffn"))
         raise ValueError(
             f"{experts} holds the weights of all experts in one three-dimensional parameter, on which nothing can "
-            f"stand, so {site!r} is no site here; {architecture_of(model)!r} has {attention}."
+            f"stand, so {site!r} is no site here. {architecture_of(model)!r} has {attention}."
         )
     pattern = known.get(site, site)
     found = {name: module for name, module in model.named_modules() if matches_whole(pattern, name)}
     linear = [name for name, module in found.items() if is_linear(module)]
     if not found:
         raise ValueError(
-            f"{architecture_of(model)!r} has no site {site!r}; it has {', '.join(known) or without_sites(model)}. "
+            f"{architecture_of(model)!r} has no site {site!r}{bare_attention(model, site)}; it has "
+            f"{', '.join(known) or without_sites(model)}. "
             "A site may also be a regular expression over whole module names."
         )
     return linear or list(found)
@@ -63,6 +64,14 @@ def without_sites(model: nn.Module) -> str:
     names = sorted({without_layers(name) for name, module in model.named_modules() if is_linear(module)})
     parts = "" if tower_of(model) else ", as it is made of several models"
     return f"no site of its own{parts}; its linear modules are {', '.join(names)}"
+
+
+def bare_attention(model: nn.Module, site: str) -> str:
+    """Why `site` is none in `model`, if it is one of attention whose weights are no modules; else nothing."""
+    for name, module in model.named_modules():
+        if site in THIRDS and {"q", "k", "v"} <= module._parameters.keys():
+            return f", as {name} holds its weights as parameters, not as modules"
+    return ""
 
 
 def experts_of(model: nn.Module) -> str | None:
@@ -88,15 +97,14 @@ def slice_of(model: nn.Module, known: Sites, site: str, out_features: int) -> Ro
     """
     if site not in THIRDS or site not in known or known["query"] != known["key"]:
         return None
-    tower = tower_of(model)
-    assert tower is not None  # else there were no sites
-    architecture = tower.config.model_type
+    config: Any = getattr(tower_of(model), "config", None)
+    architecture = getattr(config, "model_type", type(model).__name__)
     if architecture not in LAYOUTS:
         raise ValueError(
             f"it computes query, key and value at once, and which rows of {architecture!r} are {site} is not known "
             "here: name the module by a regular expression, which changes all of it."
         )
-    return rows_of(site, LAYOUTS[architecture](tower.config), out_features)
+    return rows_of(site, LAYOUTS[architecture](config), out_features)
 
 
 def architecture_of(model: nn.Module) -> str:

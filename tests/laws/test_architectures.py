@@ -165,13 +165,15 @@ def test_a_layer_that_all_layers_share_is_adapted_and_counted_once():
 @pytest.mark.parametrize("architecture", EXPERTS)
 @pytest.mark.parametrize("site", ["ffn_input", "ffn_output", "ffn"])
 def test_experts_that_are_one_parameter_are_refused_by_name(architecture, site):
-    words = rf"^model\.layers\.0\.mlp\.experts holds .* so '{site}' is no site here; '{architecture}' has query, key"
+    words = rf"^model\.layers\.0\.mlp\.experts holds .* so '{site}' is no site here. '{architecture}' has query, key"
     with pytest.raises(ValueError, match=words):
         kronlit.inject(build(architecture), LoRA(sites=(site,)))
 
 
 def test_weights_of_attention_that_are_no_modules_are_refused_plainly():
-    with pytest.raises(ValueError, match=r"'xlnet' has no site 'query'; it has ffn_input, ffn_output"):
+    with pytest.raises(
+        ValueError, match=r"no site 'query', as \S+rel_attn holds its weights .*; it has ffn_input, ffn_o"
+    ):
         kronlit.inject(build("xlnet"), LoRA())
 
 
