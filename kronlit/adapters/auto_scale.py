@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from kronlit.structured.first_step import scale_like_lora
+from kronlit.structured.rows import Rows, count
 
 AUTO_SCALE = "auto_scale"
 """The entry of a state dict, after the placement's name."""
@@ -29,13 +30,13 @@ def use_auto_scale(placement: Any, make: Callable[[int, int], nn.Module], in_fea
     placement.register_load_state_dict_pre_hook(take_scale)
 
 
-def common_height(out_features: int, slices: Mapping[str, slice] | None) -> int:
+def common_height(out_features: int, slices: Mapping[str, Rows] | None) -> int:
     """The number of rows of each matrix: a placement has one scale, and that of most structures depends on it.
 
     Raises:
         ValueError: if the slices are not all as high.
     """
-    heights = {len(range(out_features)[part]) for part in (slices or {"": slice(None)}).values()}
+    heights = {count(part, out_features) for part in (slices or {"": slice(None)}).values()}
     if len(heights) > 1:
         raise ValueError(
             f"`scale`='auto' is one number for slices of one height, and these have {sorted(heights)} rows: give a "

@@ -8,10 +8,11 @@ from torch import nn
 
 from kronlit.adapters.agreement import disagreement
 from kronlit.adapters.calls import Call, first_calls, is_passed_over
+from kronlit.adapters.families import Sites
 from kronlit.adapters.linear import features, is_linear
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.reparametrisation import bake_in
-from kronlit.adapters.sites import known_sites, layer_of, matches, slice_of
+from kronlit.adapters.sites import is_named, layer_of, matches, matches_whole, sites_of, slice_of, width_of
 from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
 from kronlit.adapters.transaction import INJECTED
 from kronlit.structured import Mixture, StructuredLinear
@@ -36,28 +37,31 @@ class Insertion:
 def inject(model: nn.Module, insertions: Iterable[Insertion]) -> None:
     """Wrap every host that an insertion names, and tie the shared parameters.
 
-    If a site is a regular expression, a forward pass over one made-up row checks that its modules are called.
+    If a site is a regular expression, or was found by the names of an architecture's modules alone, a forward pass over
+    one made-up row checks that its modules are called.
 
     Raises:
         ValueError: if there are no sites, or a site matches nothing in `model`, has a width that does not suit the
             placement, or is not called in a forward pass. `model` is then unchanged.
     """
+    known, named = sites_of(model), is_named(model)
     calls: dict[str, Call] | None = None
     added: dict[str, Placement] = {}
     for insertion in insertions:
         for name, sites in find_hosts(model, insertion).items():
-            if calls is None and not known_sites(model, sites):
+            certain = named and all(site in known for site in sites)
+            if calls is None and not certain:
                 calls = first_calls(model)
             host = model.get_submodule(name)
             try:
                 if name in added:
                     raise ValueError("`sites` of two insertions name this module, and one can stand on it.")
-                placement = make_placement(insertion, model, host, sites)
-                if calls and not known_sites(model, sites):
+                placement = make_placement(insertion, model, name, sites, known)
+                if calls and not certain:
                     check_call(name, model, calls, placement)
             except ValueError as error:
                 raise ValueError(f"{name}: {error}") from error
-            placement.site = sites[0] if known_sites(model, sites[:1]) else name.split(".")[-1]
+            placement.site = sites[0] if sites[0] in known else name.split(".")[-1]
             device = next(host.parameters(), next(model.parameters())).device
             added[name] = placement.to(device).train(host.training)
     replace(model, {id(placement.host): placement for placement in added.values()})
@@ -93,10 +97,11 @@ def check_call(name: str, model: nn.Module, calls: dict[str, Call], placement: P
         raise ValueError(misfit)
 
 
-def make_placement(insertion: Insertion, model: nn.Module, host: nn.Module, sites: list[str]) -> Placement:
-    """Make the placement of `insertion` for `host`, which is the module at `sites` or computes them as slices."""
-    in_features, out_features = widths(model, host)
-    slices = {site: part for site in sites if (part := slice_of(model, site, out_features)) is not None}
+def make_placement(insertion: Insertion, model: nn.Module, name: str, sites: list[str], known: Sites) -> Placement:
+    """Make the placement of `insertion` for the module of this name, which is at `sites` or computes them as slices."""
+    host = model.get_submodule(name)
+    in_features, out_features = widths(model, name, known)
+    slices = {site: part for site in sites if (part := slice_of(model, known, site, out_features)) is not None}
     if not slices:
         return insertion.placement(host, in_features, out_features)
     if len(slices) < len(sites):
@@ -106,19 +111,20 @@ def make_placement(insertion: Insertion, model: nn.Module, host: nn.Module, site
     return insertion.placement(host, in_features, out_features, slices=slices)
 
 
-def widths(model: nn.Module, host: nn.Module) -> tuple[int, int]:
-    """Input and output width of a linear module, or of a block of `model`."""
+def widths(model: nn.Module, name: str, known: Sites) -> tuple[int, int]:
+    """Input and output width of the linear module, or of the block, that has this name in `model`."""
+    host = model.get_submodule(name)
     if is_linear(host):
         return features(host)
-    config = getattr(model, "config", None)
-    config = getattr(config, "vision_config", config)  # CLIP's own config has no width: it describes two models
-    hidden_size: int | None = getattr(config, "hidden_size", None)
-    if hidden_size is None:
+    for inner, module in host.named_modules():  # the last layer of a feed-forward block: Swin's are of several widths
+        if is_linear(module) and matches_whole(known.get("ffn_output", ""), f"{name}.{inner}"):
+            return (features(module)[1],) * 2
+    if (width := width_of(model)) is None:
         raise ValueError(
             f"a {type(host).__name__} is no linear module, and a {type(model).__name__} has no width that all its "
             "blocks share, which what is placed on one must know: name linear modules in `sites`."
         )
-    return hidden_size, hidden_size
+    return width, width
 
 
 def tie(model: nn.Module) -> None:

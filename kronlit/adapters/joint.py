@@ -147,7 +147,7 @@ def joint_blocker(model: nn.Module) -> str | None:
     """Why `model` cannot be joined with others; `None` if it can."""
     if all(parameter.requires_grad for parameter in model.parameters()):
         return "it has no frozen weights to share"
-    if getattr(model.config, "model_type", None) == "deberta-v2":
+    if getattr(model.config, "model_type", None) in ("deberta", "deberta-v2"):
         return "DeBERTa projects and drops a table of distances, which has no rows"
     if any(rate for name, rate in vars(model.config).items() if name.endswith(("layerdrop", "drop_path_rate"))):
         return "whole layers are dropped at random"

@@ -18,6 +18,7 @@ from kronlit.adapters.linear import is_linear, is_whole, matrix_of, merge_blocke
 from kronlit.adapters.merged import MergedProduct
 from kronlit.structured import Stacked, StructuredLinear
 from kronlit.structured.base import compute_dtype
+from kronlit.structured.rows import Rows
 
 
 class Placement(Addition):
@@ -115,7 +116,7 @@ class Delta(Placement):
         matrix: Callable[[int, int], StructuredLinear],
         scale: float | Literal["auto", "trained"] = 1.0,
         dropout: float = 0.0,
-        slices: Mapping[str, slice] | None = None,
+        slices: Mapping[str, Rows] | None = None,
     ) -> None:
         super().__init__(host, in_features, out_features)
         if not 0 <= dropout < 1:
@@ -217,12 +218,12 @@ class SequentialAdapter(Placement):
 class ParallelAdapter(Placement):
     r"""An adapter beside its host, :math:`y = \mathrm{host}(x) + s \, f(x)`, or with :math:`+ \, s_{res} \, x`.
 
-    The host is a block that maps `x` to `y`, such as T5's feed-forward network. BERT's family has no such module. The
-    second half of its block is called with the output of the first half and with `x`, which it adds. There the
-    adapter's output is added to that `x`, which gives the same sum.
+    The host is a block that maps `x` to `y`, such as T5's feed-forward network; Bloom's adds the residual stream, too.
+    In BERT's family it is the second half of a block, called with the output of the first half and with `x`, which it
+    adds. There the adapter's output is added to that `x`, which gives the same sum.
 
     Args:
-        host: the block, or its second half.
+        host: the block, or its second half, which has one linear module.
         in_features: width of the block's input.
         out_features: width of the block's output.
         body: makes :math:`f` from `(in_features, out_features)`.
@@ -243,6 +244,7 @@ class ParallelAdapter(Placement):
     ) -> None:
         super().__init__(host, in_features, out_features)
         check_scale("scale", scale, "auto")
+        self._is_half = sum(map(is_linear, host.modules())) == 1
         self.body = body(in_features, out_features)
         self.scale: Any = scale
         if scale == "auto":
@@ -258,10 +260,10 @@ class ParallelAdapter(Placement):
             f"{type(self.host).__name__} is none: name a feed-forward network in `sites`."
         )
 
-    def forward(self, x: Tensor, block_input: Tensor | None = None) -> Tensor:
-        if block_input is None:
-            return self._beside(self.host(x), x)
-        return self.host(x, self._beside(block_input, block_input))
+    def forward(self, x: Tensor, *residual: Tensor) -> Tensor:
+        if residual and self._is_half:
+            return self.host(x, self._beside(*residual, *residual))
+        return self._beside(self.host(x, *residual), x)
 
     def _beside(self, y: Tensor, x: Tensor) -> Tensor:
         """`y` plus the parallel branch of `x`."""

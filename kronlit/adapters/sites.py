@@ -1,122 +1,31 @@
-"""Sites: the places in a Transformer where something can be added, in one table for all architectures."""
+"""Sites: the places in a Transformer where something can be added, by the same names in all architectures."""
 
 import re
+from typing import Any
 
 from torch import nn
 
+from kronlit.adapters.cuts import LAYOUTS, THIRDS, rows_of
+from kronlit.adapters.families import NAMED, Sites, sites_by_names
 from kronlit.adapters.linear import is_linear
+from kronlit.adapters.towers import tower_of
+from kronlit.structured.rows import Rows
 
-# `ffn` is the feed-forward block, for a `ParallelAdapter`. BERT's family has no module for the whole block. There
-# `ffn` is the block's second half, which also receives the block's input.
+SITES = (
+    *("query", "key", "value", "attention_output", "self_attention_output"),
+    *("ffn_input", "ffn_output", "ffn", "ffn_before_norm"),
+)
+"""The names of all sites."""
 
-BERT = {
-    "query": r"attention\.self\.query",
-    "key": r"attention\.self\.key",
-    "value": r"attention\.self\.value",
-    "attention_output": r"attention\.output\.dense",
-    "self_attention_output": r"attention\.output\.dense",
-    "ffn_input": r"intermediate\.dense",
-    "ffn_output": r"\d+\.output\.dense",
-    "ffn": r"\d+\.output",
-}
 
-T5 = {  # all three kinds of attention: the encoder's, the decoder's, and the decoder's over the encoder
-    "query": r"(SelfAttention|EncDecAttention)\.q",
-    "key": r"(SelfAttention|EncDecAttention)\.k",
-    "value": r"(SelfAttention|EncDecAttention)\.v",
-    "attention_output": r"(SelfAttention|EncDecAttention)\.o",
-    "self_attention_output": r"SelfAttention\.o",
-    "ffn_input": r"DenseReluDense\.wi(_0|_1)?",
-    "ffn_output": r"DenseReluDense\.wo",
-    "ffn": r"DenseReluDense",
-    "ffn_before_norm": r"(encoder\.block\.\d+\.layer\.1|decoder\.block\.\d+\.layer\.2)",  # with its layer norm
-}
-
-GPT2 = {
-    "query": r"attn\.c_attn",
-    "key": r"attn\.c_attn",
-    "value": r"attn\.c_attn",
-    "attention_output": r"attn\.c_proj",
-    "self_attention_output": r"attn\.c_proj",
-    "ffn_input": r"mlp\.c_fc",
-    "ffn_output": r"mlp\.c_proj",
-    "ffn": r"mlp",
-}
-
-# Transformers has renamed the modules of ViT and DeiT (with 5.0) and of DINOv2 (within 5), while saved files keep the
-# older names, so both are here. Only `ffn` has no older name: in the older ViT no module receives the normalised input.
-VIT = {
-    "query": r"attention\.(q_proj|attention\.query)",
-    "key": r"attention\.(k_proj|attention\.key)",
-    "value": r"attention\.(v_proj|attention\.value)",
-    "attention_output": r"attention\.(o_proj|output\.dense)",
-    "self_attention_output": r"attention\.(o_proj|output\.dense)",
-    "ffn_input": r"(mlp\.fc1|intermediate\.dense)",
-    "ffn_output": r"(mlp\.fc2|\d+\.output\.dense)",
-    "ffn": r"mlp",
-}
-
-DINOV2 = VIT | {  # the giant has a gated network
-    "ffn_input": r"mlp\.(fc1|gate_proj|up_proj|weights_in)",
-    "ffn_output": r"mlp\.(fc2|down_proj|weights_out)",
-}
-
-CLIP = {
-    "query": r"self_attn\.q_proj",
-    "key": r"self_attn\.k_proj",
-    "value": r"self_attn\.v_proj",
-    "attention_output": r"self_attn\.out_proj",
-    "self_attention_output": r"self_attn\.out_proj",
-    "ffn_input": r"mlp\.fc1",
-    "ffn_output": r"mlp\.fc2",
-    "ffn": r"mlp",
-}
-
-SITES: dict[str, dict[str, str]] = {
-    "bert": BERT,
-    "roberta": BERT,
-    "xlm-roberta": BERT,
-    "camembert": BERT,
-    "electra": BERT,
-    "deberta-v2": BERT
-    | {
-        "query": r"attention\.self\.query_proj",
-        "key": r"attention\.self\.key_proj",
-        "value": r"attention\.self\.value_proj",
-    },
-    "distilbert": {
-        "query": r"attention\.q_lin",
-        "key": r"attention\.k_lin",
-        "value": r"attention\.v_lin",
-        "attention_output": r"attention\.out_lin",
-        "self_attention_output": r"attention\.out_lin",
-        "ffn_input": r"ffn\.lin1",
-        "ffn_output": r"ffn\.lin2",
-        "ffn": r"ffn",
-    },
-    "mpnet": BERT
-    | {
-        "query": r"attention\.attn\.q",
-        "key": r"attention\.attn\.k",
-        "value": r"attention\.attn\.v",
-        "attention_output": r"attention\.attn\.o",
-        "self_attention_output": r"attention\.attn\.o",
-    },
-    "t5": T5,
-    "mt5": T5,
-    "gpt2": GPT2,
-    "openai-gpt": GPT2,
-    "vit": VIT,
-    "deit": VIT,
-    "dinov2": DINOV2,
-    "dinov2_with_registers": DINOV2,
-    "clip": {site: rf"vision_model\.(.*\.)?{pattern}" for site, pattern in CLIP.items()},  # not in the text model
-    "clip_vision_model": CLIP,
-}
-"""Maps an architecture (`config.model_type`) and a site to a pattern for the end of a module's name."""
-
-FUSED = {"gpt2": ("query", "key", "value"), "openai-gpt": ("query", "key", "value")}
-"""Architectures in which one module computes several sites: equal parts of its output, in this order."""
+def sites_of(model: nn.Module) -> Sites:
+    """Maps the sites of `model` to a pattern for the whole name of a module."""
+    if (tower := tower_of(model)) is None:
+        return {}
+    if (sites := NAMED.get(getattr(tower.config, "model_type", ""))) is None:
+        inside = re.compile(tower.prefix)
+        sites = sites_by_names([name for name, _ in model.named_modules() if inside.match(name)])
+    return {site: tower.prefix + pattern for site, pattern in sites.items()}
 
 
 def matches(model: nn.Module, site: str) -> list[str]:
@@ -124,44 +33,91 @@ def matches(model: nn.Module, site: str) -> list[str]:
 
     Args:
         model: a Transformers model.
-        site: a site of the model's architecture; or, for architectures and places that the table lacks, a regular
-            expression that must match a whole module name. If it matches linear modules, only those are taken.
+        site: a site of the model's architecture; or, for architectures and places that have none, a regular expression
+            that must match a whole module name. If it matches linear modules, only those are taken.
 
     Raises:
-        ValueError: if nothing matches; the message lists what the model has.
+        ValueError: if nothing matches, with what the model has; or if the site is one of the feed-forward network, and
+            that is a mixture of experts that are one parameter.
     """
-    architecture = architecture_of(model)
-    known = SITES.get(architecture, {})
-    pattern = rf"(.*\.)?{known[site]}" if site in known else site
+    known = sites_of(model)
+    if site in SITES and site.startswith("ffn") and (experts := experts_of(model)):
+        attention = ", ".join(name for name in known if not name.startswith("ffn"))
+        raise ValueError(
+            f"{experts} holds the weights of all experts in one three-dimensional parameter, on which nothing can "
+            f"stand, so {site!r} is no site here. {architecture_of(model)!r} has {attention}."
+        )
+    pattern = known.get(site, site)
     found = {name: module for name, module in model.named_modules() if matches_whole(pattern, name)}
     linear = [name for name, module in found.items() if is_linear(module)]
     if not found:
-        names = sorted({without_layers(name) for name, module in model.named_modules() if is_linear(module)})
-        has = ", ".join(known) or f"no site of its own; its linear modules are {', '.join(names)}"
         raise ValueError(
-            f"{architecture!r} has no site {site!r}; it has {has}. "
+            f"{architecture_of(model)!r} has no site {site!r}{bare_attention(model, site)}; it has "
+            f"{', '.join(known) or without_sites(model)}. "
             "A site may also be a regular expression over whole module names."
         )
     return linear or list(found)
 
 
-def known_sites(model: nn.Module, sites: list[str]) -> bool:
-    """Whether the table has all `sites` for the model's architecture, so that none is a regular expression."""
-    return all(site in SITES.get(architecture_of(model), {}) for site in sites)
+def without_sites(model: nn.Module) -> str:
+    """Why `model` has no sites of its own, and what it has instead."""
+    names = sorted({without_layers(name) for name, module in model.named_modules() if is_linear(module)})
+    parts = "" if tower_of(model) else ", as it is made of several models"
+    return f"no site of its own{parts}; its linear modules are {', '.join(names)}"
 
 
-def slice_of(model: nn.Module, site: str, out_features: int) -> slice | None:
-    """The slice of its module's output that belongs to `site`; `None` if that is the whole output."""
-    parts = FUSED.get(architecture_of(model), ())
-    if site not in parts:
+def bare_attention(model: nn.Module, site: str) -> str:
+    """Why `site` is none in `model`, if it is one of attention whose weights are no modules; else nothing."""
+    for name, module in model.named_modules():
+        if site in THIRDS and {"q", "k", "v"} <= module._parameters.keys():
+            return f", as {name} holds its weights as parameters, not as modules"
+    return ""
+
+
+def experts_of(model: nn.Module) -> str | None:
+    """The name of the first module of `model` that holds the matrices of several experts as one parameter, if any."""
+    for name, module in model.named_modules():
+        stacked = any(parameter.ndim == 3 for parameter in module.parameters(recurse=False))
+        if stacked and "Expert" in type(module).__name__:
+            return name
+    return None
+
+
+def is_named(model: nn.Module) -> bool:
+    """Whether the sites of the model's architecture are written down, and not found by the names of its modules."""
+    tower = tower_of(model)
+    return tower is not None and getattr(tower.config, "model_type", "") in NAMED
+
+
+def slice_of(model: nn.Module, known: Sites, site: str, out_features: int) -> Rows | None:
+    """The part of its module's output that belongs to `site`; `None` if that is the whole output.
+
+    Raises:
+        ValueError: if it is a part, and it is not known which.
+    """
+    if site not in THIRDS or site not in known or known["query"] != known["key"]:
         return None
-    width = out_features // len(parts)
-    return slice(parts.index(site) * width, (parts.index(site) + 1) * width)
+    config: Any = getattr(tower_of(model), "config", None)
+    architecture = getattr(config, "model_type", type(model).__name__)
+    if architecture not in LAYOUTS:
+        raise ValueError(
+            f"it computes query, key and value at once, and which rows of {architecture!r} are {site} is not known "
+            "here: name the module by a regular expression, which changes all of it."
+        )
+    return rows_of(site, LAYOUTS[architecture](config), out_features)
 
 
 def architecture_of(model: nn.Module) -> str:
     """The `model_type` of a Transformers model; for other models, the name of the class."""
     return getattr(getattr(model, "config", None), "model_type", type(model).__name__)
+
+
+def width_of(model: nn.Module) -> int | None:
+    """The width that all blocks of `model` share, or all of the part that is adapted; `None` if it is not known."""
+    tower = tower_of(model)
+    config: Any = getattr(model, "config", None) if tower is None else tower.config
+    width: int | None = getattr(config, "hidden_size", None)
+    return width
 
 
 def layer_of(name: str) -> int:

@@ -6,7 +6,7 @@ from torch import nn
 
 from kronlit.adapters import Bias
 from kronlit.adapters.calls import first_calls, is_passed_over
-from kronlit.adapters.sites import SITES, architecture_of
+from kronlit.adapters.sites import is_named
 from kronlit.methods.base import Group, Method, is_norm
 
 
@@ -30,7 +30,7 @@ class BitFit(Method):
             for name, module in model.named_modules()
             if (isinstance(module, nn.Linear) or is_norm(module)) and getattr(module, "bias", None) is None
         ]
-        calls = first_calls(model) if bare and architecture_of(model) not in SITES else {}
+        calls = first_calls(model) if bare and not is_named(model) else {}
         for name, module in bare:
             if calls and is_passed_over(name, model, calls):  # the model only reads its weight
                 continue

@@ -58,7 +58,7 @@ class KronAB(Method):
         modules_per_block: number of Kronecker products on each block, which are summed; 1 is exactly equation 5.
         num_biases: number of biases, counted as `bias_per` says; by default one on the output of each product.
         bias_per: whether `num_biases` counts the biases of a block or of a module, which is one product.
-        sites: ffn, which reads the input of the feed-forward network (on T5 after the layer norm); or, on T5,
+        sites: ffn, which reads the input of the feed-forward network (on T5 after the layer norm); or, on T5 and ESM,
             ffn_before_norm, which reads the residual stream.
         trains: what is trained besides them: head, layer_norm, bias. The paper trains the layer norms on T5.
     """

@@ -12,6 +12,7 @@ from kronlit.adapters.bottleneck import Activation
 from kronlit.methods.base import Group, Method
 from kronlit.structured import LDR, Circulant, Kronecker, StructuredLinear, SymmetricToeplitz, Toeplitz, ToeplitzProduct
 from kronlit.structured.kronecker import balanced_shape
+from kronlit.structured.rows import Rows, count
 
 Shape = tuple[int, int]
 Structure = Literal["circulant", "toeplitz", "kronecker", "ldr"]
@@ -138,16 +139,28 @@ class SURM(OfStructure, Method):
         return [Insertion(self.sites, self.placement)]
 
     def placement(
-        self, host: nn.Module, in_features: int, out_features: int, slices: Mapping[str, slice] | None = None
+        self, host: nn.Module, in_features: int, out_features: int, slices: Mapping[str, Rows] | None = None
     ) -> Delta:
         """What is beside a projection."""
         std = CHOICES[self.structure].std if self.std is None else self.std
         matrix = self.matrix(std=std, zero_start=self.scale != "trained")
         scale = self.scale
         if not isinstance(scale, str) and self.structure == "kronecker":
-            rows = out_features if slices is None else len(range(out_features)[next(iter(slices.values()))])
-            scale /= rows // balanced_shape(rows, in_features)[0] if self.a_shape is None else self.a_shape[0]
+            scale /= self.rows_of_a(in_features, out_features, slices)
         return Delta(host, in_features, out_features, matrix, scale, self.dropout, slices)
+
+    def rows_of_a(self, in_features: int, out_features: int, slices: Mapping[str, Rows] | None) -> int:
+        """The rows of A, the right factor, which the scale of a placement is divided by."""
+        if self.a_shape is not None:
+            return self.a_shape[0]
+        heights = {count(part, out_features) for part in (slices or {"": slice(None)}).values()}
+        rows = {height // balanced_shape(height, in_features)[0] for height in heights}
+        if len(rows) > 1:
+            raise ValueError(
+                f"`a_shape`=None gives matrices with {sorted(heights)} rows, parts of one module, factors of several "
+                "shapes, and their scale is one number that is divided by the rows of A: give an `a_shape`."
+            )
+        return rows.pop()
 
 
 @dataclass(frozen=True)

@@ -6,12 +6,14 @@ import torch
 from torch import Tensor, nn
 
 from kronlit.structured.base import StructuredLinear, compute_dtype
+from kronlit.structured.rows import Rows, count, row_numbers, write
 
 
 class Stacked(StructuredLinear):
     r"""Matrices on slices of the rows of :math:`W`, zero on the rows between them: :math:`W = [W_1; 0; W_3]`.
 
     GPT-2 computes query, key and value in one product. This makes one matrix of a change to query and value only.
+    GPT-NeoX does so head by head, so that the rows of each lie interleaved.
 
     Args:
         in_features: width of the input.
@@ -28,31 +30,38 @@ class Stacked(StructuredLinear):
         in_features: int,
         out_features: int,
         matrix: Callable[[int, int], StructuredLinear],
-        slices: Mapping[str, slice],
+        slices: Mapping[str, Rows],
     ) -> None:
         super().__init__(in_features, out_features)
         self.slices = dict(slices)
-        rows = [row for part in self.slices.values() for row in range(out_features)[part]]
+        rows = [row for part in self.slices.values() for row in row_numbers(part, out_features).tolist()]
         if not rows or len(set(rows)) < len(rows):
             raise ValueError(f"`slices`={self.slices} must name rows of {out_features}, each of them once.")
         for name, part in self.slices.items():
-            self.add_module(name, matrix(in_features, len(range(out_features)[part])))
+            self.add_module(name, matrix(in_features, count(part, out_features)))
 
-    def _parts(self) -> list[tuple[slice, nn.Module]]:
+    def _parts(self) -> list[tuple[Rows, nn.Module]]:
         return [(part, self.get_submodule(name)) for name, part in self.slices.items()]
 
     def forward(self, x: Tensor) -> Tensor:
         y = x.new_zeros((*x.shape[:-1], self.out_features), dtype=compute_dtype(x))
         for part, matrix in self._parts():
-            y[..., part] = matrix(x)
+            write(y, part, matrix(x))
         return y
 
     def to_dense(self) -> Tensor:
         blocks = [(part, matrix.to_dense()) for part, matrix in self._parts()]  # type: ignore[operator]
         dense = torch.zeros(self.out_features, self.in_features, dtype=blocks[0][1].dtype, device=blocks[0][1].device)
         for part, block in blocks:
-            dense[part] = block
+            write(dense.mT, part, block.mT)
         return dense
+
+    def indices(self) -> dict[str, slice | Tensor]:
+        """What indexes the rows of each matrix: its slice, or their numbers where they are interleaved."""
+        return {
+            name: part if isinstance(part, slice) else row_numbers(part, self.out_features)
+            for name, part in self.slices.items()
+        }
 
     def reset_parameters(self) -> None:
         for _, matrix in self._parts():

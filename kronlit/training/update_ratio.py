@@ -27,13 +27,13 @@ class Measured:
     Args:
         site: the site.
         delta: the placement.
-        rows: the rows of the weight.
+        rows: the rows of the weight, by a slice or their numbers.
         size: root mean square of these rows of the frozen weight.
     """
 
     site: str
     delta: Delta
-    rows: slice
+    rows: Tensor | slice
     size: float
 
 
@@ -92,7 +92,8 @@ def changes(model: torch.nn.Module) -> Iterator[Measured]:
         if not is_whole(whole):
             continue
         matrix = whole if weight is matrix_of(placement.host) else whole.T
-        parts = getattr(placement.matrix, "slices", {placement.site: slice(None)})
+        stacked = getattr(placement.matrix, "indices", None)
+        parts = stacked() if stacked else {placement.site: slice(None)}
         for site, rows in parts.items():
             if size := root_mean_square(matrix[rows]):
                 yield Measured(site, placement, rows, size)

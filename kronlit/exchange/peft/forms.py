@@ -9,6 +9,7 @@ from torch import Tensor
 
 from kronlit.config.user_error import UserError
 from kronlit.structured import Circulant, Kronecker, LowRank, Mixture, Stacked, StructuredLinear
+from kronlit.structured.rows import write
 
 NAMES = {"lokr": "LoKr", "lora": "LoRA", "c3a": "C3A"}
 
@@ -161,7 +162,7 @@ def low_rank(matrix: StructuredLinear) -> tuple[Tensor, Tensor]:
         a = torch.cat([a for _, a, _ in parts])
         b, start = a.new_zeros(matrix.out_features, len(a)), 0
         for part, _, one in parts:
-            b[part, start : start + one.shape[1]] = one
+            write(b[:, start : start + one.shape[1]].mT, part, one.mT)
             start += one.shape[1]
         return a, b
     raise UserError(f"a {type(matrix).__name__} is no product of two thin matrices")
