@@ -8,5 +8,6 @@ from kronlit.data.images import Images
 from kronlit.data.movie_reviews import MovieReviews
 from kronlit.data.super_glue import SuperGLUE
 from kronlit.data.text_files import TextFiles
+from kronlit.data.token_files import TokenFiles
 
-__all__ = ["E2E", "GLUE", "FewShot", "Images", "MovieReviews", "SuperGLUE", "TaskData", "TextFiles"]
+__all__ = ["E2E", "GLUE", "FewShot", "Images", "MovieReviews", "SuperGLUE", "TaskData", "TextFiles", "TokenFiles"]

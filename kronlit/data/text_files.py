@@ -5,13 +5,13 @@ from operator import itemgetter
 from pathlib import Path
 from typing import Any, Literal
 
-import torch
 from datasets import Dataset
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.config.user_error import UserError
 from kronlit.data.class_counts import class_counts
 from kronlit.data.labelled_rows import EmptyRows, read_labelled
+from kronlit.data.shares import check_shares, parts, shares
 from kronlit.data.tasks import Task, option_values
 from kronlit.data.text import TextData
 
@@ -65,7 +65,7 @@ class TextFiles(TextData):
         self._tables: dict[tuple[str, int, int], Dataset] = {}
         self._selected: dict[tuple[str, str], Dataset] = {}
         check_columns(columns, label)
-        self._check_shares()
+        check_shares(self.files)
         if span is not None:
             check_span(span, labels)
             labels = ()
@@ -89,19 +89,8 @@ class TextFiles(TextData):
         check_metrics(task)
         super().__init__(task, **kwargs)
 
-    def _shares(self) -> dict[str, float]:
-        return {split: value for split, value in self.files.items() if isinstance(value, float)}
-
-    def _check_shares(self) -> None:
-        shares = self._shares()
-        for split, share in shares.items():
-            if not 0 < share < 1:
-                raise UserError(f"`data.{split}`={share} must be a file, or a share above 0 and below 1.")
-        if sum(shares.values()) >= 1:
-            raise UserError(f"`data.validation`={shares['validation']} and `data.test`={shares['test']} leave no row.")
-
     def draws(self) -> dict[str, Any]:
-        return super().draws() | self._shares()
+        return super().draws() | shares(self.files)
 
     def held_out(self, split: str) -> bool:
         return isinstance(self.files.get(split), float)
@@ -117,19 +106,8 @@ class TextFiles(TextData):
         rows = self._read(str(self.files["train"]))
         part = (rows._fingerprint, split)
         if part not in self._selected:
-            self._selected[part] = rows.select(self._parts(len(rows))[split])
+            self._selected[part] = rows.select(parts(self.files, len(rows), self.split_seed)[split])
         return self._selected[part]
-
-    def _parts(self, rows: int) -> dict[str, list[int]]:
-        """Split the row numbers of the training file into validation, test and training rows."""
-        order = torch.randperm(rows, generator=torch.Generator().manual_seed(self.split_seed)).tolist()
-        parts: dict[str, list[int]] = {}
-        first = 0
-        for split in ("validation", "test"):
-            share = self.files[split]
-            last = first + (max(1, round(share * rows)) if isinstance(share, float) else 0)
-            parts[split], first = order[first:last], last
-        return parts | {"train": sorted(order[first:])}
 
     def _read(self, path: str) -> Dataset:
         """The rows of a file, with labels as numbers. The file is read once, and again if it changes."""

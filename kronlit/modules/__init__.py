@@ -6,6 +6,7 @@ from kronlit.modules.classification import SequenceClassification
 from kronlit.modules.images import ImageClassification
 from kronlit.modules.prompting import PromptClassification
 from kronlit.modules.text_to_text import TextToText
+from kronlit.modules.token_classification import TokenClassification
 
 __all__ = [
     "CausalLM",
@@ -14,4 +15,5 @@ __all__ = [
     "PromptClassification",
     "SequenceClassification",
     "TextToText",
+    "TokenClassification",
 ]

@@ -24,6 +24,7 @@ class Task:
         word_split: whether texts are scored in lower case and with every mark a word of its own, see
             `kronlit.metrics.generation`.
         selection: those of `metrics` whose mean selects the checkpoint; by default all.
+        jobs: the modules that read its rows, where these are no texts with one label or answer.
     """
 
     name: str
@@ -37,6 +38,7 @@ class Task:
     free_text: bool = False
     word_split: bool = False
     selection: tuple[str, ...] = ()
+    jobs: tuple[str, ...] = ()
 
     @property
     def is_regression(self) -> bool:
