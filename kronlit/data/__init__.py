@@ -8,6 +8,18 @@ from kronlit.data.images import Images
 from kronlit.data.movie_reviews import MovieReviews
 from kronlit.data.super_glue import SuperGLUE
 from kronlit.data.text_files import TextFiles
+from kronlit.data.text_pairs import TextPairs
 from kronlit.data.token_files import TokenFiles
 
-__all__ = ["E2E", "GLUE", "FewShot", "Images", "MovieReviews", "SuperGLUE", "TaskData", "TextFiles", "TokenFiles"]
+__all__ = [
+    "E2E",
+    "GLUE",
+    "FewShot",
+    "Images",
+    "MovieReviews",
+    "SuperGLUE",
+    "TaskData",
+    "TextFiles",
+    "TextPairs",
+    "TokenFiles",
+]

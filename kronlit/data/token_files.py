@@ -10,8 +10,7 @@ from kronlit.data.conll import read_conll
 from kronlit.data.own_files import OwnFiles
 from kronlit.data.row_file import RowFile, shorten
 from kronlit.data.row_source import SUFFIXES, find_file, read_source
-from kronlit.data.tasks import Task
-from kronlit.data.tasks.tags import are_span_tags, order_tags
+from kronlit.data.tasks import Task, are_span_tags, order_tags
 
 Metric = Literal["span_f1", "span_precision", "span_recall", "accuracy"]
 

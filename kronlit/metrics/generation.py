@@ -1,4 +1,4 @@
-"""Scores of generated texts against all their references: BLEU, NIST, ROUGE-L, CIDEr and TER.
+"""Scores of generated texts against all their references: BLEU, NIST, ROUGE-L, CIDEr, TER and exact match.
 
 BLEU and TER come from sacrebleu, ROUGE-L and CIDEr from pycocoevalcap, which the official E2E script uses (the `nlg`
 extra). NIST is implemented here. nltk's takes the best single reference, while the official script counts the n-grams
@@ -45,7 +45,8 @@ class GenerationMetrics(Metric):
         if not task.free_text or not set(task.metrics) <= METRICS.keys():
             job = "ImageClassification" if task.columns == ("image",) else "TextToText"
             raise UserError(f"{task.name!r} is no task of generated texts: use `{job}`, not `CausalLM`.")
-        missing = [name for name in ("sacrebleu", "pycocoevalcap") if importlib.util.find_spec(name) is None]
+        needed = () if set(task.metrics) <= {"exact_match"} else LIBRARIES
+        missing = [name for name in needed if importlib.util.find_spec(name) is None]
         if missing:
             raise UserError(
                 f"{task.name!r} is scored with {' and '.join(missing)}, which is missing: pip install 'kronlit[nlg]'."
@@ -239,4 +240,19 @@ def brevity(ratio: float) -> float:
     return math.exp(math.log(0.5) * (math.log(min(ratio, 1.0)) / math.log(1.5)) ** 2)
 
 
-METRICS = {"bleu": bleu, "nist": nist, "rouge_l": rouge_l, "cider": cider, "ter": ter}
+def exact_match(texts: Texts, references: References) -> float:
+    """The share of texts that are one of their references, but for space around them."""
+    right = [text.strip() in map(str.strip, row) for text, row in zip(texts, references, strict=True)]
+    return sum(right) / len(right)
+
+
+LIBRARIES = ("sacrebleu", "pycocoevalcap")
+"""What all metrics but the exact match come from, or what splits their words."""
+METRICS = {
+    "bleu": bleu,
+    "nist": nist,
+    "rouge_l": rouge_l,
+    "cider": cider,
+    "ter": ter,
+    "exact_match": exact_match,
+}

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 from torchmetrics import Metric
 
-from kronlit.data.tasks import Task
-from kronlit.data.tasks.tags import OUTSIDE
+from kronlit.data.tasks import OUTSIDE, Task
 from kronlit.metrics.generation import gather_rows
 
 Span = tuple[str, int, int]

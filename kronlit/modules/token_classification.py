@@ -1,4 +1,4 @@
-"""Token classification, such as named entities and parts of speech: Devlin et al., BERT, 2019, arXiv:1810.04805, 5.3."""
+"""Token classification, such as named entities: Devlin et al., BERT, 2019, arXiv:1810.04805, section 5.3."""
 
 from functools import cached_property
 from typing import Any

@@ -3,8 +3,7 @@
 import pytest
 import torch
 
-from kronlit.data.tasks import Task
-from kronlit.data.tasks.tags import are_span_tags, order_tags
+from kronlit.data.tasks import Task, are_span_tags, order_tags
 from kronlit.metrics.spans import TagMetrics, spans
 
 # The rules of conlleval's start_of_chunk and end_of_chunk (Sang and Buchholz, 2000), a case each.
