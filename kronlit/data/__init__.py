@@ -6,6 +6,7 @@ from kronlit.data.few_shot import FewShot
 from kronlit.data.glue import GLUE
 from kronlit.data.images import Images
 from kronlit.data.movie_reviews import MovieReviews
+from kronlit.data.question_files import QuestionFiles
 from kronlit.data.super_glue import SuperGLUE
 from kronlit.data.text_files import TextFiles
 from kronlit.data.text_pairs import TextPairs
@@ -17,6 +18,7 @@ __all__ = [
     "FewShot",
     "Images",
     "MovieReviews",
+    "QuestionFiles",
     "SuperGLUE",
     "TaskData",
     "TextFiles",

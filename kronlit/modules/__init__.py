@@ -5,6 +5,7 @@ from kronlit.modules.causal_lm import CausalLM
 from kronlit.modules.classification import SequenceClassification
 from kronlit.modules.images import ImageClassification
 from kronlit.modules.prompting import PromptClassification
+from kronlit.modules.question_answering import QuestionAnswering
 from kronlit.modules.text_to_text import TextToText
 from kronlit.modules.token_classification import TokenClassification
 
@@ -13,6 +14,7 @@ __all__ = [
     "FrozenPLM",
     "ImageClassification",
     "PromptClassification",
+    "QuestionAnswering",
     "SequenceClassification",
     "TextToText",
     "TokenClassification",
