@@ -1,6 +1,7 @@
 """LightningDataModules."""
 
 from kronlit.data.base import TaskData
+from kronlit.data.choice_files import ChoiceFiles
 from kronlit.data.e2e import E2E
 from kronlit.data.few_shot import FewShot
 from kronlit.data.glue import GLUE
@@ -15,6 +16,7 @@ from kronlit.data.token_files import TokenFiles
 __all__ = [
     "E2E",
     "GLUE",
+    "ChoiceFiles",
     "FewShot",
     "Images",
     "MovieReviews",

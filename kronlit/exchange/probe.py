@@ -6,7 +6,7 @@ from transformers import PreTrainedModel
 from transformers.utils import ModelOutput
 
 from kronlit.config.user_error import UserError
-from kronlit.modules import FrozenPLM, ImageClassification
+from kronlit.modules import FrozenPLM, ImageClassification, MultipleChoice
 from kronlit.modules.text import TextModule
 
 TOLERANCE = 1e-4
@@ -23,6 +23,9 @@ Logits = Tensor | str
 def probe(module: FrozenPLM) -> Rows:
     """Two rows of input for the model, equal in every call. Each is a batch of its own, so that nothing is padded."""
     generator = torch.Generator().manual_seed(0)
+    if isinstance(module, MultipleChoice):
+        rows = [text_probe(module, generator) for _ in range(2)]
+        return [{name: value[:, None] for name, value in row.items()} for row in rows]
     if isinstance(module, TextModule):
         return [text_probe(module, generator) for _ in range(2)]
     if isinstance(module, ImageClassification):

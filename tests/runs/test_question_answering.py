@@ -191,6 +191,7 @@ def test_a_column_that_is_missing_is_named(tmp_path):
         QuestionFiles(file, validation=file).rows("train")
 
 
+@pytest.mark.slow
 def test_from_a_file_to_a_merged_model(kronlit, tiny_bert, tmp_path):
     places = ["house", "tree", "film"]
     rows = [

@@ -239,7 +239,7 @@ def test_a_model_that_is_no_encoder_decoder_is_refused_in_one_line(kronlit, tiny
     assert "is a bert, which is no encoder-decoder: use a T5, BART or kin" in err.strip().splitlines()[-1]
 
 
-@pytest.mark.parametrize("architecture", ["t5", "bart"])
+@pytest.mark.parametrize("architecture", ["t5", pytest.param("bart", marks=pytest.mark.slow)])
 def test_from_a_file_to_a_merged_model(architecture, kronlit, folder, tmp_path):
     pairs = [("the cat sat", "cat"), ("the dog ran", "dog"), ("a red tree", "tree"), ("in the house", "house")]
     jsonl(tmp_path / "my.jsonl", *({"source": source, "target": target} for source, target in pairs * 8))

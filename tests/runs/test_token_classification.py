@@ -204,7 +204,7 @@ def conll(tmp_path):
     return tmp_path / "pets.conll"
 
 
-@pytest.mark.parametrize("plm", ["tiny_bert", "tiny_gpt2"])
+@pytest.mark.parametrize("plm", ["tiny_bert", pytest.param("tiny_gpt2", marks=pytest.mark.slow)])
 def test_from_a_file_to_a_merged_model(plm, request, kronlit, conll, tmp_path):
     words = ["--model", "TokenClassification", "--model.plm", request.getfixturevalue(plm), "--model.lr", 0.02]
     words += ["--model.method", "LoRA", "--model.method.rank", 4, "--data", "TokenFiles", "--data.train", conll]
