@@ -10,6 +10,7 @@ import kronlit as api
 from kronlit import FullFineTuning
 from kronlit.data import QuestionFiles
 from kronlit.modules import QuestionAnswering, SequenceClassification, TextToText
+from kronlit.modules.question_answering import targets
 
 LONG = " ".join(["the dog ran in the house and sat on a tree"] * 4) + " the cat was red and good"
 ROWS = [
@@ -58,6 +59,14 @@ def test_windows_are_those_of_the_tokenizer_and_each_has_the_answer_or_points_at
             seen.append((begin, end) != (0, 0))
             assert tokenizer.decode(ids[begin : end + 1]) == (given["answers"][0] if seen[-1] else "[CLS]")
     assert seen == [True, *[False] * (len(expected) - 1), True, True]
+
+
+def test_a_window_that_cuts_an_answer_has_not_got_it():
+    # "ab cd ef gh" in windows of two words after a first token: "cd ef" is whole in the second alone
+    first, last = [[-1, 0, 3], [-1, 3, 6], [-1, 6, 9]], [[-1, 2, 5], [-1, 5, 8], [-1, 8, 11]]
+    assert targets(first, last, ["cd ef", "ab"], [3, 0]) == [[0, 0], [1, 2], [0, 0]]
+    assert targets(first, last, ["b cd"], [1]) == [[1, 2], [0, 0], [0, 0]]  # a part of a token is that token
+    assert targets(first, last, [""], []) == [[0, 0]] * 3
 
 
 def test_the_loss_is_that_of_transformers(tiny_bert, file):
