@@ -65,7 +65,7 @@ def read_columns(file: RowFile, form: Form, names: dict[str, str], answered: boo
     for column in columns:
         check_column(file, column, names)
     first = names.get(form, form)
-    where = [file.where(row) for row in range(len(file.lines))]
+    where = [file.where(row) for row in range(len(file.numbers))]
     if form == "messages":
         cells = zip(file.columns[first], where, strict=True)
         talks = [check_messages(cell, f"{place}, column {first!r}", answered) for cell, place in cells]

@@ -4,7 +4,7 @@ import csv
 import json
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, TextIO
 
@@ -24,23 +24,27 @@ class RowFile:
     Args:
         path: of the file.
         columns: the cells of each column, by name. In JSONL, a cell is `None` if its row has no such key.
-        lines: the line on which each row begins, counted from 1 as editors do.
+        lines: the line on which each row begins, counted from 1 as editors do; empty for a file without lines.
         numbers: the number of each row in the file, counted from 1.
+        classes: the names of the classes of columns for which the file itself says them.
     """
 
     path: str
     columns: dict[str, list[Any]]
     lines: list[int]
     numbers: Sequence[int]
+    classes: dict[str, tuple[str, ...]] = field(default_factory=dict)
 
     def where(self, row: int) -> str:
         """The place of row number `row` (from 0) in the file, for a message."""
-        return f"{self.path!r}, line {self.lines[row]}, row {self.numbers[row]}"
+        line = f", line {self.lines[row]}" if self.lines else ""
+        return f"{self.path!r}{line}, row {self.numbers[row]}"
 
     def select(self, rows: list[int]) -> "RowFile":
         """Keep only these rows."""
         columns = {name: [cells[row] for row in rows] for name, cells in self.columns.items()}
-        return RowFile(self.path, columns, [self.lines[r] for r in rows], [self.numbers[r] for r in rows])
+        lines = [self.lines[row] for row in rows] if self.lines else []
+        return RowFile(self.path, columns, lines, [self.numbers[row] for row in rows], self.classes)
 
     def check_column(self, column: str, kind: str, hint: str = "") -> None:
         """Raise `ValueError` unless there is such a column; `kind` says in the message what it should hold."""

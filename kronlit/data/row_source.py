@@ -1,9 +1,10 @@
-"""Where rows of one's own are: a CSV, JSONL or parquet file, a folder of them, or a data set of the hub."""
+"""Where rows of one's own are: files, a folder of them, or a data set of the hub."""
 
 import re
 from pathlib import Path
+from typing import Any
 
-from datasets import Dataset, load_dataset
+from datasets import ClassLabel, Dataset, load_dataset
 
 from kronlit.config.user_error import UserError
 from kronlit.data.row_file import RowFile, read_row_file
@@ -13,50 +14,39 @@ NAMES = {
     "train": ("train",),
     "validation": ("validation", "valid", "dev", "eval"),
     "test": ("test",),
-    "predict": ("predict",),
+    "predict": ("predict", "test"),
 }
 """By split, what the name of its file begins with in a folder that has files of several splits."""
 
 
-class Table(RowFile):
-    """Rows that stand on no line, such as those of a parquet file."""
-
-    def where(self, row: int) -> str:
-        return f"{self.path!r}, row {self.numbers[row]}"
-
-
-def read_source(source: str, split: str, option: str, needed: str) -> list[RowFile]:
-    """The rows of a source, by file.
+def source_files(source: str, split: str, option: str, suffixes: tuple[str, ...] = SUFFIXES) -> list[Path]:
+    """The files of a source: itself, or those of a folder; empty if it is neither, and so a data set of the hub.
 
     Args:
-        source: a file; a folder, of which the files of `split` are read or, if none is named after a split, all; or a
-            data set of the hub, as `org/name`, `org/name@revision`, `org/name:split` or both.
+        source: a file; or a folder, of which the files of `split` are read or, if none is named after a split, all.
         split: train, validation, test or predict.
         option: the option that names the source, for a message.
-        needed: the columns that it must have, for a message.
+        suffixes: the kinds of files that are read in a folder.
 
     Raises:
-        ValueError: if there is nothing to read, or it is damaged.
+        ValueError: if there is no such file, or the folder has none.
     """
     path = Path(source)
-    if path.is_dir():
-        return [read_file(file, needed) for file in files_of(path, split, option)]
-    if path.is_file() or path.suffix.lower() in SUFFIXES:
-        return [read_file(path, needed)]
-    return [read_hub(source, split, option)]
-
-
-def files_of(folder: Path, split: str, option: str) -> list[Path]:
-    """The files of a folder that have the rows of a split."""
-    files = sorted(path for path in folder.iterdir() if path.suffix.lower() in SUFFIXES and path.is_file())
+    if path.is_file():
+        return [path]
+    if not path.is_dir():
+        if path.suffix.lower() in suffixes:
+            raise UserError(f"`{option}`: there is no file {source!r}; give one of {', '.join(suffixes)}.")
+        return []
+    files = sorted(path for path in path.iterdir() if path.suffix.lower() in suffixes and path.is_file())
     if not files:
-        raise UserError(f"`{option}`={str(folder)!r} is a folder without .csv, .jsonl or .parquet files.")
+        raise UserError(f"`{option}`={source!r} is a folder without files of the kinds {', '.join(suffixes)}.")
     named = {name: [path for path in files if is_named(path, heads)] for name, heads in NAMES.items()}
     if not any(named.values()):
         return files
     if not named[split]:
         raise UserError(
-            f"`{option}`={str(folder)!r} has no file named {' or '.join(NAMES[split])}, as the rows of {split} are "
+            f"`{option}`={source!r} has no file named {' or '.join(NAMES[split])}, as the rows of {split} are "
             f"where others are named after their split; it has {', '.join(path.name for path in files)}."
         )
     return named[split]
@@ -68,38 +58,66 @@ def is_named(path: Path, heads: tuple[str, ...]) -> bool:
 
 
 def read_file(path: Path, needed: str) -> RowFile:
-    """The rows of a file."""
+    """The rows of a CSV, JSONL or parquet file; `needed` says in messages what it must have."""
+    if path.suffix.lower() not in SUFFIXES:
+        raise UserError(f"{str(path)!r} must be a .csv, .jsonl or .parquet file with {needed}.")
     if path.suffix.lower() != ".parquet":
-        if path.is_file() and path.suffix.lower() not in SUFFIXES:
-            raise UserError(f"{str(path)!r} must be a .csv, .jsonl or .parquet file with {needed}.")
         return read_row_file(path, needed)
-    if not path.is_file():
-        raise UserError(f"there is no file {str(path)!r}; give a .csv, .jsonl or .parquet file with {needed}.")
     try:
         rows = Dataset.from_parquet(str(path))
     except Exception as error:  # pyarrow and datasets raise many kinds of errors for a damaged file
-        raise UserError(f"{str(path)!r} cannot be read: {error.__cause__ or error}") from error
-    return table(rows, str(path))
+        reason = " ".join(str(error.__cause__ or error).split())[:200]
+        raise UserError(f"{str(path)!r} cannot be read as parquet: {reason}") from error
+    return row_file(str(path), rows)
 
 
 def read_hub(source: str, split: str, option: str) -> RowFile:
-    """The rows of a data set of the hub."""
+    """The rows of a data set of the hub.
+
+    Args:
+        source: `org/name`, with `/configuration`, `@revision` and `:split` after it where these are meant.
+        split: train, validation or test, unless the source names another.
+        option: the option that names the source, for a message.
+
+    Raises:
+        ValueError: if `source` is no such id, or the hub does not give it.
+    """
     whole, _, part = source.partition(":")
-    name, _, revision = whole.partition("@")
+    whole, _, revision = whole.partition("@")
+    owner, _, rest = whole.partition("/")
+    name, _, configuration = rest.partition("/")
+    if not (owner and name) or owner in (".", "..", "~"):
+        raise UserError(f"`{option}`: there is no file or folder {source!r}; give one, or a data set's `org/name`.")
     try:
-        rows = load_dataset(name, split=part or split, revision=revision or None)
+        rows = load_dataset(f"{owner}/{name}", configuration or None, split=part or split, revision=revision or None)
     except Exception as error:  # the hub's, the network's, and those of each kind of file
-        reason = (str(error) or type(error).__name__).splitlines()[0]
+        reason = " ".join((str(error) or type(error).__name__).split())[:200]
         raise UserError(
             f"`{option}`={source!r} is neither a file or folder here nor a data set of the hub that can be reached "
             f"({reason}): give a path, or `org/name:split`."
         ) from error
-    return table(rows, source)
+    return row_file(source, rows)
 
 
-def table(rows: Dataset, path: str) -> RowFile:
-    """The rows of a data set."""
+def row_file(path: str, rows: Dataset) -> RowFile:
+    """The rows of a data set, with the names of classes in place of their numbers."""
     if not len(rows):
         raise UserError(f"{path!r} has no rows.")
-    numbers = range(1, len(rows) + 1)
-    return Table(path, rows.to_dict(), list(numbers), numbers)
+    columns: dict[str, list[Any]] = rows.to_dict()
+    classes = {name: found.names for name in columns if (found := class_label(rows.features[name]))}
+    for name, names in classes.items():
+        columns[name] = [named(cell, names) for cell in columns[name]]
+    return RowFile(path, columns, [], range(1, len(rows) + 1), {name: tuple(names) for name, names in classes.items()})
+
+
+def class_label(feature: Any) -> ClassLabel | None:
+    """The classes of a column of classes, or of lists of them."""
+    feature = getattr(feature, "feature", feature)
+    return feature if isinstance(feature, ClassLabel) else None
+
+
+def named(cell: Any, names: list[str]) -> Any:
+    """A class by its name, and a hidden one, -1, as nothing."""
+    if isinstance(cell, list):
+        return [named(one, names) for one in cell]
+    return names[cell] if cell is not None and cell >= 0 else None

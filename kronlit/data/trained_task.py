@@ -21,6 +21,7 @@ FORM: Form = {
     "word_split?": bool,
     "selection?": [str],
     "form?": str,
+    "jobs?": [str],
 }
 """The form of what `task_record` writes. Fields that were added to tasks later may be missing."""
 
@@ -70,8 +71,7 @@ def follow_task(
             arguments["labels"] = task.labels
     elif task.is_regression and "span" in arguments and span is None and labels is None:
         arguments["span"] = task.span
-    if isinstance(defaults.get("columns"), tuple):  # elsewhere it renames columns
-        columns = arguments["columns"]
+    if isinstance(columns := arguments.get("columns"), list | tuple):  # elsewhere they are other names of fixed ones
         left_out = columns == defaults.get("columns") and not columns_given
         if left_out or set(columns) == set(task.columns):
             arguments["columns"] = task.columns

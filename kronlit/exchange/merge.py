@@ -61,6 +61,7 @@ def auto_class(model: PreTrainedModel) -> str:
     """The name of Transformers' auto class for models of this kind."""
     name = type(model).__name__
     kinds = {"ForSequenceClassification": "", "ForImageClassification": "", "ForMaskedLM": ""}
+    kinds |= {"ForTokenClassification": "", "ForQuestionAnswering": "", "ForMultipleChoice": ""}
     kinds |= {"ForConditionalGeneration": "ForSeq2SeqLM", "LMHeadModel": "ForCausalLM", "ForCausalLM": ""}
     for end, auto in kinds.items():
         if name.endswith(end):

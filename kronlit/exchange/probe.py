@@ -3,9 +3,10 @@
 import torch
 from torch import Tensor
 from transformers import PreTrainedModel
+from transformers.utils import ModelOutput
 
 from kronlit.config.user_error import UserError
-from kronlit.modules import FrozenPLM, ImageClassification
+from kronlit.modules import FrozenPLM, ImageClassification, MultipleChoice
 from kronlit.modules.text import TextModule
 
 TOLERANCE = 1e-4
@@ -22,6 +23,9 @@ Logits = Tensor | str
 def probe(module: FrozenPLM) -> Rows:
     """Two rows of input for the model, equal in every call. Each is a batch of its own, so that nothing is padded."""
     generator = torch.Generator().manual_seed(0)
+    if isinstance(module, MultipleChoice):
+        rows = [text_probe(module, generator) for _ in range(2)]
+        return [{name: value[:, None] for name, value in row.items()} for row in rows]
     if isinstance(module, TextModule):
         return [text_probe(module, generator) for _ in range(2)]
     if isinstance(module, ImageClassification):
@@ -40,8 +44,9 @@ def text_probe(module: TextModule, generator: torch.Generator) -> dict[str, Tens
     text, length = tokenizer.decode([words[number] for number in drawn]), min(module.max_length, 32)
     tokens = tokenizer(text, truncation=True, max_length=length, return_tensors="pt")["input_ids"]
     inputs = {"input_ids": tokens, "attention_mask": torch.ones_like(tokens)}
-    # An encoder-decoder classifier makes its decoder's input itself.
-    decodes = config.is_encoder_decoder and "Classification" not in type(module.model).__name__
+    # An encoder-decoder that writes no text makes its decoder's input itself.
+    named = type(module.model).__name__
+    decodes = config.is_encoder_decoder and not any(kind in named for kind in ("Classification", "QuestionAnswering"))
     return inputs | ({"decoder_input_ids": tokens} if decodes else {})
 
 
@@ -49,10 +54,16 @@ def logits(module: FrozenPLM, model: PreTrainedModel) -> Logits:
     """The logits of `model` for the rows of `probe`."""
     try:
         with torch.no_grad():
-            found = torch.cat([model(**row).logits.float().flatten() for row in probe(module)])
+            found = torch.cat([all_logits(model(**row)) for row in probe(module)])
     except Exception as error:  # any model's own code runs here, on rows that it may not accept
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return found if found.isfinite().all() else "its logits are no finite numbers"
+
+
+def all_logits(output: ModelOutput) -> Tensor:
+    """The logits of a model in one row; those of where an answer begins and ends, for a model of answers."""
+    parts = [output.logits] if "logits" in output else [output.start_logits, output.end_logits]
+    return torch.cat([part.float().flatten() for part in parts])
 
 
 def compare_models(before: Logits, after: Logits) -> str:

@@ -40,7 +40,7 @@ class TaskMetrics(torchmetrics.Metric):
     def __init__(self, task: Task, **kwargs: Any) -> None:
         super().__init__(**kwargs)
         if not set(task.metrics) <= METRICS.keys():
-            raise UserError(f"{task.name!r} is scored on generated texts: use `CausalLM`.")
+            raise UserError(f"{task.name!r} is scored on generated texts: use `CausalLM` or `TextToText`.")
         self.task = task
         for state in ("row", "prediction", "target", "loss", "group"):
             self.add_state(state, default=[], dist_reduce_fx="cat")

@@ -23,6 +23,7 @@ from kronlit.modules.backbone import AUTOCAST, store_frozen
 from kronlit.modules.batch import Batch, TrainingPass
 from kronlit.modules.consistency import symmetric_divergence, two_passes
 from kronlit.modules.finite import check_loss, check_weights
+from kronlit.modules.job import check_job
 from kronlit.modules.optimized import Optimized
 from kronlit.modules.origin import check_adapter_state, check_meaning, check_origin, origin
 from kronlit.modules.plm import load_config
@@ -64,6 +65,7 @@ class FrozenPLM(Optimized, ABC):
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
+        check_job(self, task)
         if not 0 <= consistency < float("inf"):
             raise UserError(f"`model.consistency`={consistency} must be a number from 0 up.")
         self.plm = plm

@@ -16,7 +16,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 
-OWN_COLUMNS = ("split", "label", "scores", "answer")
+OWN_COLUMNS = ("split", "label", "scores", "answer", "tags")
 """Columns of the predictions; an input column of the same name is left out."""
 
 
@@ -67,7 +67,8 @@ class PredictionWriter(Callback):
         dataloader_idx: int = 0,
     ) -> None:
         rows = outputs["row"].tolist()
-        scores = outputs["texts"] if "texts" in outputs else outputs["scores"].tolist()
+        own = outputs.get("columns", outputs.get("texts"))
+        scores = outputs["scores"].tolist() if own is None else own
         self.scores |= {(dataloader_idx, row): score for row, score in zip(rows, scores, strict=True)}
 
     def on_predict_end(self, trainer: Trainer, pl_module: LightningModule) -> None:
@@ -131,7 +132,12 @@ def write_new(path: Path, lines: list[dict[str, Any]]) -> None:
 
 
 def prediction_columns(task: Task, scores: Any) -> dict[str, Any]:
-    """The predicted label and the score of each class; for regression the number, for free text the answer."""
+    """The predicted label and the score of each class; for regression the number, for free text the answer.
+
+    A job that gives columns of its own, as a dictionary, has them written as they are.
+    """
+    if isinstance(scores, dict):
+        return scores
     if task.free_text:
         return {"answer": scores}
     if task.is_regression:
@@ -145,10 +151,15 @@ def write_jsonl(file: Any, lines: list[dict[str, Any]]) -> None:
     file.writelines(json.dumps(line, ensure_ascii=False) + "\n" for line in lines)
 
 
+def as_cell(value: Any) -> Any:
+    """A value as a cell of a CSV file: a list or dictionary as JSON."""
+    return json.dumps(value, ensure_ascii=False) if isinstance(value, list | dict) else value
+
+
 def write_csv(file: Any, lines: list[dict[str, Any]]) -> None:
     """Write one row per line, with a column for each class's score."""
     flat = [
-        {key: value for key, value in line.items() if key != "scores"}
+        {key: as_cell(value) for key, value in line.items() if key != "scores"}
         | {f"score_{label}": score for label, score in line.get("scores", {}).items()}
         for line in lines
     ]

@@ -82,6 +82,18 @@ CONFIGS = {
     "opt": (lambda: hf.OPTConfig(**SMALL, ffn_dim=64, word_embed_proj_dim=32, max_position_embeddings=64), PLAIN),
     "bloom": (lambda: hf.BloomConfig(vocab_size=SIZE, hidden_size=32, n_layer=2, n_head=4, pad_token_id=0), PLAIN),
 }
+DECODERS = {  # which today's users fine-tune, beside those above
+    "qwen3": lambda: hf.Qwen3Config(**WIDE | {"pad_token_id": None}, num_key_value_heads=2, head_dim=8),
+    "mistral": lambda: hf.MistralConfig(**WIDE | {"pad_token_id": None}, num_key_value_heads=2),
+    "gemma": lambda: hf.GemmaConfig(**WIDE, num_key_value_heads=2, head_dim=8),
+    "gemma2": lambda: hf.Gemma2Config(**WIDE, num_key_value_heads=2, head_dim=8, sliding_window=32),
+    "gemma3_text": lambda: hf.Gemma3TextConfig(**WIDE, num_key_value_heads=2, head_dim=8),
+    "phi": lambda: hf.PhiConfig(**WIDE | {"pad_token_id": None}),
+    "phi3": lambda: hf.Phi3Config(**WIDE, num_key_value_heads=2),
+    "gpt_neox": lambda: hf.GPTNeoXConfig(**WIDE | {"pad_token_id": None}),
+    "smollm3": lambda: hf.SmolLM3Config(**WIDE, num_key_value_heads=2, bos_token_id=1, eos_token_id=2),
+}
+CONFIGS |= {name: (config, PLAIN) for name, config in DECODERS.items()}
 sides = pytest.mark.parametrize("side", ["left", "right"])
 
 
@@ -146,7 +158,22 @@ def test_a_classified_row_is_what_it_is_alone(architecture, side, folder):
 
 
 @sides
-@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bloom", "opt", "openai-gpt"])
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", *DECODERS])
+def test_a_decoder_classifies_at_the_last_token_of_a_row(architecture, side, folder):
+    plm = folder(architecture, scale=2, padding_side=side, special=("bos", "eos", "unk"))  # and nothing to pad with
+    module = ready(SequenceClassification, plm, GLUE_TASKS["sst2"])
+    model = AutoModelForSequenceClassification.from_pretrained(plm).eval()
+    rows = rows_of(module, sentence=TEXTS)
+    with torch.no_grad():
+        states = [model.base_model(input_ids=torch.tensor([row["input_ids"]])).last_hidden_state for row in rows]
+        expected = torch.cat([model.score(state[:, -1]) for state in states])
+        torch.testing.assert_close(module(module.collate(rows)), expected, atol=1e-5, rtol=1e-5)
+    assert module.padding_side == side
+    assert module.tokenizer.pad_token == "</s>"
+
+
+@sides
+@pytest.mark.parametrize("architecture", ["gpt2", "llama", "bloom", "opt", "openai-gpt", "qwen3", "gemma"])
 def test_no_end_token_of_a_row_is_taken_for_padding(architecture, side, folder):
     plm = folder(architecture, padding_side=side, special=("bos", "eos", "unk"))  # and nothing to pad with
     module = ready(SequenceClassification, plm, GLUE_TASKS["sst2"])

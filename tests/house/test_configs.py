@@ -1,5 +1,6 @@
 """Every YAML that is shipped: the command in its header runs, and what that resolves to is what the papers say."""
 
+import json
 import re
 import shlex
 import sys
@@ -29,7 +30,17 @@ TINY = {
     "ImageClassification": "wide_vit",
     "CausalLM": "tiny_gpt2",
     "PromptClassification": "mlm_roberta",
+    "TokenClassification": "wide_bert",
+    "QuestionAnswering": "wide_bert",
+    "MultipleChoice": "wide_bert",
 }
+OWN_ROWS = {
+    "TokenFiles": {"tokens": ["a", "dog", "ran"], "tags": ["O", "B-PET", "O"]},
+    "TextPairs": {"source": "a dog ran", "target": "dog"},
+    "QuestionFiles": {"question": "a", "context": "dog", "answers": {"text": ["dog"], "answer_start": [0]}},
+    "ChoiceFiles": {"question": "a", "choices": ["dog", "cat"], "label": 0},
+}
+"""A row of a user's own for each data module that reads such."""
 
 
 def header(path):
@@ -60,7 +71,12 @@ def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, reque
         words += ["--model.demonstration_filter", "sentence-transformers/all-MiniLM-L6-v2"]  # of the package
     if model == "CausalLM":
         words += ["--model.max_new_tokens", "8"]
-    if "MovieReviews" not in text:
+    if "QuestionAnswering" in text:
+        words += ["--model.stride", "8"]
+    if own := re.search(rf"class_path: ({'|'.join(OWN_ROWS)})", text):
+        Path("own.jsonl").write_text((json.dumps(OWN_ROWS[own[1]]) + "\n") * 9)
+        words += ["--data.train", "own.jsonl", "--data.validation", "0.2", "--data.test", "0.2"]
+    elif "MovieReviews" not in text:
         data = {"CausalLM": "e2e", "ImageClassification": "images", "PromptClassification": "lm_bff"}.get(model, "glue")
         if "class_path: SuperGLUE" in text:
             data = "super_glue"

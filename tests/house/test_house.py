@@ -97,7 +97,15 @@ def test_the_table_of_rooms_says_what_each_may_import():
 
 
 @pytest.mark.parametrize(
-    "page", ["docs/house.md", "docs/architectures.md", "docs/experimental.md", "docs/structures.md", "CONTRIBUTING.md"]
+    "page",
+    [
+        "docs/house.md",
+        "docs/architectures.md",
+        "docs/experimental.md",
+        "docs/jobs.md",
+        "docs/structures.md",
+        "CONTRIBUTING.md",
+    ],
 )
 def test_every_file_that_a_page_names_is_there(page):
     root = PACKAGE.parent

@@ -9,7 +9,18 @@ from jsonargparse._parameter_resolvers import get_signature_parameters
 from kronlit import KronA
 from kronlit.config.explain import subclasses
 from kronlit.config.signatures import parameters
-from kronlit.data import GLUE, FewShot, Images, MovieReviews, TaskData, TextFiles
+from kronlit.data import (
+    GLUE,
+    ChoiceFiles,
+    FewShot,
+    Images,
+    MovieReviews,
+    QuestionFiles,
+    TaskData,
+    TextFiles,
+    TextPairs,
+    TokenFiles,
+)
 from kronlit.data.tasks import GLUE_TASKS
 from kronlit.methods import Method
 from kronlit.modules import CausalLM, FrozenPLM, ImageClassification, SequenceClassification
@@ -23,7 +34,7 @@ KINDS = [
 GIVEN = {
     FewShot: {"max_train_samples", "sample_seed", "max_tokens"},
     Images: {"max_tokens", "task"},
-    TextFiles: {"task"},
+    **{kind: {"task"} for kind in (ChoiceFiles, QuestionFiles, TextFiles, TextPairs, TokenFiles)},
     MovieReviews: {"task"},
 }
 """What a class sets in the constructor that it inherits."""

@@ -5,6 +5,7 @@ An entry is found by its name in the `TASKS` of its suite's file. What a model n
 
 from kronlit.data.tasks import few_shot, generation, glue, super_glue
 from kronlit.data.tasks.few_shot import MOVIE_REVIEWS
+from kronlit.data.tasks.tags import OUTSIDE, are_span_tags, order_tags
 from kronlit.data.tasks.task import Task, option_values
 
 GLUE_TASKS = {name: known.task for name, known in glue.TASKS.items()}
@@ -18,8 +19,11 @@ __all__ = [
     "GENERATION_TASKS",
     "GLUE_TASKS",
     "MOVIE_REVIEWS",
+    "OUTSIDE",
     "SUPER_GLUE_DIAGNOSTICS",
     "SUPER_GLUE_TASKS",
     "Task",
+    "are_span_tags",
     "option_values",
+    "order_tags",
 ]

@@ -26,6 +26,7 @@ class Task:
         selection: those of `metrics` whose mean selects the checkpoint; by default all.
         form: how rows of free text are told apart in prompt and target by a causal language model: `prompt`, `messages`
             or `text` (`kronlit.data.InstructionFiles`); by default as LoRA's code does for E2E.
+        jobs: the modules that read its rows, where these are no texts with one label or answer.
     """
 
     name: str
@@ -40,6 +41,7 @@ class Task:
     word_split: bool = False
     selection: tuple[str, ...] = ()
     form: str = ""
+    jobs: tuple[str, ...] = ()
 
     @property
     def is_regression(self) -> bool:

@@ -25,6 +25,8 @@ from kronlit.structured import Circulant, Kronecker, LowRank, StructuredLinear
 
 AUTO_CLASSES = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
+    "TOKEN_CLS": "AutoModelForTokenClassification",
+    "QUESTION_ANS": "AutoModelForQuestionAnswering",
     "SEQ_2_SEQ_LM": "AutoModelForSeq2SeqLM",
     "CAUSAL_LM": "AutoModelForCausalLM",
 }
@@ -210,6 +212,6 @@ def base_model(
             f"{str(folder)!r} does not say what it goes on (`task_type`={content.get('task_type')!r}, "
             f"`base_model_name_or_path`={content.get('base_model_name_or_path')!r}): give a `model`."
         )
-    rows = head_rows(own) if auto.endswith("SequenceClassification") else None
+    rows = head_rows(own) if auto.endswith("Classification") else None
     arguments = {} if rows is None else as_config(names) if len(names) == rows else {"num_labels": rows}
     return load_model(getattr(transformers, auto), plm, **arguments)[0]

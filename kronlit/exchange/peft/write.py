@@ -25,14 +25,21 @@ CLASSES = "classes"
 
 TASK_TYPES = {
     "ForSequenceClassification": "SEQ_CLS",
+    "ForTokenClassification": "TOKEN_CLS",
+    "ForQuestionAnswering": "QUESTION_ANS",
     "ForConditionalGeneration": "SEQ_2_SEQ_LM",
+    "MTModel": "SEQ_2_SEQ_LM",
     "LMHeadModel": "CAUSAL_LM",
     "ForCausalLM": "CAUSAL_LM",
 }
 """Maps the end of a model class's name to PEFT's task type."""
 
-ALWAYS_SAVED = ("classifier", "score")
-"""Name endings of modules that PEFT expects in the file of every sequence classifier, trained or not."""
+ALWAYS_SAVED = {
+    "SEQ_CLS": ("classifier", "score"),
+    "TOKEN_CLS": ("classifier", "score"),
+    "QUESTION_ANS": ("qa_outputs",),
+}
+"""By task type, name endings of modules that PEFT expects in the file, trained or not."""
 
 
 @dataclass(frozen=True)
@@ -123,7 +130,7 @@ def modules_to_save(model: PreTrainedModel, task_type: str | None) -> tuple[list
     changed = {id(parameter) for _, placement in placements(model) for parameter in placement.parameters()}
     trained = {id(p) for p in model.parameters() if p.requires_grad} - changed
     names = list(trained_modules("", model, trained))
-    ends = [*names, *(ALWAYS_SAVED if task_type == "SEQ_CLS" else ())]
+    ends = [*names, *ALWAYS_SAVED.get(task_type or "", ())]
     tensors = {
         f"{name}.{key}": tensor
         for name, module in outside_placements(model)
