@@ -139,5 +139,5 @@ def test_metrics_of_spans_need_tags_of_spans(tmp_path):
 
 
 def test_a_file_that_is_not_there_is_said(tmp_path):
-    with pytest.raises(ValueError, match=r"there is no file or folder 'gone\.conll'"):
+    with pytest.raises(ValueError, match=r"`data\.train`: there is no file 'gone\.conll'"):
         TokenFiles("gone.conll")
