@@ -37,6 +37,7 @@ class InstructionFiles(HeldOutRows):
         split_seed: seed of the held-out rows.
         batch_size: rows per training step and device.
         eval_batch_size: rows per step and device in validation, test and prediction.
+        predict_file: a place with the column prompt, messages or text to predict, in place of the test rows.
         **kwargs: what `TextData` takes.
     """
 

@@ -9,7 +9,7 @@ from jsonargparse._parameter_resolvers import get_signature_parameters
 from kronlit import KronA
 from kronlit.config.explain import subclasses
 from kronlit.config.signatures import parameters
-from kronlit.data import GLUE, FewShot, Images, MovieReviews, TaskData, TextFiles
+from kronlit.data import GLUE, FewShot, Images, InstructionFiles, MovieReviews, TaskData, TextFiles
 from kronlit.data.tasks import GLUE_TASKS
 from kronlit.methods import Method
 from kronlit.modules import CausalLM, FrozenPLM, ImageClassification, SequenceClassification
@@ -24,6 +24,7 @@ GIVEN = {
     FewShot: {"max_train_samples", "sample_seed", "max_tokens"},
     Images: {"max_tokens", "task"},
     TextFiles: {"task"},
+    InstructionFiles: {"task"},
     MovieReviews: {"task"},
 }
 """What a class sets in the constructor that it inherits."""
