@@ -33,7 +33,7 @@ class InstructionFiles(OwnFiles):
             `model.validate_by` is generation.
         batch_size: rows per training step and device.
         eval_batch_size: rows per step and device in validation, test and prediction.
-        predict_file: a file with the rows to answer; `predict` reads it instead of the test rows.
+        predict_file: a place with the column prompt, messages or text to predict, in place of the test rows.
         **kwargs: what `OwnFiles` takes.
     """
 

@@ -14,6 +14,7 @@ from kronlit.data import (
     ChoiceFiles,
     FewShot,
     Images,
+    InstructionFiles,
     MovieReviews,
     QuestionFiles,
     TaskData,
@@ -34,7 +35,7 @@ KINDS = [
 GIVEN = {
     FewShot: {"max_train_samples", "sample_seed", "max_tokens"},
     Images: {"max_tokens", "task"},
-    **{kind: {"task"} for kind in (ChoiceFiles, QuestionFiles, TextFiles, TextPairs, TokenFiles)},
+    **{kind: {"task"} for kind in (ChoiceFiles, InstructionFiles, QuestionFiles, TextFiles, TextPairs, TokenFiles)},
     MovieReviews: {"task"},
 }
 """What a class sets in the constructor that it inherits."""
