@@ -19,7 +19,7 @@ class FusedUpdate(NamedTuple):
     pullback: Callable[..., tuple[Tensor, ...]]
     """Computes the gradients of the generators from `(x, dy, *generators)`, where `dy` is the gradient of `y = Wx`.
 
-    It never forms the gradient of W itself.
+    It forms the gradient of W itself only where nothing cheaper gives them.
     """
 
 
@@ -63,6 +63,13 @@ class StructuredLinear(nn.Module):
 
     def summand(self) -> FusedUpdate | None:
         """How to apply the matrix together with a dense one; `None` if there is no fast way."""
+        return None
+
+    def thin_factors(self) -> tuple[Tensor, Tensor] | None:
+        """Matrices A `(n, in_features)` and B `(out_features, n)` with W = BA; `None` if the structure has none so.
+
+        What has them can be written as a LoRA.
+        """
         return None
 
     def reset_parameters(self) -> None:

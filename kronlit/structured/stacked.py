@@ -54,6 +54,17 @@ class Stacked(StructuredLinear):
             dense[part] = block
         return dense
 
+    def thin_factors(self) -> tuple[Tensor, Tensor] | None:
+        factors = [matrix.thin_factors() for _, matrix in self._parts()]  # type: ignore[operator]
+        if any(pair is None for pair in factors):
+            return None
+        a = torch.cat([one for one, _ in factors])
+        b, start = a.new_zeros(self.out_features, len(a)), 0
+        for (part, _), (_, one) in zip(self._parts(), factors, strict=True):
+            b[part, start : start + one.shape[1]] = one
+            start += one.shape[1]
+        return a, b
+
     def reset_parameters(self) -> None:
         for _, matrix in self._parts():
             matrix.reset_parameters()  # type: ignore[operator]

@@ -295,8 +295,9 @@ STRUCTURES = ["circulant", "toeplitz", "kronecker", "ldr"]
 
 
 def test_every_method_file_is_under_test():
-    others = {"surm", "surm_adapter", "structured", "list", "prompt_tuning"}
-    assert {path.stem for path in (ROOT / "configs" / "methods").iterdir()} <= set(METHODS) | others
+    others = {"list", "prompt_tuning"}  # under other names
+    for path in (ROOT / "configs" / "methods").iterdir():
+        assert path.stem in {*METHODS, *others} or "No table row" in header(path)  # such a file holds none to a number
 
 
 @pytest.mark.parametrize("stem", METHODS)
