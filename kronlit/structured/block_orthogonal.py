@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronlit.structured.base import StructuredLinear, compute_dtype
+from kronlit.structured.base import StructuredLinear, compute_dtype, without_autocast
 
 
 class BlockOrthogonal(StructuredLinear):
@@ -48,7 +48,7 @@ class BlockOrthogonal(StructuredLinear):
 
     def rotations(self) -> Tensor:
         """The blocks R, `(n / block_size, block_size, block_size)`, in the parameters' dtype."""
-        with torch.autocast(self.q.device.type, enabled=False):
+        with without_autocast(self.q.device):
             rows, columns = torch.triu_indices(self.block_size, self.block_size, 1, device=self.q.device)
             upper = self.q.new_zeros(len(self.q), self.block_size, self.block_size)
             upper[:, rows, columns] = self.q
@@ -64,7 +64,10 @@ class BlockOrthogonal(StructuredLinear):
     def forward(self, x: Tensor) -> Tensor:
         dtype, n = compute_dtype(x), max(self.in_features, self.out_features)
         blocks = F.pad(x.to(dtype), (0, n - self.in_features)).reshape(-1, *self.q.shape[:1], self.block_size)
-        y = torch.bmm(blocks.transpose(0, 1), self.rotations().to(dtype).mT).transpose(0, 1)  # (t, blocks, block_size)
+        # Less the identity, so that 16 bits do not round away a small rotation.
+        turn = self.rotations()
+        turn = (turn - torch.eye(self.block_size, dtype=turn.dtype, device=turn.device)).to(dtype)
+        y = blocks + torch.bmm(blocks.transpose(0, 1), turn.mT).transpose(0, 1)  # (t, blocks, block_size)
         return y.reshape(*x.shape[:-1], n)[..., : self.out_features]
 
     def to_dense(self) -> Tensor:
