@@ -8,6 +8,7 @@ if TYPE_CHECKING:
     from kronlit.exchange.load import load
     from kronlit.exchange.save import save
     from kronlit.methods import (
+        OFT,
         PA,
         SURM,
         AdaMix,
@@ -17,8 +18,10 @@ if TYPE_CHECKING:
         BitFit,
         Compacter,
         CompacterPP,
+        DoRA,
         FullFineTuning,
         HeadOnly,
+        HiRA,
         Houlsby,
         IntrinsicSAID,
         KronA,
@@ -38,6 +41,7 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 __all__ = [
+    "OFT",
     "PA",
     "SURM",
     "AdaMix",
@@ -47,8 +51,10 @@ __all__ = [
     "BitFit",
     "Compacter",
     "CompacterPP",
+    "DoRA",
     "FullFineTuning",
     "HeadOnly",
+    "HiRA",
     "Houlsby",
     "IntrinsicSAID",
     "KronA",

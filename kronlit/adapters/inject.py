@@ -106,9 +106,18 @@ def make_placement(insertion: Insertion, model: nn.Module, name: str, sites: lis
         return insertion.placement(host, in_features, out_features)
     if len(slices) < len(sites):
         raise ValueError(f"`sites`={tuple(sites)} name this module and parts of it; name the one or the others.")
-    if "slices" not in inspect.signature(insertion.placement).parameters:
-        raise ValueError(f"{', '.join(slices)} are parts of one module here, and only a `Delta` can stand on a part.")
+    if not takes_slices(insertion.placement):
+        raise ValueError(
+            f"{', '.join(slices)} are parts of one module here, and only a change of its weight, such as a `Delta`, "
+            "can stand on a part."
+        )
     return insertion.placement(host, in_features, out_features, slices=slices)
+
+
+def takes_slices(placement: Callable[..., Placement]) -> bool:
+    """Whether what makes a placement takes `slices`, by itself or among arguments that it hands on."""
+    parameters = inspect.signature(placement).parameters
+    return "slices" in parameters or any(each.kind is each.VAR_KEYWORD for each in parameters.values())
 
 
 def widths(model: nn.Module, name: str, known: Sites) -> tuple[int, int]:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn.utils import parametrize
 
 from kronlit.adapters.linear import weight_of
+from kronlit.adapters.placement import Placement
 from kronlit.adapters.prompt import SoftPrompt
 from kronlit.structured import StructuredLinear
 
@@ -126,12 +127,13 @@ def join_modules(modules: Sequence[nn.Module], rows: Rows) -> nn.Module:
     """One module that computes what each of `modules`, of the same structure, does with its own rows.
 
     A module that all models share computes all rows at once. A module whose parameters differ between the models
-    computes each model's rows separately; in a placement, that is what was added to the host.
+    computes each model's rows separately; in a placement that calls host and additions apart, these are the additions.
     """
     first = modules[0]
     if have_same_parameters(module.parameters() for module in modules):
         return first
     whole = isinstance(first, StructuredLinear) or any(isinstance(child, HOLDERS) for child in first.children())
+    whole = whole or (isinstance(first, Placement) and not first.separable)
     if whole or not have_same_parameters(module.parameters(recurse=False) for module in modules):
         return OwnModules(modules, rows)
     # Not a deep copy: shared modules stay shared, and each model's own modules still belong to that model.

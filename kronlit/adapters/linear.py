@@ -42,6 +42,33 @@ def matrix_of(module: nn.Module) -> Tensor:
     return weight if isinstance(module, nn.Linear) else weight.T
 
 
+def applies_its_weight(module: nn.Module) -> bool:
+    """Whether a linear module is known to multiply by just its weight, which is a plain matrix."""
+    return (type(module) is nn.Linear or type(module).__name__ == "Conv1D") and is_whole(weight_of(module))
+
+
+def applied_weight(module: nn.Module, dtype: torch.dtype) -> Tensor:
+    """The matrix that a linear module multiplies by, `(out_features, in_features)`.
+
+    Of a plain module it is the weight itself, in its own dtype. Of another, such as a quantised one, it is what the
+    module makes of the identity in `dtype`: no gradient reaches it.
+    """
+    if applies_its_weight(module):
+        return matrix_of(module)
+    with torch.no_grad():
+        identity = torch.eye(features(module)[0], dtype=dtype, device=weight_of(module).device)
+        return without_bias(module, identity).mT
+
+
+def without_bias(module: nn.Module, x: Tensor) -> Tensor:
+    """The output of a linear module without its bias."""
+    bias = cast(Tensor | None, module.bias)
+    if bias is not None and applies_its_weight(module):
+        return F.linear(x, matrix_of(module))
+    y: Tensor = module(x)
+    return y if bias is None else y - bias.to(y.dtype)
+
+
 def is_whole(weight: Tensor) -> bool:
     """Whether `weight` is a plain matrix of numbers, not packed or scaled as a quantised one is."""
     return weight.dtype in FLOATS and type(weight.detach()) is Tensor

@@ -4,21 +4,17 @@ The words are those of He et al., Towards a unified view of parameter-efficient 
 arXiv:2110.04366, table 1: here is the insertion form, the functional form is a structured matrix.
 """
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from kronlit.adapters.addition import Addition
-from kronlit.adapters.auto_scale import check_scale, common_height, use_auto_scale
+from kronlit.adapters.auto_scale import check_scale, use_auto_scale
 from kronlit.adapters.calls import Call
-from kronlit.adapters.linear import is_linear, is_whole, matrix_of, merge_blocker, weight_of
-from kronlit.adapters.merged import MergedProduct
-from kronlit.structured import Stacked, StructuredLinear
-from kronlit.structured.base import compute_dtype
-from kronlit.structured.rows import Rows
+from kronlit.adapters.linear import is_linear, matrix_of, merge_blocker, weight_of
+from kronlit.structured import StructuredLinear
 
 
 class Placement(Addition):
@@ -32,6 +28,9 @@ class Placement(Addition):
 
     takes_blocks = False
     """Whether the host may be something other than a linear module."""
+    separable = False
+    """Whether it calls the host and what was added each by itself. Of models side by side, all rows then go through the
+    host at once, and each model's through its own additions; else each model's rows go through its own placement."""
     site = ""
     """The name of the site that it stands at."""
 
@@ -86,96 +85,6 @@ def takes_rows(call: Call, in_features: int, out_features: int, most: int = 1) -
     return x.shape == (*y.shape[:-1], in_features) and y.shape[-1] == out_features
 
 
-def is_zero(matrix: StructuredLinear) -> bool:
-    """Whether a matrix is zero; not known on the meta device, where nothing has a value."""
-    dense = matrix.to_dense()
-    return not dense.is_meta and not dense.any()
-
-
-class Delta(Placement):
-    r"""A change of the host's weight, :math:`y = \mathrm{host}(x) + s \, W \mathrm{drop}(x)`. It can be merged.
-
-    Args:
-        host: a linear module.
-        in_features: width of the host's input.
-        out_features: width of the host's output.
-        matrix: makes :math:`W` from `(in_features, out_features)`.
-        scale: the fixed factor :math:`s`; `auto`, the one with which the first step of Adam moves the weight as far as
-            LoRA with r = 8 and alpha = 16; or `trained`, a scalar that starts at 0. :math:`W` must then not start as
-            zero.
-        dropout: share of the entries of :math:`x` that :math:`W` does not see in training.
-        slices: the parts of the host's output that are changed, by name, each by its own matrix. This is for a host
-            that computes several projections at once. By default the whole output is changed.
-    """
-
-    def __init__(
-        self,
-        host: nn.Module,
-        in_features: int,
-        out_features: int,
-        matrix: Callable[[int, int], StructuredLinear],
-        scale: float | Literal["auto", "trained"] = 1.0,
-        dropout: float = 0.0,
-        slices: Mapping[str, Rows] | None = None,
-    ) -> None:
-        super().__init__(host, in_features, out_features)
-        if not 0 <= dropout < 1:
-            raise ValueError(f"`dropout`={dropout} must be a share, from 0 to below 1.")
-        check_scale("scale", scale, "auto", "trained")
-        if slices is None:
-            self.matrix = matrix(in_features, out_features)
-        else:
-            self.matrix = Stacked(in_features, out_features, matrix, slices)
-        if scale == "trained" and is_zero(self.matrix):
-            raise ValueError(
-                "`scale`='trained' starts at 0, and so does the matrix: neither would ever get a gradient. Take a "
-                "matrix that starts otherwise (`zero_start: false`), or a number as `scale`."
-            )
-        self.scale: Any = nn.Parameter(torch.zeros(())) if scale == "trained" else scale
-        if scale == "auto":
-            use_auto_scale(self, matrix, in_features, common_height(out_features, slices))
-        self.dropout = dropout
-        self._plain = type(host) is nn.Linear and is_whole(host.weight)
-
-    def forward(self, x: Tensor) -> Tensor:
-        if self._in_one_product(x) and (summand := self.matrix.summand()):
-            host, generators = self.host, summand.generators
-            merged: Tensor = MergedProduct.apply(x, host.weight, host.bias, self.scale, summand, *generators)
-            return merged
-        y, seen = self.host(x), F.dropout(x, self.dropout, self.training) if self.dropout else x
-        if isinstance(self.scale, Tensor):
-            return y + self.scale.to(y.dtype) * self.matrix(seen)
-        return self.matrix.added_to(y, seen, self.scale)
-
-    def _in_one_product(self, x: Tensor) -> bool:
-        """Whether to apply host and change as one matrix: only if that is faster and loses no precision."""
-        weight = self.host.weight
-        return (
-            self._plain
-            and x.dtype == weight.dtype
-            and compute_dtype(x) in (torch.float32, torch.float64)
-            and not weight.requires_grad
-            and not isinstance(self.scale, Tensor)
-            and not (self.dropout and self.training)
-            and 2 * x.numel() >= self.in_features**2  # for fewer tokens, forming the matrix costs more than it saves
-        )
-
-    @property
-    def merge_blocker(self) -> str | None:
-        return merge_blocker(self.host)
-
-    @torch.no_grad()
-    def merge(self) -> nn.Module:
-        # Add in float32 at least and round once: adding in bfloat16 would lose most of a small change.
-        weight = matrix_of(self.host)
-        dtype = torch.promote_types(weight.dtype, torch.float32)
-        weight.copy_(weight.to(dtype) + self.scale * self.matrix.to_dense().to(dtype))
-        return self.host
-
-    def extra_repr(self) -> str:
-        return f"scale={self.scale}" + (f", dropout={self.dropout}" if self.dropout else "")
-
-
 class SequentialAdapter(Placement):
     r"""An adapter after its host, with a residual connection: :math:`h = \mathrm{host}(x)`, :math:`y = h + f(h)`.
 
@@ -187,6 +96,8 @@ class SequentialAdapter(Placement):
         out_features: width of the host's output.
         body: makes :math:`f` from `(out_features, out_features)`.
     """
+
+    separable = True
 
     def __init__(
         self, host: nn.Module, in_features: int, out_features: int, body: Callable[[int, int], nn.Module]
@@ -232,6 +143,7 @@ class ParallelAdapter(Placement):
     """
 
     takes_blocks = True
+    separable = True
 
     def __init__(
         self,

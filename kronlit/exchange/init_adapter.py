@@ -2,6 +2,7 @@
 
 from dataclasses import is_dataclass, replace
 from pathlib import Path
+from typing import Any, cast
 
 import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
@@ -9,7 +10,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 from transformers import PreTrainedModel
 
-from kronlit.adapters import Delta, placements
+from kronlit.adapters import Placement, placements
 from kronlit.adapters.auto_scale import AUTO_SCALE
 from kronlit.adapters.state import adapter_state, with_current_names
 from kronlit.config.user_error import UserError
@@ -17,6 +18,7 @@ from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, rea
 from kronlit.exchange.class_names import class_names, output_layer, peft_class_names, real_names, rows_by_name
 from kronlit.exchange.load import is_here, local_folder
 from kronlit.exchange.own_method import Cure
+from kronlit.exchange.peft.change import PeftChange
 from kronlit.exchange.peft.read import read_peft
 from kronlit.exchange.peft.write import TENSORS as PEFT_TENSORS
 from kronlit.methods import Method
@@ -157,14 +159,28 @@ def read_peft_state(model: PreTrainedModel, folder: Path, content: dict[str, obj
     places, own = dict(placements(model)), adapter_state(model)
     for name, change in changes.items():
         place = places.get(name)
-        if not isinstance(place, Delta) or not isinstance(place.matrix, change.kind) or isinstance(place.scale, Tensor):
-            has = f"a {type(place.matrix).__name__}" if isinstance(place, Delta) else "no such matrix"
+        fitting = next((one for one in (change, *change.others) if fits(place, one)), None)
+        if fitting is None:
+            matrix = getattr(place, "matrix", None)
+            has = "no such matrix" if matrix is None else f"the {type(place).__name__} of a {type(matrix).__name__}"
             raise UserError(
-                f"`init_adapter`={str(folder)!r} has a {change.kind.__name__} at {name}, and `model.method` {has}."
+                f"`init_adapter`={str(folder)!r} has the {change.placement.__name__} of a {change.kind.__name__} at "
+                f"{name}, and `model.method` {has}."
             )
-        *_, last = change.parts
-        parts = change.parts | {last: change.parts[last] * (change.scale / place.scale)}
-        state |= {f"{name}.matrix.{part}": tensor for part, tensor in parts.items()}
+        parts = dict(fitting.state)
+        if fitting.scale is not None:
+            *_, last = (f"matrix.{part}" for part in fitting.parts)
+            parts[last] = parts[last] * (fitting.scale / cast(Any, place).scale)
+        state |= {f"{name}.{part}": tensor for part, tensor in parts.items()}
         if (auto := f"{name}.{AUTO_SCALE}") in own:  # PEFT has no such entry: the scale stays this model's
             state[auto] = own[auto]
     return state
+
+
+def fits(place: Placement | None, change: PeftChange) -> bool:
+    """Whether `place` makes a change of this kind, whose values it can take."""
+    matrix = getattr(place, "matrix", None)
+    if type(place) is not change.placement or not isinstance(matrix, change.kind):
+        return False
+    terms = getattr(change.make, "keywords", {}).get("neumann_terms")
+    return getattr(matrix, "neumann_terms", None) == terms and not isinstance(getattr(place, "scale", 1.0), Tensor)

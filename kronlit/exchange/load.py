@@ -32,8 +32,8 @@ def load(source: str | Path, model: PreTrainedModel | None = None, trust_code: b
     """Load a Transformers model with an adapter in it, to predict with, to train further, or to `kronlit.merge`.
 
     Args:
-        source: a folder that `kronlit export` wrote, or that PEFT wrote for LoRA, LoKr or C3A; or the id of such a
-            repository on the hub.
+        source: a folder that `kronlit export` wrote, or that PEFT wrote for LoRA, DoRA, LoKr, C3A, HiRA or
+            OFT; or the id of such a repository on the hub.
         model: the model to change in place; by default the one that the folder names, in float32.
         trust_code: whether an adapter from the hub may name a module of this machine, which is imported for its
             method. A local folder always may. Code is never downloaded.

@@ -4,16 +4,20 @@ from kronlit.methods.adamix import AdaMix, AdaMixKronA, AdaMixLoRA
 from kronlit.methods.base import Method, inject
 from kronlit.methods.baselines import BitFit, FullFineTuning, HeadOnly
 from kronlit.methods.compacter import Compacter, CompacterPP, LowRankAdapter, PHMAdapter
+from kronlit.methods.dora import DoRA
+from kronlit.methods.hira import HiRA
 from kronlit.methods.houlsby import PA, AdapterDrop, Houlsby, Pfeiffer
 from kronlit.methods.intrinsic_said import IntrinsicSAID
 from kronlit.methods.krona import KronA, KronAB, KronABRes
 from kronlit.methods.list_adapters import LiST
 from kronlit.methods.lora import LoRA
+from kronlit.methods.oft import OFT
 from kronlit.methods.prompt_tuning import PromptTuning
 from kronlit.methods.structured import Structured
 from kronlit.methods.surm import SURM, SURMAdapter
 
 __all__ = [
+    "OFT",
     "PA",
     "SURM",
     "AdaMix",
@@ -23,8 +27,10 @@ __all__ = [
     "BitFit",
     "Compacter",
     "CompacterPP",
+    "DoRA",
     "FullFineTuning",
     "HeadOnly",
+    "HiRA",
     "Houlsby",
     "IntrinsicSAID",
     "KronA",

@@ -7,6 +7,9 @@ from typing import Any
 
 from kronlit.methods.base import Method
 
+LATER = {"later": True}
+"""The metadata of a field whose default changes nothing of what a method meant before it had the field."""
+
 
 def class_path(kind: Any) -> str:
     """The name under which files refer to a class or function: the bare name for kronlit's methods, else the path."""
@@ -43,6 +46,9 @@ def describe_method(method: Method) -> str:
     if not is_dataclass(method):
         return without_addresses(repr(method))
     values = {field.name: getattr(method, field.name) for field in fields(method) if field.repr}
+    for field in fields(method):  # so that a checkpoint of a version without it means the same
+        if field.metadata.get("later") and values[field.name] == field.default:
+            del values[field.name]
     each = (f"{name}={describe_argument(value)}" for name, value in values.items())
     return f"{type(method).__qualname__}({', '.join(each)})"
 

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from typing import NamedTuple
 
 import torch
@@ -19,7 +20,7 @@ class FusedUpdate(NamedTuple):
     pullback: Callable[..., tuple[Tensor, ...]]
     """Computes the gradients of the generators from `(x, dy, *generators)`, where `dy` is the gradient of `y = Wx`.
 
-    It never forms the gradient of W itself.
+    It forms the gradient of W itself only where nothing cheaper gives them.
     """
 
 
@@ -65,6 +66,13 @@ class StructuredLinear(nn.Module):
         """How to apply the matrix together with a dense one; `None` if there is no fast way."""
         return None
 
+    def thin_factors(self) -> tuple[Tensor, Tensor] | None:
+        """Matrices A `(n, in_features)` and B `(out_features, n)` with W = BA; `None` if the structure has none so.
+
+        What has them can be written as a LoRA.
+        """
+        return None
+
     def reset_parameters(self) -> None:
         raise NotImplementedError
 
@@ -80,6 +88,11 @@ def compute_dtype(x: Tensor) -> torch.dtype:
     if x.dtype != torch.float64 and torch.is_autocast_enabled(x.device.type):
         return torch.get_autocast_dtype(x.device.type)
     return x.dtype
+
+
+def without_autocast(device: torch.device) -> AbstractContextManager[object]:
+    """A context in which products are as precise as their factors; on the meta device there is no autocast."""
+    return nullcontext() if device.type == "meta" else torch.autocast(device.type, enabled=False)
 
 
 def glorot_uniform_(weight: Tensor) -> None:

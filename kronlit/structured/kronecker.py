@@ -73,6 +73,11 @@ class Kronecker(StructuredLinear):
     def summand(self) -> FusedUpdate:
         return FusedUpdate((self.a, self.b), add_kronecker, factor_gradients)
 
+    def thin_factors(self) -> tuple[Tensor, Tensor]:
+        # Thin where a factor is: A ⊗ B = (A' ⊗ B')(A" ⊗ B") for A = A' A" and B = B' B"
+        (left_a, right_a), (left_b, right_b) = split_matrix(self.a), split_matrix(self.b)
+        return torch.kron(right_a, right_b), torch.kron(left_a, left_b)
+
     def reset_parameters(self) -> None:
         first, last = (self.a, self.b) if self.init == "krona" else (self.b, self.a)
         for factor in (first,) if self.zero_start else (first, last):
@@ -92,13 +97,25 @@ def balanced_shape(rows: int, columns: int) -> tuple[int, int]:
 
     If several remain (A ⊗ B and B ⊗ A), it is the one with the most columns. For 768 x 768 that is the paper's.
     """
+    return shapes_by_cost(rows, columns)[0]
+
+
+def shapes_by_cost(rows: int, columns: int) -> list[tuple[int, int]]:
+    """All shapes of A for A ⊗ B of shape `(rows, columns)`, those first that `balanced_shape` prefers."""
 
     def cost(shape: tuple[int, int]) -> tuple[int, int, int]:
         a1, a2 = shape
         b1, b2 = rows // a1, columns // a2
         return a1 * a2 + b1 * b2, -min(a1, a2) * min(b1, b2), -a2
 
-    return min(((a1, a2) for a1 in divisors(rows) for a2 in divisors(columns)), key=cost)
+    return sorted(((a1, a2) for a1 in divisors(rows) for a2 in divisors(columns)), key=cost)
+
+
+def split_matrix(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """Write `matrix` as a product of itself and an identity of its smaller size."""
+    rows, columns = matrix.shape
+    identity = torch.eye(min(rows, columns), dtype=matrix.dtype, device=matrix.device)
+    return (identity, matrix) if rows <= columns else (matrix, identity)
 
 
 def divisors(n: int) -> list[int]:

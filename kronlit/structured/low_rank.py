@@ -50,6 +50,9 @@ class LowRank(StructuredLinear):
     def to_dense(self) -> Tensor:
         return self.b @ self.a
 
+    def thin_factors(self) -> tuple[Tensor, Tensor]:
+        return self.a, self.b
+
     def reset_parameters(self) -> None:
         if self.init == "glorot":
             glorot_uniform_(self.a)

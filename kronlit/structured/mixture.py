@@ -171,6 +171,9 @@ class Mixture(StructuredLinear):
     def to_dense(self) -> Tensor:
         return self.mean_expert().to_dense()
 
+    def thin_factors(self) -> tuple[Tensor, Tensor] | None:
+        return self.mean_expert().thin_factors()
+
     @torch.no_grad()
     def reset_parameters(self) -> None:
         experts = self._start()

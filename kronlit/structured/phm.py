@@ -4,7 +4,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from kronlit.structured.base import StructuredLinear, compute_dtype, glorot_uniform_
+from kronlit.structured.base import StructuredLinear, compute_dtype, glorot_uniform_, without_autocast
 
 
 class PHM(StructuredLinear):
@@ -64,7 +64,7 @@ class PHM(StructuredLinear):
 
     def forward(self, x: Tensor) -> Tensor:
         dtype = compute_dtype(x)
-        with torch.autocast(x.device.type, enabled=False):  # with autocast, W would be rounded twice
+        with without_autocast(x.device):  # with autocast, W would be rounded twice
             w = self._form()
         return F.linear(x.to(dtype), w.to(dtype))
 

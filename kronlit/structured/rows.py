@@ -25,6 +25,11 @@ def row_numbers(rows: Rows, height: int) -> Tensor:
     return every[rows] if isinstance(rows, slice) else every.unflatten(0, (rows.groups, -1))[:, rows.part].flatten()
 
 
+def index(rows: Rows, height: int) -> slice | Tensor:
+    """What indexes `rows`: their slice, or their numbers where they are interleaved."""
+    return rows if isinstance(rows, slice) else row_numbers(rows, height)
+
+
 def count(rows: Rows, height: int) -> int:
     """How many of `height` rows `rows` are."""
     return len(row_numbers(rows, height))

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from kronlit.structured.base import StructuredLinear, compute_dtype
-from kronlit.structured.rows import Rows, count, row_numbers, write
+from kronlit.structured.rows import Rows, count, index, row_numbers, write
 
 
 class Stacked(StructuredLinear):
@@ -58,10 +58,18 @@ class Stacked(StructuredLinear):
 
     def indices(self) -> dict[str, slice | Tensor]:
         """What indexes the rows of each matrix: its slice, or their numbers where they are interleaved."""
-        return {
-            name: part if isinstance(part, slice) else row_numbers(part, self.out_features)
-            for name, part in self.slices.items()
-        }
+        return {name: index(part, self.out_features) for name, part in self.slices.items()}
+
+    def thin_factors(self) -> tuple[Tensor, Tensor] | None:
+        factors = [matrix.thin_factors() for _, matrix in self._parts()]  # type: ignore[operator]
+        if any(pair is None for pair in factors):
+            return None
+        a = torch.cat([one for one, _ in factors])
+        b, start = a.new_zeros(self.out_features, len(a)), 0
+        for (part, _), (_, one) in zip(self._parts(), factors, strict=True):
+            write(b[:, start : start + one.shape[1]].mT, part, one.mT)
+            start += one.shape[1]
+        return a, b
 
     def reset_parameters(self) -> None:
         for _, matrix in self._parts():

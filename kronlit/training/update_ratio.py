@@ -9,7 +9,7 @@ import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from torch import Tensor
 
-from kronlit.adapters import Delta, placements
+from kronlit.adapters import Delta, WeightChange, placements
 from kronlit.adapters.linear import is_whole, matrix_of, weight_of
 
 PER_EPOCH = 4
@@ -26,13 +26,13 @@ class Measured:
 
     Args:
         site: the site.
-        delta: the placement.
+        placement: the placement.
         rows: the rows of the weight, by a slice or their numbers.
         size: root mean square of these rows of the frozen weight.
     """
 
     site: str
-    delta: Delta
+    placement: WeightChange
     rows: Tensor | slice
     size: float
 
@@ -60,7 +60,7 @@ class UpdateRatio(Callback):
         steps = trainer.num_training_batches / trainer.accumulate_grad_batches
         every = max(GAP, int(steps / PER_EPOCH)) if steps < float("inf") else 10 * GAP
         if self.measured and self.step % every == every // 2:  # not the first, at which a warm-up has a rate of 0
-            self.before = [[p.detach().clone() for p in trained(each.delta)] for each in self.measured]
+            self.before = [[p.detach().clone() for p in trained(each.placement)] for each in self.measured]
 
     @torch.no_grad()
     def on_train_batch_end(self, trainer: Trainer, *args: Any) -> None:
@@ -69,7 +69,7 @@ class UpdateRatio(Callback):
         ratios: dict[str, list[float]] = {}
         for each, values in zip(self.measured, self.before, strict=True):
             now = dense(each)
-            parameters = trained(each.delta)
+            parameters = trained(each.placement)
             for p, value in zip(parameters, values, strict=True):  # exchanged, not copied: the step's values stay
                 p.data, value.data = value.data, p.data
             then = dense(each)
@@ -84,17 +84,15 @@ class UpdateRatio(Callback):
 def changes(model: torch.nn.Module) -> Iterator[Measured]:
     """All changes of plain weights in `model`, the parts of a module that computes several projections apart."""
     for _, placement in placements(model):
-        if not isinstance(placement, Delta) or not trained(placement):
+        if not isinstance(placement, WeightChange) or not trained(placement):
             continue
         weight = weight_of(placement.host)
         # A weight that is sharded over processes is gathered by all of them.
         whole = weight.full_tensor() if hasattr(weight, "full_tensor") else weight
-        if not is_whole(whole):
+        if not is_whole(whole) or not (whole is weight or isinstance(placement, Delta)):  # others need it at each step
             continue
         matrix = whole if weight is matrix_of(placement.host) else whole.T
-        stacked = getattr(placement.matrix, "indices", None)
-        parts = stacked() if stacked else {placement.site: slice(None)}
-        for site, rows in parts.items():
+        for site, rows in placement.parts.items():
             if size := root_mean_square(matrix[rows]):
                 yield Measured(site, placement, rows, size)
 
@@ -105,14 +103,14 @@ def spread(some: list[Measured]) -> list[Measured]:
     return some if last < HOSTS else [some[round(i * last / (HOSTS - 1))] for i in range(HOSTS)]
 
 
-def trained(delta: Delta) -> list[torch.nn.Parameter]:
+def trained(placement: WeightChange) -> list[torch.nn.Parameter]:
     """The trained parameters of a change."""
-    return [p for p in delta.added() if p.requires_grad]
+    return [p for p in placement.added() if p.requires_grad]
 
 
 def dense(each: Measured) -> Tensor:
     """The change itself, `(rows, in_features)`."""
-    return (each.delta.scale * each.delta.matrix.to_dense())[each.rows]
+    return each.placement.change(matrix_of(each.placement.host))[each.rows]
 
 
 def root_mean_square(values: Tensor) -> float:

@@ -20,7 +20,7 @@ from transformers import (
 import kronlit
 from kronlit.adapters import collapse
 from kronlit.exchange.init_adapter import init_adapter
-from kronlit.exchange.peft.forms import factorization
+from kronlit.exchange.peft.lokr import factorization
 from kronlit.exchange.peft.write import to_peft
 from kronlit.exchange.saved_run import saved_run
 
@@ -384,9 +384,7 @@ def test_a_lora_of_gpt2_loads_on_the_fused_projection(tiny_gpt2, tmp_path):
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        (LoraConfig(task_type="SEQ_CLS", use_dora=True, **LORA), "magnitude"),
         (LoraConfig(task_type="SEQ_CLS", init_lora_weights="pissa", **LORA), "init_lora_weights"),
-        (C3AConfig(task_type="SEQ_CLS", target_modules=["query"], block_size=24), "circulant blocks"),
         (LoHaConfig(task_type="SEQ_CLS", target_modules=["query"]), "LOHA"),
     ],
 )

@@ -13,7 +13,7 @@ from kronlit import AdaMixLoRA, IntrinsicSAID, KronA, LoRA
 from kronlit.adapters import Delta, SequentialAdapter
 from kronlit.adapters.state import adapter_state
 from kronlit.exchange.init_adapter import init_adapter
-from kronlit.exchange.peft.read import read_change
+from kronlit.exchange.peft.lora import read
 from kronlit.structured import Circulant, Kronecker, LowRank, Mixture, Stacked
 from kronlit.training.checkpoint_lookup import best_of_run
 
@@ -95,7 +95,7 @@ def test_a_weight_that_moved_keeps_its_place_when_it_is_settled(tiny_bert):
 @pytest.mark.parametrize("rslora", [False, True])
 def test_patterns_of_peft_match_the_end_of_a_name(name, rank, alpha, rslora):
     content = {"r": 4, "lora_alpha": 6, "rank_pattern": {"query": 2}, "alpha_pattern": {"1.*query": 5}}
-    one = read_change(name, {"A": torch.ones(rank, 3), "B": torch.ones(3, rank)}, content | {"use_rslora": rslora})
+    one = read(name, {"A": torch.ones(rank, 3), "B": torch.ones(3, rank)}, content | {"use_rslora": rslora})
     assert one.scale == pytest.approx(alpha / (math.sqrt(rank) if rslora else rank))
 
 

@@ -14,8 +14,9 @@ ROWS = [
 # What the letters of the table stand for: p, q and n are the widths. They divide as the shapes need, and are wide
 # enough for every bound on the rank to be another one.
 P, Q = 24, 36
-LETTERS = {"a1": 6, "a2": 4, "b1": 6, "b2": 6, "m": 2, "p": P, "q": Q, "n": Q}
-RANKS = {"LowRank": 3, "PHM": 1, "LDR": 2}
+LETTERS = {"a1": 6, "a2": 4, "b1": 6, "b2": 6, "m": 2, "p": P, "q": Q, "n": Q, "r1": 3, "r2": 2, "u": 4, "v": 9}
+LETTERS |= {"b": 12, "w": 4}
+RANKS = {"LowRank": 3, "PHM": 1, "LDR": 2, "KroneckerSum": 3, "Monarch": 3}
 
 
 def value(formula, name):
@@ -56,6 +57,8 @@ def test_it_starts_as_the_page_says(row):
         assert not dense.any()
     elif row[5] == "small":
         assert 0 < dense.abs().max() < 0.1
+    elif row[5] == "I":
+        assert torch.equal(dense, torch.eye(Q, P))
 
 
 NUMBERS = [row for row in ROWS if not row[4].startswith("O(")]

@@ -38,7 +38,6 @@ from transformers import (
 
 import kronlit
 from kronlit import (
-    SURM,
     AdaMix,
     AdaMixLoRA,
     BitFit,
@@ -46,6 +45,7 @@ from kronlit import (
     LoRA,
 )
 from kronlit.adapters import Delta, Insertion, Placement, inject, placements
+from kronlit.adapters.addition import Addition
 from kronlit.adapters.sites import matches
 from kronlit.adapters.state import adapter_state
 from kronlit.structured import Kronecker
@@ -102,10 +102,6 @@ CONFIGS = {
 }
 VISION = ["vit", "deit", "dinov2", "dinov2 gated", "dinov2_with_registers", "clip", "clip_vision_model"]
 NAMES = [name for name in METHODS if name != "PromptTuning"]  # a soft prompt has laws of its own
-DELTAS = ["KronA", "KronA everywhere", "LoRA", "AdaMixLoRA", "AdaMixKronA", "Structured"]
-DELTAS += [name for name, make in METHODS.items() if make.func is SURM]
-MERGEABLE = [*DELTAS, "IntrinsicSAID", "LiST"]
-ADAPTERS = [name for name in NAMES if name not in (*MERGEABLE, "BitFit", "HeadOnly", "FullFineTuning")]
 # How far outputs, which are of order 1, may be from the model's own before any training
 START = {
     "AdaMix": 0.1,
@@ -115,11 +111,24 @@ START = {
     "Pfeiffer": 0.1,
     "AdapterDrop": 0.1,
     "PHMAdapter": 0.5,
+    "C3A": 0.5,
     "Compacter": 1e-3,
     "CompacterPP": 1e-3,
 }
 UNUSED = ("post_layernorm", "embeddings")  # CLIP's pooler and DINOv2's mask token: IntrinsicSAID moves all there is
 MOVED = ("KronABRes", "LowRankAdapter")  # by the papers' own initialisation
+
+
+def merges(name):
+    """Whether all that a method adds is a change of weights; `None` if it adds no placement."""
+    with torch.device("meta"):
+        model = kronlit.inject(AutoModelForSequenceClassification.from_config(CONFIGS["bert"]), METHODS[name]())
+    blockers = [placement.merge_blocker for _, placement in placements(model)]
+    return not any(blockers) if blockers else None
+
+
+MERGEABLE = ["IntrinsicSAID", *(name for name in NAMES if merges(name))]
+ADAPTERS = [name for name in NAMES if merges(name) is False and name != "BitFit"]
 
 
 def crossed(names):
@@ -163,11 +172,8 @@ def run(model):
 
 def added(model):
     """Names of the parameters that are no longer, or not yet, those of a plain model."""
-    return [
-        n
-        for n, _ in model.named_parameters()
-        if re.search(r"\.(matrix|body|residual_scale|added_bias|\d+\.theta|scale)\b", n)
-    ]
+    new = {id(p) for module in model.modules() if isinstance(module, Addition) for p in module.added()}
+    return [name for name, p in model.named_parameters() if id(p) in new]
 
 
 def disturb(model):
@@ -491,7 +497,10 @@ def test_one_part_alone_is_changed():
 @pytest.mark.parametrize(
     ("method", "words"),
     [
-        (AdaMix(sites=("query", "value")), "c_attn: query, value are parts of one module here, and only a `Delta` can"),
+        (
+            AdaMix(sites=("query", "value")),
+            "c_attn: query, value are parts of one module here, and only a change",
+        ),
         (LoRA(sites=("query", r".*\.c_attn")), r"name this module and parts of it"),
         (LoRA(sites=("query",), dropout=1.0), "`dropout`=1.0 must be a share"),
     ],

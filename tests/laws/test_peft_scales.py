@@ -6,7 +6,8 @@ import torch
 from peft import LoKrConfig, LoraConfig, inject_adapter_in_model
 from torch import nn
 
-from kronlit.exchange.peft.forms import Change, form_of
+from kronlit.exchange.peft.change import Change
+from kronlit.exchange.peft.forms import form_of
 from kronlit.structured import Circulant, Kronecker, LowRank, Stacked
 
 KRONECKER = lambda: Kronecker(12, 8, a_shape=(2, 3))  # noqa: E731

@@ -14,11 +14,17 @@ import kronlit.structured
 from kronlit.structured import (
     LDR,
     PHM,
+    BlockCirculant,
+    BlockOrthogonal,
     Circulant,
     Dense,
+    GatedKroneckers,
+    KhatriRao,
     Kronecker,
+    KroneckerSum,
     LowRank,
     Mixture,
+    Monarch,
     SkewCirculant,
     Stacked,
     StructuredLinear,
@@ -65,6 +71,17 @@ MATRICES = {
     "Kronecker, wide A": partial(Kronecker, a_shape=(1, 8)),
     "Kronecker, A alone": partial(Kronecker, a_shape=(12, 8)),
     "Kronecker, of SURM": partial(Kronecker, init="surm"),
+    "KroneckerSum": KroneckerSum,
+    "KroneckerSum, other shapes": partial(KroneckerSum, num_components=3, r1=3, r2=4, alpha=2.0),
+    "GatedKroneckers": GatedKroneckers,
+    "KhatriRao": KhatriRao,
+    "Monarch": Monarch,
+    "Monarch, other blocks": partial(Monarch, num_blocks=2, rank=3),
+    "BlockCirculant": BlockCirculant,
+    "BlockCirculant, by FFT": by_fft(BlockCirculant),
+    "BlockCirculant, of two": by_fft(partial(BlockCirculant, block_size=2)),
+    "BlockOrthogonal": partial(BlockOrthogonal, block_size=4),
+    "BlockOrthogonal, Neumann": partial(BlockOrthogonal, block_size=4, neumann_terms=5),
     "Circulant": Circulant,
     "Circulant, by FFT": by_fft(Circulant),
     "Circulant, Hadamard": by_fft(partial(Circulant, hadamard=True)),
@@ -130,7 +147,8 @@ def test_autocast_computes_in_bfloat16_and_keeps_float32_gradients(matrix):
     y.float().sum().backward()
     assert y.dtype == torch.bfloat16
     assert all(p.grad.dtype == torch.float32 for p in w.parameters())
-    torch.testing.assert_close(y.float(), x @ w.to_dense().T, rtol=0.1, atol=0.1)
+    expected = x @ w.to_dense().T
+    torch.testing.assert_close(y.float(), expected, rtol=0.1, atol=0.02 * expected.abs().max().item())
 
 
 @every
@@ -146,13 +164,6 @@ def test_widths_are_kept_and_documented(matrix):
 
 
 @pytest.mark.parametrize(
-    "matrix", [LowRank, Kronecker, Circulant, SkewCirculant, Toeplitz, SymmetricToeplitz, ToeplitzProduct, LDR]
-)
-def test_the_map_starts_as_zero(matrix):
-    assert matrix(8, 12).to_dense().count_nonzero() == 0
-
-
-@pytest.mark.parametrize(
     ("make", "words"),
     [
         (lambda: Kronecker(8, 12, (5, 2)), r"`a_shape`=\(5, 2\) must divide the map's shape \(12, 8\)"),
@@ -164,6 +175,16 @@ def test_the_map_starts_as_zero(matrix):
         (lambda: PHM(8, 12, 0), "`phm_dim`=0"),
         (lambda: PHM(8, 12, rank=0), "`rank`=0 must be at least 1"),
         (lambda: LDR(8, 12, rank=0), "`rank`=0 must be at least 1"),
+        (lambda: KroneckerSum(8, 12, r1=5), "`r1`=5 must divide the output's width, 12"),
+        (lambda: KroneckerSum(9, 12), "`r2`=2 must divide the input's width, 9"),
+        (lambda: KroneckerSum(8, 12, num_components=0), "`num_components`=0 must be at least 1"),
+        (lambda: GatedKroneckers(8, 12, ((5, 2),)), r"`a_shapes` has \(5, 2\), which must divide \(12, 8\)"),
+        (lambda: GatedKroneckers(8, 12, ()), r"`a_shapes`=\(\) must name"),
+        (lambda: Monarch(8, 12, num_blocks=3), r"`num_blocks`=3 must divide the map's shape \(12, 8\)"),
+        (lambda: Monarch(8, 12, rank=0), "`rank`=0 must be at least 1"),
+        (lambda: BlockCirculant(8, 12, 3), "`block_size`=3 must divide both widths, 12 and 8, as 4 does"),
+        (lambda: BlockOrthogonal(8, 12), "`block_size`=32 must be at least 2 and divide the larger width, 12"),
+        (lambda: BlockOrthogonal(8, 12, 4, neumann_terms=1), "`neumann_terms`=1 must be at least 2"),
         (lambda: Stacked(8, 12, Dense, {"a": slice(0, 7), "b": slice(6, 12)}), "`slices`=.* each of them once"),
         (lambda: Stacked(8, 12, Dense, {}), "`slices`={} must name rows of 12"),
     ],

@@ -1,10 +1,7 @@
-"""Reads PEFT's LoRA, LoKr and C3A folders as changes of weights."""
+"""Reads PEFT's folders as changes of weights."""
 
-import math
 import re
-from collections.abc import Callable, Iterable
-from dataclasses import dataclass
-from functools import partial
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -13,15 +10,16 @@ import transformers
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kronlit.adapters import Delta, Insertion, inject, placements
+from kronlit.adapters import Insertion, inject, placements
 from kronlit.adapters.tied_weights import is_shared, untie, untie_blocker
 from kronlit.adapters.transaction import INJECTED, all_or_nothing
 from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import read_tensors
 from kronlit.exchange.class_names import as_config, match_classes, peft_base, peft_class_names
+from kronlit.exchange.peft.change import PeftChange
+from kronlit.exchange.peft.forms import FORMS
 from kronlit.exchange.peft.write import PREFIX, TENSORS
 from kronlit.modules.plm import load_model
-from kronlit.structured import Circulant, Kronecker, LowRank, StructuredLinear
 
 AUTO_CLASSES = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
@@ -35,38 +33,6 @@ AUTO_CLASSES = {
 PEFT = "PEFT"
 """What a model remembers instead of a method if its adapter is PEFT's."""
 
-NAMES = {
-    "LORA": re.compile(r"(.+)\.lora_(A|B)\.weight"),
-    "LOKR": re.compile(r"(.+)\.lokr_(w[12](?:_[ab])?)"),
-    "C3A": re.compile(r"(.+)\.c3a_(kernel)"),
-}
-"""The kinds of PEFT adapters that can be read, with the pattern of their tensors' names: module and part."""
-
-
-@dataclass(frozen=True)
-class PeftChange:
-    """A change of one weight, `scale` times a matrix: `B A` for LoRA, `A ⊗ B` for LoKr, a circulant for C3A.
-
-    Args:
-        kind: class of the matrix.
-        parts: its parameters by name. Scaling the last one scales the matrix.
-        scale: the fixed factor.
-    """
-
-    kind: type[LowRank] | type[Kronecker] | type[Circulant]
-    parts: dict[str, Tensor]
-    scale: float
-
-    def placement(self, dropout: float) -> partial[Delta]:
-        """Makes the placement of this change in a model."""
-        a = self.parts["a"]
-        matrix: Callable[[int, int], StructuredLinear] = Circulant
-        if self.kind is LowRank:
-            matrix = partial(LowRank, rank=len(a))
-        elif self.kind is Kronecker:
-            matrix = partial(Kronecker, a_shape=(a.shape[0], a.shape[1]))
-        return partial(Delta, matrix=matrix, scale=self.scale, dropout=dropout)
-
 
 def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChange], dict[str, Tensor]]:
     """Read a PEFT folder: the changes of weights by module, and the model's own parameters that it saved.
@@ -76,11 +42,12 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
         content: the content of its adapter_config.json.
 
     Raises:
-        ValueError: if it is not LoRA, LoKr or C3A, or is a variant without a counterpart here.
+        ValueError: if it is of another kind, or is a variant without a counterpart here.
     """
     kind, start = content.get("peft_type"), content.get("init_lora_weights", True)
-    if kind not in NAMES:
-        raise UserError(f"{str(folder)!r}: `peft_type`={kind!r} cannot be read; {', '.join(NAMES)} can.")
+    if kind not in FORMS:
+        raise UserError(f"{str(folder)!r}: `peft_type`={kind!r} cannot be read; {', '.join(FORMS)} can.")
+    form = FORMS[kind]
     if isinstance(start, str) and start not in ("gaussian", "eva", "orthogonal"):
         raise UserError(
             f"{str(folder)!r}: `init_lora_weights`={start!r} changes the frozen weights, which is not here."
@@ -91,46 +58,19 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
     own = {}
     for key, tensor in read_tensors(folder / TENSORS).items():
         name = key.removeprefix(PREFIX).replace(".base_layer.", ".")  # PEFT's name for a weight below an adapter
-        if found := NAMES[kind].fullmatch(name):
+        if found := form.tensors.fullmatch(name):
             parts.setdefault(found[1], {})[found[2]] = tensor.float()
-        elif re.search(r"\.(lora|lokr|c3a)_", name):
+        elif re.search(rf"\.({'|'.join(FORMS)})_", name, re.IGNORECASE):
             raise UserError(f"{str(folder)!r} has {key}, of a variant of {kind} that is not here.")
         else:
             own[name] = tensor.float()
     try:
-        changes = {name: read_change(name, tensors, content) for name, tensors in parts.items()}
+        changes = {name: form.read(name, tensors, content) for name, tensors in parts.items()}
     except (KeyError, RuntimeError, TypeError) as error:
         raise UserError(f"{str(folder)!r} is damaged: {error} is missing or of a wrong kind.") from error
     if not changes:
         raise UserError(f"{str(folder)!r} holds no {kind}.")
     return changes, own
-
-
-def read_change(name: str, tensors: dict[str, Tensor], content: dict[str, Any]) -> PeftChange:
-    """Make the change of one module from its tensors and the config."""
-    if "kernel" in tensors:
-        if tensors["kernel"].shape[:2] != (1, 1):
-            raise UserError(f"{name} has circulant blocks, {tuple(tensors['kernel'].shape)}; one block can be read.")
-        kernel = tensors["kernel"].flatten()
-        return PeftChange(Circulant, {"a": kernel.flip(0).roll(1) / len(kernel)}, 1.0)
-    alpha_name = "lora_alpha" if "A" in tensors else "alpha"
-    rank, alpha = (
-        value_for_module(name, content.get(pattern), content[default])
-        for pattern, default in (("rank_pattern", "r"), ("alpha_pattern", alpha_name))
-    )
-    if "A" in tensors:
-        scale = alpha / (math.sqrt(rank) if content.get("use_rslora") else rank)
-        return PeftChange(LowRank, {"a": tensors["A"], "b": tensors["B"]}, scale)
-    first, second = (
-        tensors[part] if part in tensors else tensors[f"{part}_a"] @ tensors[f"{part}_b"] for part in ("w1", "w2")
-    )
-    return PeftChange(Kronecker, {"a": first, "b": second}, alpha / rank)
-
-
-def value_for_module(name: str, pattern: dict[str, float] | None, default: float) -> float:
-    """The value of the first pattern that matches the end of a module's name, as in PEFT; else the default."""
-    found = (value for key, value in (pattern or {}).items() if re.match(rf"(.*\.)?({key})$", name))
-    return next(found, default)
 
 
 @torch.no_grad()
@@ -147,12 +87,11 @@ def load_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
         raise UserError("the model already holds adapters: merge them first, or load it afresh.")
     if others := own.keys() - model.state_dict().keys():
         raise UserError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
-    dropout = content.get("lora_dropout", 0.0)
-    state = {f"{name}.matrix.{part}": t for name, one in changes.items() for part, t in one.parts.items()}
+    state = {f"{name}.{part}": tensor for name, one in changes.items() for part, tensor in one.state.items()}
     with all_or_nothing(model):
         own = match_classes(model, own, names if head_rows(own) == len(names) else (), repr(str(folder)))
         model.requires_grad_(False)
-        inject(model, [Insertion((re.escape(name),), one.placement(dropout)) for name, one in changes.items()])
+        inject(model, [Insertion((re.escape(name),), one.inserted()) for name, one in changes.items()])
         in_place = {wrapped_name(name, changes): tensor for name, tensor in own.items()}
         check_shapes(model, in_place | state, folder)
         untie_if_different(model, in_place, folder)

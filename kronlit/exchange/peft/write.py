@@ -11,11 +11,12 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
-from kronlit.adapters import Delta, placements
+from kronlit.adapters import WeightChange, placements
 from kronlit.config.user_error import UserError
-from kronlit.exchange.peft.forms import Change, form_of
+from kronlit.exchange.peft.change import Change
+from kronlit.exchange.peft.forms import form_of
 from kronlit.modules.plm import at_revision
-from kronlit.structured import Mixture
+from kronlit.structured import Mixture, StructuredLinear
 
 CONFIG, TENSORS = "adapter_config.json", "adapter_model.safetensors"
 PREFIX = "base_model.model."
@@ -96,16 +97,24 @@ def changes_of(model: nn.Module) -> dict[str, Change]:
     """
     changes = {}
     for name, placement in placements(model):
-        if not isinstance(placement, Delta):
+        matrix = getattr(placement, "matrix", None)
+        if not (isinstance(placement, WeightChange) and isinstance(matrix, StructuredLinear)):
             raise UserError(f"PEFT has no adapter like the {type(placement).__name__} at {name}.")
         if any(parameter.requires_grad for parameter in placement.host.parameters()):
             raise UserError(f"{name} has trained parameters of its own beside what was added, which PEFT has not.")
-        matrix = placement.matrix.mean_expert() if isinstance(placement.matrix, Mixture) else placement.matrix
-        transposed = not isinstance(placement.host, nn.Linear)
-        changes[name] = Change(matrix, float(placement.scale), placement.dropout, transposed)
+        changes[name] = change_of(placement, matrix)
     if not changes:
         raise UserError("nothing was added beside a module that PEFT could add: `kronlit merge` it instead.")
     return changes
+
+
+def change_of(placement: WeightChange, matrix: StructuredLinear) -> Change:
+    """What a placement does to its host's weight. A subclass that inherits its `change` counts as what it is of."""
+    kind = next(each for each in type(placement).__mro__ if "change" in vars(each))
+    scale, dropout = float(getattr(placement, "scale", 1.0)), getattr(placement, "dropout", 0.0)
+    own = {name: p for name, p in placement.named_parameters(recurse=False) if name != "scale"}
+    matrix = matrix.mean_expert() if isinstance(matrix, Mixture) else matrix
+    return Change(matrix, scale, dropout, not isinstance(placement.host, nn.Linear), kind, own)
 
 
 def outside_placements(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
