@@ -18,7 +18,7 @@ from kronlit.exchange.peft.change import (
     common_scale,
     value_for_module,
 )
-from kronlit.structured import LowRank
+from kronlit.structured import LowRank, StructuredLinear
 
 MAGNITUDE = "magnitude_vector"
 """PEFT's name for the lengths of DoRA's rows."""
@@ -80,7 +80,9 @@ def thin_pairs(changes: dict[str, Change]) -> dict[str, tuple[Tensor, Tensor]]:
     for name, change in changes.items():
         factors = change.matrix.thin_factors()
         if factors is None:
-            raise UserError(f"a {type(change.matrix).__name__} is no product of two thin matrices")
+            inner = [part for part in change.matrix.children() if isinstance(part, StructuredLinear)]
+            kinds = dict.fromkeys(type(part).__name__ for part in inner or [change.matrix])
+            raise UserError(f"a {' or a '.join(kinds)} is no product of two thin matrices")
         a, b = factors
         if a.numel() + b.numel() >= change.matrix.in_features * change.matrix.out_features:
             raise UserError(f"{name} would have rank {len(a)}, and more numbers than its weight {change.shape}")
