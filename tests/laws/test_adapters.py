@@ -111,12 +111,11 @@ START = {
     "Pfeiffer": 0.1,
     "AdapterDrop": 0.1,
     "PHMAdapter": 0.5,
-    "C3A": 0.5,
     "Compacter": 1e-3,
     "CompacterPP": 1e-3,
 }
 UNUSED = ("post_layernorm", "embeddings")  # CLIP's pooler and DINOv2's mask token: IntrinsicSAID moves all there is
-MOVED = ("KronABRes", "LowRankAdapter")  # by the papers' own initialisation
+MOVED = ("KronABRes", "LowRankAdapter", "C3A")  # by the papers' own initialisation
 
 
 def merges(name):
