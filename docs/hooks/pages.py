@@ -11,6 +11,9 @@ from typing import Any
 
 from latex2mathml.converter import convert
 
+sys.path.insert(0, str(Path(__file__).parent))
+from graph import draw  # beside this file, which is no package
+
 ROOT = Path(__file__).parents[2]
 HELP = re.compile(r"<!-- help: (.*?) -->")
 HEADS = "<!-- configs -->"
@@ -24,6 +27,7 @@ def on_page_markdown(markdown: str, page: Any, **kwargs: Any) -> str:
         )
     if page.file.src_uri == "changelog.md":
         return (ROOT / "CHANGELOG.md").read_text()
+    markdown = re.sub(r"```mermaid\n(.*?)```", lambda found: draw(found[1]), markdown, flags=re.DOTALL)
     if HEADS in markdown:
         markdown = markdown.replace(HEADS, config_heads())
     if wanted := HELP.findall(markdown):
