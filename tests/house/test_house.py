@@ -186,6 +186,7 @@ def test_no_file_has_outgrown_one_idea():
 
 def test_no_stray_file_lies_at_the_root():
     root = PACKAGE.parent
-    known = {"pyproject.toml", "README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"}
+    known = {"pyproject.toml", "mkdocs.yml", "CITATION.cff"}
+    known |= {"README.md", "CHANGELOG.md", "CONTRIBUTING.md", "LICENSE"}
     tracked = subprocess.run(["git", "ls-files"], cwd=root, capture_output=True, text=True).stdout.splitlines()
     assert {name for name in tracked if "/" not in name and not name.startswith(".")} <= known
