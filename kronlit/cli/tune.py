@@ -129,8 +129,7 @@ def tune_fit(config: Any, tune: Tune, words: list[str], command: str) -> None:
     path = write_best(root, cell, own, command)
     if drawn := draw_scores(root, cell):
         print(f"the scores, drawn: {drawn}")
-    configs = [word for file in values_of(words, "--config", "-c") for word in ("--config", file)]
-    print(f"{shlex.join(['kronlit', 'fit', *configs, '--config', str(path)])}  # trains the best")
+    print(f"{shlex.join(['kronlit', 'fit', *words, '--config', str(path)])}  # trains the best")
 
 
 def settings_of(words: list[str]) -> Setting:

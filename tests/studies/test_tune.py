@@ -338,6 +338,7 @@ def test_tune_improves_on_the_config_and_leaves_its_best(kronlit, tmp_path, stan
     assert "of the config's own lr=0.002: 0.63" in (root / "best.yaml").read_text()  # 0.5 + 0.3 - 0.1 log10(50)
     lines = out.splitlines()
     assert any(line.split() == ["lr=0.1", "80.00", "4", "of", "4", "best"] for line in lines), out
+    assert f"kronlit fit --config {fit_file} --best 0.1 --config runs/tune/fit/best.yaml  # trains the best" in lines
     (cell,) = read_tuned(root)
     assert 0.002 in cell.search["model.lr"]
 
