@@ -36,8 +36,9 @@ start with
   kronlit fit --config configs/quickstart.yaml
   kronlit study --config configs/studies/quickstart.yaml
   kronlit submit --config configs/quickstart.yaml --time 1:00:00 --dry_run
-everything that can be set, and every method with its options
+what can be set, and every method with its options
   kronlit fit --help
+  kronlit fit --help_all
   kronlit fit --model.help SequenceClassification
   kronlit fit --model SequenceClassification --model.method.help KronA"""
 
@@ -83,13 +84,19 @@ def run_command(arguments: list[str]) -> None:
     elif arguments[0] in ("generate", "rows", "info", "configs"):
         module = importlib.import_module(f"kronlit.cli.{arguments[0]}")
         getattr(module, f"{arguments[0]}_command")(arguments[1:])
+    elif arguments[1:] in (["-h"], ["--help"]):
+        from kronlit.cli.short_help import short_help
+
+        print(short_help(arguments[0]))
     else:
         if arguments[0] == "fit":
             listen()
         from kronlit.cli.fit import trainer_command
         from kronlit.studies.retired import with_run_dir
 
-        sys.argv[2:] = with_run_dir(arguments[1:])  # in place: DDP starts its processes with these words
+        sys.argv[2:] = (
+            ["--help"] if arguments[1:] == ["--help_all"] else with_run_dir(arguments[1:])
+        )  # in place: DDP starts its processes with these words
         trainer_command()
 
 

@@ -31,7 +31,7 @@ def configs_command(words: list[str]) -> None:
     check.add_argument("files", type=str, nargs="+", help="As `kronlit fit` would put them together; or one study.")
     commands.add_subcommand("check", check, help="check without running")
     with one_line():
-        config = parser.parse_args(words)
+        config = parser.parse_args(words or ["list"])
         if config.command == "list":
             print(list_configs())
         elif config.command == "copy":

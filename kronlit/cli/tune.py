@@ -175,7 +175,9 @@ def own_values(config: dict[str, Any], tune: Tune) -> Options:
         above = look_up(config, names[:-1])
         inner = above.get("init_args", above) if isinstance(above, dict) else {}
         if not isinstance(inner, dict) or names[-1] not in inner:
-            raise UserError(f"`search.{option}`: the config has no option {option!r}; `kronlit fit --help` lists them.")
+            raise UserError(
+                f"`search.{option}`: the config has no option {option!r}; `kronlit fit --help_all` lists them."
+            )
         value = inner[names[-1]]
         own[option] = value.get("class_path", value) if isinstance(value, dict) else value
     return own

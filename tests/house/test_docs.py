@@ -169,7 +169,17 @@ def options():
     }
 
 
-OF_FIT = {"config", "help", "model", "data", "seed_everything", "run_dir", "test_after_fit", "stop_after_epochs"}
+OF_FIT = {
+    "config",
+    "help",
+    "help_all",
+    "model",
+    "data",
+    "seed_everything",
+    "run_dir",
+    "test_after_fit",
+    "stop_after_epochs",
+}
 OF_FIT |= {"compile_layers", "init_adapter", "scored_rows", "predictions", "ckpt_path", "slurm", "print_config"}
 
 

@@ -137,6 +137,7 @@ def test_every_public_name_is_there_and_documented():
     "words",
     [
         ["--help"],
+        ["fit", "--help"],
         ["study", "--help"],
         ["study", "report", "--help"],
         ["tune", "--help"],
