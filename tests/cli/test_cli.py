@@ -348,7 +348,7 @@ def test_an_option_before_its_class_is_told(kronlit):
     words = ["--model", "SequenceClassification", "--model.plm", "x", "--data.task", "rte", "--data", "GLUE"]
     code, _, err = kronlit("fit", *words)
     assert code == 2
-    assert "`--data.task` comes before `--data`, the class it is of; there are E2E, FewShot, GLUE" in err
+    assert "`--data.task` comes before `--data`, the class it is of; there are ChoiceFiles, E2E, FewShot, GLUE" in err
 
 
 @pytest.mark.parametrize(

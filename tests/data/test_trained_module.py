@@ -8,10 +8,26 @@ from kronlit import KronA
 from kronlit.config.explain import subclasses
 from kronlit.data.tasks import GENERATION_TASKS, GLUE_TASKS, Task
 from kronlit.data.trained_module import DemonstrationReader, ImageModule, TextReader
-from kronlit.modules import CausalLM, FrozenPLM, ImageClassification, PromptClassification
+from kronlit.modules import (
+    CausalLM,
+    FrozenPLM,
+    ImageClassification,
+    MultipleChoice,
+    PromptClassification,
+    QuestionAnswering,
+    TokenClassification,
+)
 
 ASKED = {ImageClassification: ImageModule, PromptClassification: DemonstrationReader}
-TASKS = {ImageClassification: Task("pets", ("image",), ("cat", "dog")), CausalLM: GENERATION_TASKS["e2e"]}
+TASKS = {
+    ImageClassification: Task("pets", ("image",), ("cat", "dog")),
+    CausalLM: GENERATION_TASKS["e2e"],
+    MultipleChoice: Task("quiz", ("question", "choices"), ("0", "1"), jobs=("MultipleChoice",)),
+    QuestionAnswering: Task(
+        "quiz", ("question", "context"), (), ("answer_f1",), free_text=True, jobs=("QuestionAnswering",)
+    ),
+    TokenClassification: Task("names", ("tokens",), ("O", "B-PET"), ("span_f1",), jobs=("TokenClassification",)),
+}
 KINDS = [kind for kind in subclasses(FrozenPLM) if kind.__module__.startswith("kronlit.")]
 
 

@@ -39,6 +39,7 @@ OWN_ROWS = {
     "TextPairs": {"source": "a dog ran", "target": "dog"},
     "QuestionFiles": {"question": "a", "context": "dog", "answers": {"text": ["dog"], "answer_start": [0]}},
     "ChoiceFiles": {"question": "a", "choices": ["dog", "cat"], "label": 0},
+    "InstructionFiles": {"prompt": "a dog", "completion": "ran"},
 }
 """A row of a user's own for each data module that reads such."""
 

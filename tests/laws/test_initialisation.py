@@ -12,6 +12,7 @@ from transformers import BertConfig, BertModel, T5Config, T5ForConditionalGenera
 
 import kronlit
 from kronlit import (
+    OFT,
     PA,
     SURM,
     AdaMix,
@@ -20,6 +21,8 @@ from kronlit import (
     AdapterDrop,
     Compacter,
     CompacterPP,
+    DoRA,
+    HiRA,
     Houlsby,
     IntrinsicSAID,
     KronA,
@@ -132,6 +135,10 @@ START = [
         },
     ),
     (PromptTuning(init="random", num_tokens=50), {"encoder.prompt": uniform(0.5)}),
+    (HiRA(), {"matrix.a": kaiming(768), "matrix.b": 0}),
+    # The lengths of the rows of BERT's weights, which start N(0, 0.02)
+    (DoRA(), {"matrix.a": kaiming(768), "matrix.b": 0, "magnitude": stats.chi(768, scale=0.02)}),
+    (OFT(), {"matrix.q": 0}),
     (IntrinsicSAID(intrinsic_dimension=999), {"theta": 0, r"weight.0.scale|bias.0.scale": 1}),
 ]
 
