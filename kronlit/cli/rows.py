@@ -42,8 +42,9 @@ def rows_command(words: list[str]) -> None:
         from kronlit.config.instances import instance
         from kronlit.data import TaskData
         from kronlit.exchange.saved_run import module_from_config, section
+        from kronlit.studies.retired import current_words
 
-        whole = fit_config(rest)
+        whole = fit_config(current_words(rest))
         data: TaskData = instance(TaskData, section(whole, "data"), "data", {})
         module = module_from_config(whole, data.task)
         for line in show_rows(module, data, config.split, config.count):

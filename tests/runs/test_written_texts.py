@@ -218,6 +218,14 @@ def test_rows_of_texts_from_data_show_every_reference(kronlit, e2e, tiny_gpt2):
     assert len(re.findall(r"\[\[.*<\|endoftext\|>\]\]", out)) == 3
 
 
+def test_rows_of_a_shipped_yaml_are_shown_by_its_name(kronlit, tmp_path, tiny_llama, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    rows = write_jsonl(tmp_path / "a.jsonl", talks(9))
+    words = ["--config", "quickstart_llm", "--model.plm", tiny_llama, "--data.train", rows, "--data.validation", "0.2"]
+    out = shown(kronlit, *words, "--data.test", "0.2", "--count", "1")
+    assert re.findall(r"\[\[\d( ab)?<\|im_end\|>\]\]", out) == ["", " ab"]
+
+
 @pytest.mark.parametrize(
     ("more", "said"), [(["--count", "0"], "`count`=0 must be at least 1"), (["--split", "dev"], "split")]
 )
