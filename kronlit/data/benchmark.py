@@ -7,6 +7,7 @@ import torch
 from datasets import Dataset, load_dataset
 
 from kronlit.config.user_error import UserError
+from kronlit.data.parquet import read_parquet
 from kronlit.data.tasks.benchmark import BenchmarkTask
 
 
@@ -31,10 +32,7 @@ def read_split(hub_id: str, task: str, split: str, path: str | None, revision: s
     files = sorted({*folder.glob(f"{split}.parquet"), *folder.glob(f"{split}-*.parquet")})
     if not files:
         raise UserError(f"`data.path`={path!r} has no {task}/{split}.parquet, which this run needs.")
-    try:
-        return Dataset.from_parquet([str(file) for file in files])
-    except Exception as error:  # pyarrow and datasets raise many kinds of errors for a damaged file
-        raise UserError(f"{folder / split}.parquet cannot be read: {error.__cause__ or error}") from error
+    return read_parquet(files, f"{folder / split}.parquet")
 
 
 def check_splits(known: BenchmarkTask, splits: str) -> None:

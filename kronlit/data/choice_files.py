@@ -16,14 +16,11 @@ class ChoiceFiles(OwnFiles):
     comes before the question, and need not have equally many choices.
 
     Args:
-        train: what to train on: a .jsonl or .parquet file, a folder with a file for each split, such as train.jsonl and
-            validation.jsonl, or the hub's id of a data set (`org/name`, or `org/name/configuration`).
-        validation: what to validate on, or the share of the training rows to hold out for it.
-        test: what to test on, or such a share; by default there are no test rows.
+        train: what to train on: a .jsonl or .parquet file, a folder with files named after the splits, or
+            a data set of the hub, `org/name`, with `/configuration`, `@revision` or `:split` after it.
         columns: the names of `context`, `question`, `choices` and `label` in the files, where they are others.
         labels: names of the places of the choices; by default the numbers from 0, as many as a training row has at
             most.
-        predict_file: a file with questions and choices; `predict` reads it instead of the test rows.
         **kwargs: what `OwnFiles` takes.
     """
 
@@ -32,12 +29,8 @@ class ChoiceFiles(OwnFiles):
     def __init__(
         self,
         train: str,
-        validation: float | str = 0.1,
-        test: float | str | None = None,
         columns: dict[Literal["context", "question", "choices", "label"], str] | None = None,
         labels: tuple[str, ...] | None = None,
-        *,
-        predict_file: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.columns: dict[str, str] = dict((columns or {}).items())
@@ -48,7 +41,7 @@ class ChoiceFiles(OwnFiles):
             raise UserError(f"`data.labels`={list(labels)} must be two or more, each once.")
         self.labels = labels
         task = Task(Path(train).stem, ("question", "choices"), labels, jobs=("MultipleChoice",))
-        super().__init__(task, train, validation, test, predict_file=predict_file, **kwargs)
+        super().__init__(task, train, **kwargs)
 
     def parse(self, file: RowFile, labelled: bool) -> dict[str, list[Any]]:
         questions, choices = file.texts(self._name("question")), self._choices(file)

@@ -9,6 +9,7 @@ from datasets import ClassLabel, Dataset, Features, Value
 
 from kronlit.config.user_error import UserError
 from kronlit.data.image_sets import ImageSet
+from kronlit.data.parquet import read_parquet
 
 ALIASES = {"train": ("train",), "validation": ("validation", "valid", "val"), "test": ("test",)}
 """The names that each split may have."""
@@ -32,14 +33,15 @@ def read_folder(folder: str, split: str) -> Dataset | None:
     part = parts[split]
     if part is None:
         return None
+    where = f"{split} in `data.path`={folder!r}"
+    if isinstance(part, list):
+        return read_parquet(part, where)
     try:
-        if isinstance(part, list):
-            return Dataset.from_parquet([str(file) for file in part])
         # All splits at once, because the classes are those of all splits together.
         folders = {name: str(p / "**") for name, p in parts.items() if isinstance(p, Path)}
         return datasets.load_dataset("imagefolder", data_files=folders, split=split)
-    except Exception as error:  # whatever pyarrow and datasets make of a damaged file
-        raise UserError(f"{split} in `data.path`={folder!r} cannot be read: {error.__cause__ or error}") from error
+    except Exception as error:  # Pillow and datasets raise many kinds of errors for a damaged file
+        raise UserError(f"{where} cannot be read: {error.__cause__ or error}") from error
 
 
 def split_files(path: Path, names: tuple[str, ...]) -> Path | list[Path] | None:

@@ -26,8 +26,6 @@ class InstructionFiles(OwnFiles):
         train: what to train on: a .csv, .jsonl or .parquet file; a folder, whose files named train, validation and test
             are these splits' (if none is so named, all its files are read); or a data set of the hub, as `org/name`,
             with `/configuration`, `@revision` and `:split` after it where these are meant.
-        validation: what to validate on, or the share of the training rows to hold out for it.
-        test: what to test on, or such a share; by default there are no test rows.
         columns: names that columns have here, by the name above: `{prompt: question, completion: answer}`.
         metrics: scores of generated texts, where `model.generate` asks for these. The first selects the checkpoint if
             `model.validate_by` is generation.
@@ -42,8 +40,6 @@ class InstructionFiles(OwnFiles):
     def __init__(
         self,
         train: str,
-        validation: float | str = 0.1,
-        test: float | str | None = None,
         columns: dict[str, str] | None = None,
         metrics: tuple[Metric, ...] = ("exact_match", "rouge_l", "bleu"),
         batch_size: int = 8,
@@ -65,7 +61,7 @@ class InstructionFiles(OwnFiles):
         scores = metrics if form != "text" else ()
         task = Task(Path(train).stem, (form,), (), scores, f"{{{form}}}", free_text=True, form=form, jobs=("CausalLM",))
         sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
-        super().__init__(task, train, validation, test, predict_file=predict_file, **sizes, **kwargs)
+        super().__init__(task, train, predict_file=predict_file, **sizes, **kwargs)
 
     def parse(self, file: RowFile, labelled: bool) -> dict[str, list[Any]]:
         return read_columns(file, cast(Form, self.task.form), self.columns, labelled)

@@ -19,12 +19,9 @@ class QuestionFiles(OwnFiles):
     character in the context. Without any text, the context has no answer (SQuAD 2.0). SQuAD's own .json is read, too.
 
     Args:
-        train: what to train on: a .jsonl, .parquet or SQuAD's .json file, a folder with a file for each split, such as
-            train.jsonl and validation.jsonl, or the hub's id of a data set (`org/name`, or `org/name/configuration`).
-        validation: what to validate on, or the share of the training rows to hold out for it.
-        test: what to test on, or such a share; by default there are no test rows.
+        train: what to train on: a .jsonl, .parquet or SQuAD's .json file, a folder with files named after the splits,
+            or a data set of the hub, `org/name`, with `/configuration`, `@revision` or `:split` after it.
         columns: the names of `question`, `context` and `answers` in the files, where they are others.
-        predict_file: a file with questions and contexts; `predict` reads it instead of the test rows.
         **kwargs: what `OwnFiles` takes.
     """
 
@@ -34,11 +31,7 @@ class QuestionFiles(OwnFiles):
     def __init__(
         self,
         train: str,
-        validation: float | str = 0.1,
-        test: float | str | None = None,
         columns: dict[Literal["question", "context", "answers"], str] | None = None,
-        *,
-        predict_file: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.columns: dict[str, str] = dict((columns or {}).items())
@@ -52,7 +45,7 @@ class QuestionFiles(OwnFiles):
             free_text=True,
             jobs=("QuestionAnswering", "TextToText"),
         )
-        super().__init__(task, train, validation, test, predict_file=predict_file, **kwargs)
+        super().__init__(task, train, **kwargs)
 
     def read_file(self, path: Path) -> RowFile:
         return read_squad(path) if path.suffix.lower() == ".json" else super().read_file(path)

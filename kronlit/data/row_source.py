@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Any
 
 from datasets import ClassLabel, Dataset, load_dataset
+from datasets.exceptions import DatasetsError
 
 from kronlit.config.user_error import UserError
+from kronlit.data.parquet import read_parquet
 from kronlit.data.row_file import RowFile, read_row_file
 
 SUFFIXES = (".csv", ".jsonl", ".parquet")
@@ -63,12 +65,7 @@ def read_file(path: Path, needed: str) -> RowFile:
         raise UserError(f"{str(path)!r} must be a .csv, .jsonl or .parquet file with {needed}.")
     if path.suffix.lower() != ".parquet":
         return read_row_file(path, needed)
-    try:
-        rows = Dataset.from_parquet(str(path))
-    except Exception as error:  # pyarrow and datasets raise many kinds of errors for a damaged file
-        reason = " ".join(str(error.__cause__ or error).split())[:200]
-        raise UserError(f"{str(path)!r} cannot be read as parquet: {reason}") from error
-    return row_file(str(path), rows)
+    return row_file(str(path), read_parquet([path], repr(str(path))))
 
 
 def read_hub(source: str, split: str, option: str) -> RowFile:
@@ -90,7 +87,7 @@ def read_hub(source: str, split: str, option: str) -> RowFile:
         raise UserError(f"`{option}`: there is no file or folder {source!r}; give one, or a data set's `org/name`.")
     try:
         rows = load_dataset(f"{owner}/{name}", configuration or None, split=part or split, revision=revision or None)
-    except Exception as error:  # the hub's, the network's, and those of each kind of file
+    except (OSError, ValueError, DatasetsError) as error:  # the network's, of a name or split, of the files there
         reason = " ".join((str(error) or type(error).__name__).split())[:200]
         raise UserError(
             f"`{option}`={source!r} is neither a file or folder here nor a data set of the hub that can be reached "

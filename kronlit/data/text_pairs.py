@@ -17,13 +17,10 @@ class TextPairs(OwnFiles):
     A target may also be a list of texts that are all right: the first one is learned, and all count in scores.
 
     Args:
-        train: what to train on: a .jsonl, .csv or .parquet file, a folder with a file for each split, such as
-            train.jsonl and validation.jsonl, or the hub's id of a data set (`org/name`, or `org/name/configuration`).
-        validation: what to validate on, or the share of the training rows to hold out for it.
-        test: what to test on, or such a share; by default there are no test rows.
+        train: what to train on: a .jsonl, .csv or .parquet file, a folder with files named after the splits, or
+            a data set of the hub, `org/name`, with `/configuration`, `@revision` or `:split` after it.
         columns: the names of `source` and `target` in the files, where they are others.
         metrics: the metrics, of which the first selects the checkpoint. All but exact_match need the extra `nlg`.
-        predict_file: a file with sources; `predict` reads it instead of the test rows.
         **kwargs: what `OwnFiles` takes.
     """
 
@@ -32,12 +29,8 @@ class TextPairs(OwnFiles):
     def __init__(
         self,
         train: str,
-        validation: float | str = 0.1,
-        test: float | str | None = None,
         columns: dict[Literal["source", "target"], str] | None = None,
         metrics: tuple[Metric, ...] = ("rouge_l", "bleu", "exact_match"),
-        *,
-        predict_file: str | None = None,
         **kwargs: Any,
     ) -> None:
         if not metrics or metrics[0] == "ter":
@@ -46,7 +39,7 @@ class TextPairs(OwnFiles):
             )
         self.columns = columns or {}
         task = Task(Path(train).stem, ("source",), (), metrics, source="{source}", free_text=True, jobs=("TextToText",))
-        super().__init__(task, train, validation, test, predict_file=predict_file, **kwargs)
+        super().__init__(task, train, **kwargs)
 
     def parse(self, file: RowFile, labelled: bool) -> dict[str, list[Any]]:
         column = self.columns.get("source", "source")

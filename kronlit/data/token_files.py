@@ -26,16 +26,13 @@ class TokenFiles(OwnFiles):
     set of the hub, has a list of tokens and a list of as many tags.
 
     Args:
-        train: what to train on: a CoNLL, .jsonl or .parquet file, a folder with a file for each split, such as
-            train.conll and validation.conll, or the hub's id of a data set (`org/name`, or `org/name/configuration`).
-        validation: what to validate on, or the share of the training rows to hold out for it.
-        test: what to test on, or such a share; by default there are no test rows.
+        train: what to train on: a CoNLL, .jsonl or .parquet file, a folder with files named after the splits, or
+            a data set of the hub, `org/name`, with `/configuration`, `@revision` or `:split` after it.
         columns: where `tokens` and `tags` are, by name, or, in CoNLL's files, by number, from 0 or from the end, -1. By
             default they have these names, or `ner_tags` for `tags`; in CoNLL's files they are the first and the last.
         labels: the tags, in the order of the model's outputs; by default those of the training rows, O first.
         metrics: the metrics. The default is span_f1, span_precision, span_recall and accuracy, or accuracy alone if the
             tags are not of spans (O, B-…, I-…, E-…, S-…). The first one selects the checkpoint.
-        predict_file: a file with tokens; `predict` reads it instead of the test rows.
         **kwargs: what `OwnFiles` takes.
     """
 
@@ -45,13 +42,9 @@ class TokenFiles(OwnFiles):
     def __init__(
         self,
         train: str,
-        validation: float | str = 0.1,
-        test: float | str | None = None,
         columns: dict[Literal["tokens", "tags"], str | int] | None = None,
         labels: tuple[str, ...] | None = None,
         metrics: tuple[Metric, ...] | None = None,
-        *,
-        predict_file: str | None = None,
         **kwargs: Any,
     ) -> None:
         self.columns = columns or {}
@@ -69,7 +62,7 @@ class TokenFiles(OwnFiles):
         task = Task(
             Path(train).stem, ("tokens",), labels, metrics, selection=metrics[:1], jobs=("TokenClassification",)
         )
-        super().__init__(task, train, validation, test, predict_file=predict_file, **kwargs)
+        super().__init__(task, train, **kwargs)
 
     def read_file(self, path: Path) -> RowFile:
         if path.suffix.lower() in SUFFIXES:

@@ -7,9 +7,11 @@ import shutil
 
 import pytest
 from datasets import Dataset
+from datasets.exceptions import DatasetGenerationError
 from fixtures.chat import SITES, byte_tokenizer, pairs, talks, write_jsonl
 
 import kronlit.data.row_source
+from kronlit.config.user_error import UserError
 from kronlit.data import InstructionFiles
 
 
@@ -87,6 +89,25 @@ def test_a_data_set_of_the_hub_is_loaded_by_datasets(monkeypatch, source, asked)
 
 def test_without_the_hub_a_name_is_told_in_one_line():
     with pytest.raises(ValueError, match=r"`data.train`='me/mine' is neither a file or folder here nor a data set"):
+        InstructionFiles("me/mine")
+
+
+def failing(error):
+    def load(*args, **kwargs):
+        raise error
+
+    return load
+
+
+def test_a_data_set_that_the_hub_cannot_build_is_told_in_one_line(monkeypatch):
+    monkeypatch.setattr(kronlit.data.row_source, "load_dataset", failing(DatasetGenerationError("a column\nis odd")))
+    with pytest.raises(UserError, match=r"`data.train`='me/mine' is neither .* \(a column is odd\): give a path"):
+        InstructionFiles("me/mine")
+
+
+def test_an_error_in_the_code_that_loads_is_not_put_down_to_the_hub(monkeypatch):
+    monkeypatch.setattr(kronlit.data.row_source, "load_dataset", failing(TypeError("one argument too many")))
+    with pytest.raises(TypeError, match="one argument too many"):
         InstructionFiles("me/mine")
 
 
