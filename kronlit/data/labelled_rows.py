@@ -1,20 +1,20 @@
-"""Reads rows of texts and labels, and refuses or skips those without text or label."""
+"""Takes texts and labels from rows, and refuses or skips those without text or label."""
 
 from typing import Any, Literal, NoReturn
 
 from kronlit.config.user_error import UserError
-from kronlit.data.row_file import RowFile, read_row_file, shorten
+from kronlit.data.row_file import RowFile, shorten
 
 EmptyRows = Literal["refuse", "skip"]
 
 
-def read_labelled(
-    path: str, columns: tuple[str, ...], label: str, named: tuple[str, ...], empty_rows: EmptyRows
-) -> tuple[RowFile, list[str], list[int]]:
-    """The rows of a file, their labels as text, and the line numbers of empty rows, which are left out.
+def labelled_rows(
+    file: RowFile, columns: tuple[str, ...], label: str, named: tuple[str, ...], empty_rows: EmptyRows
+) -> tuple[RowFile, list[str], list[str]]:
+    """The rows of a file, their labels as text, and the places of empty rows, which are left out.
 
     Args:
-        path: path of the file.
+        file: the rows as they are there.
         columns: the columns of text.
         label: the column of the label.
         named: the classes, if they are known; `nan` counts as a label only if it is one of them.
@@ -23,7 +23,6 @@ def read_labelled(
     Raises:
         ValueError: if a column is missing, or a row is empty and `empty_rows` is `refuse`.
     """
-    file = read_row_file(path, f"the columns {', '.join((*columns, label))}")
     for column in columns:
         file.check_column(column, "text")
     file.check_column(label, "label", " `data.label` names the column; a CSV is separated by commas.")
@@ -43,8 +42,8 @@ def read_labelled(
         if empty_rows == "refuse":
             raise_bad_row(file, row, columns, label, labels[row])
     if not full:
-        raise UserError(f"{path!r} has no row with a text and a label.")
-    return file.select(full), [labels[row] for row in full], [file.lines[row] for row in empty]
+        raise UserError(f"{file.path!r} has no row with a text and a label.")
+    return file.select(full), [labels[row] for row in full], [file.where(row) for row in empty]
 
 
 def label_text(value: Any, named: tuple[str, ...]) -> str:

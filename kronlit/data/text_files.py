@@ -1,4 +1,4 @@
-"""Your own rows of text, from CSV or JSONL files."""
+"""Your own rows of text, each with a label."""
 
 import re
 from operator import itemgetter
@@ -10,8 +10,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.config.user_error import UserError
 from kronlit.data.class_counts import class_counts
-from kronlit.data.held_out import HeldOutRows
-from kronlit.data.labelled_rows import EmptyRows, read_labelled
+from kronlit.data.labelled_rows import EmptyRows, labelled_rows
+from kronlit.data.own_files import OwnFiles
+from kronlit.data.row_file import RowFile
+from kronlit.data.rows import check_rows
 from kronlit.data.tasks import Task, option_values
 
 Metric = Literal["accuracy", "f1", "macro_f1", "matthews", "pearson", "spearman"]
@@ -23,23 +25,21 @@ LONGEST_NUMBER = 4300
 """The most digits that Python reads as a whole number."""
 
 
-class TextFiles(HeldOutRows):
-    """Your own rows of one or more texts and a label, from CSV files with a header or JSONL files, in UTF-8.
+class TextFiles(OwnFiles):
+    """Your own rows of one or more texts and a label.
 
     Args:
-        train: the file to train on.
-        validation: the file to validate on, or the share of the training rows to hold out for it.
-        test: the file to test on, or such a share; by default there are no test rows.
+        train: what to train on: a .csv with a header, .jsonl or .parquet file, a folder with files named after the
+            splits, or a data set of the hub, `org/name`, with `/configuration`, `@revision` or `:split` after it.
         columns: the columns that hold text; a classifier takes one or two.
         label: the column that holds the label.
-        labels: names of the classes, in the order of the model's outputs; by default those in the training file,
-            sorted. Quote labels such as 'No' in a YAML.
+        labels: names of the classes, in the order of the model's outputs; by default those that the file names itself,
+            as parquet may, or those of the training rows, sorted. Quote labels such as 'No' in a YAML.
         span: smallest and largest label, if the label is a number and not a class.
         metrics: the metrics, whose mean selects the checkpoint. The default is accuracy; for numbers, pearson and
             spearman. For classes there are also f1 (of the second of two classes), macro_f1 and matthews.
-        split_seed: seed of the held-out rows.
         empty_rows: refuse or skip rows that have no label, or no text in any of the columns.
-        **kwargs: what `TextData` takes.
+        **kwargs: what `OwnFiles` takes.
     """
 
     def __init__(
@@ -57,25 +57,16 @@ class TextFiles(HeldOutRows):
         empty_rows: EmptyRows = "refuse",
         **kwargs: Any,
     ) -> None:
-        self.files: dict[str, float | str | None] = {"train": train, "validation": validation, "test": test}
+        self.columns = columns
         self.label = label
-        self.split_seed = split_seed
         self.empty_rows = empty_rows
-        self._tables: dict[tuple[str, int, int], Dataset] = {}
-        self._selected: dict[tuple[str, str], Dataset] = {}
+        self.needed = f"the columns {', '.join((*columns, label))}"
         check_columns(columns, label)
-        self.check_shares()
         if span is not None:
             check_span(span, labels)
             labels = ()
         elif labels is None:
-            if not Path(train).is_file():
-                raise UserError(
-                    f"`data.train`={train!r}: there is no such file to learn the classes from; give the file, or the "
-                    "classes, in their order, as `data.labels`."
-                )
-            _, found, _ = read_labelled(train, columns, label, (), empty_rows)
-            labels = find_classes(found, train, label)
+            labels = self._find_labels(train)
         check_classes(labels, span)
         task = Task(
             Path(train).stem,
@@ -86,24 +77,34 @@ class TextFiles(HeldOutRows):
             span=span or (0.0, 0.0),
         )
         check_metrics(task)
-        super().__init__(task, **kwargs)
+        super().__init__(task, train, validation, test, split_seed, **kwargs)
 
-    def read(self, source: str, split: str) -> Dataset:
-        """The rows of a file, with labels as numbers. The file is read once, and again if it changes."""
-        state = Path(source).stat() if Path(source).is_file() else None
-        key = (source, state.st_mtime_ns, state.st_size) if state else (source, 0, 0)
-        if key not in self._tables:
-            task = self.task
-            file, found, empty = read_labelled(source, task.columns, self.label, task.labels, self.empty_rows)
-            if empty:
-                rank_zero_only(print)(f"{source!r}: {len(empty)} empty rows are skipped, the first on line {empty[0]}.")
-            table: dict[str, list[Any]] = {column: file.texts(column) for column in task.columns}
-            first = {text: row for row, text in reversed(list(enumerate(found)))}
-            numbers = {
-                text: self._label(text, file.where(row)) for text, row in sorted(first.items(), key=itemgetter(1))
-            }
-            self._tables[key] = Dataset.from_dict(table | {"label": [numbers[text] for text in found]})
-        return self._tables[key]
+    def parse(self, file: RowFile, labelled: bool) -> dict[str, list[Any]]:
+        if not labelled:
+            return {column: file.texts(column) for column in self.columns}
+        file, found, empty = labelled_rows(file, self.columns, self.label, self.task.labels, self.empty_rows)
+        if empty:
+            rank_zero_only(print)(f"{empty[0]}: the first of {len(empty)} empty rows, which are skipped.")
+        table: dict[str, list[Any]] = {column: file.texts(column) for column in self.columns}
+        first = {text: row for row, text in reversed(list(enumerate(found)))}
+        numbers = {text: self._label(text, file.where(row)) for text, row in sorted(first.items(), key=itemgetter(1))}
+        return table | {"label": [numbers[text] for text in found]}
+
+    def check(self, rows: Dataset, where: str) -> None:
+        check_rows(rows, self.task, where)
+
+    def _find_labels(self, train: str) -> tuple[str, ...]:
+        """The classes that the training rows name, or else those that they have."""
+        if Path(train).suffix and not Path(train).exists():
+            raise UserError(
+                f"`data.train`={train!r}: there is no such file to learn the classes from; give the file, or the "
+                "classes, in their order, as `data.labels`."
+            )
+        files = self.read_files(train, "train")
+        if named := files[0].classes.get(self.label):
+            return named
+        labels = [labelled_rows(file, self.columns, self.label, (), self.empty_rows)[1] for file in files]
+        return find_classes([text for found in labels for text in found], train, self.label)
 
     def setup(self, stage: str) -> None:
         super().setup(stage)

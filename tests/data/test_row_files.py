@@ -211,7 +211,7 @@ def test_empty_rows_are_skipped_where_that_is_asked_for(tmp_path, capsys):
         data.rows("train")
     data = text_files(tmp_path, "my.csv", content, empty_rows="skip")
     assert rows(data) == [("a", "x"), ("b", "y"), ("d", "z")]
-    assert "my.csv': 3 empty rows are skipped, the first on line 3." in capsys.readouterr().out
+    assert "my.csv', line 3, row 2: the first of 3 empty rows, which are skipped." in capsys.readouterr().out
     with pytest.raises(ValueError, match="has no row with a text and a label"):
         text_files(tmp_path, "no.csv", "text,label\n,x\na,\n", empty_rows="skip")
 

@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from datasets import ClassLabel, Dataset, Features, Value
 
 from kronlit.data import TextFiles
 
@@ -147,3 +148,20 @@ def test_a_model_of_ones_own_rows_is_trained_tested_and_predicts_its_own_classes
     assert line["text"] == "fine"
     assert set(line["scores"]) == {"good", "bad", "middling"}
     assert line["label"] in line["scores"]
+
+
+def test_a_parquet_file_names_its_classes_in_its_own_order(tmp_path):
+    features = Features({"text": Value("string"), "label": ClassLabel(names=["worst", "best", "fair"])})
+    rows = Dataset.from_dict({"text": ["a", "b", "c"], "label": [1, 0, 1]}, features=features)
+    rows.to_parquet(str(tmp_path / "my.parquet"))
+    data = TextFiles(str(tmp_path / "my.parquet"), validation=str(tmp_path / "my.parquet"))
+    assert data.task.labels == ("worst", "best", "fair")
+    assert pairs(data, "train") == [("a", "best"), ("b", "worst"), ("c", "best")]
+
+
+def test_a_folder_gives_each_split_its_file(tmp_path):
+    for split, text in (("train", "a"), ("validation", "b"), ("test", "c")):
+        (tmp_path / f"{split}.csv").write_text(f"text,label\n{text},x\n{text},y\n")
+    folder = str(tmp_path)
+    data = TextFiles(folder, validation=folder, test=folder)
+    assert [data.rows(split)["text"][0] for split in ("train", "validation", "test")] == ["a", "b", "c"]
