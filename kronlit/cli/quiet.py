@@ -9,6 +9,8 @@ MEANINGLESS = {
         "GPU available: False",  # what is used stays; what is not there is no news
         "TPU available: False",
         "Loading `train_dataloader` to estimate",
+        "`Trainer.fit` stopped: `max_",  # as it was told to
+        "`weights_only` was not set",  # kronlit reads its checkpoints itself, and never unpickles
         "Detected KeyboardInterrupt",  # `endings` says so in its own line
     ),
     "lightning.fabric.utilities.seed": ("Seed set to",),  # config.yaml has it

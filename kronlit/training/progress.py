@@ -26,7 +26,7 @@ class OneLineProgress(ProgressBar):
         text = {"no_wrap": True, "overflow": "ellipsis"}
         self.bar = Progress(
             TextColumn("{task.description}", table_column=Column(**text)),
-            BarColumn(bar_width=16),
+            BarColumn(bar_width=10),
             TextColumn("{task.fields[count]}", table_column=Column(**text)),
             TextColumn("{task.fields[more]}", table_column=Column(**text)),
             transient=True,
