@@ -235,7 +235,7 @@ def test_what_peft_has_no_form_for_is_refused_and_written_as_ours(
     code, out, _ = kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "new")
     assert code == 0
     assert reason in out
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+    assert {path.name for path in (tmp_path / "new").iterdir()} >= {
         "README.md",
         "adapter.safetensors",
         "adapter_config.json",
