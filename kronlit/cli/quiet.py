@@ -33,6 +33,7 @@ def quieten() -> None:
     warnings.filterwarnings("ignore", ".*does not have many workers.*")
     warnings.filterwarnings("ignore", ".*smaller than the logging interval.*")
     warnings.filterwarnings("ignore", ".*exists and is not empty. Previous log files.*")  # kronlit made that folder
+    warnings.filterwarnings("ignore", "Checkpoint directory .* exists and is not empty")  # a run goes on in its folder
     warnings.filterwarnings("ignore", ".*The dirpath has changed from.*")  # a new folder for each run is meant
     warnings.filterwarnings("ignore", ".*custom batch sampler `LengthGroupedBatches`.*")  # it does yield every row
     warnings.filterwarnings("ignore", ".*LeafSpec.*")

@@ -23,18 +23,18 @@ class OneLineProgress(ProgressBar):
 
     def __init__(self) -> None:
         super().__init__()
-        text = {"no_wrap": True, "overflow": "ellipsis"}
         self.bar = Progress(
-            TextColumn("{task.description}", table_column=Column(**text)),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             BarColumn(bar_width=10),
-            TextColumn("{task.fields[count]}", table_column=Column(**text)),
-            TextColumn("{task.fields[more]}", table_column=Column(**text)),
+            TextColumn("{task.fields[count]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
+            TextColumn("{task.fields[more]}", table_column=Column(no_wrap=True, overflow="ellipsis")),
             transient=True,
         )
         self.line = self.bar.add_task("", total=None, count="", more="")
         self.shows = True
         self.began = self.first = 0.0
-        self.done = 0
+        self.done = self.seen = 0
+        self.since = 0.0
 
     def disable(self) -> None:
         self.shows = False

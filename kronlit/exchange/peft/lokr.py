@@ -80,7 +80,7 @@ def near_shape(shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> st
     """The `a_shape` nearest to the given ones that LoKr would take for all modules, in words; empty if none is."""
     sizes = {tuple(m * n for m, n in zip(*pair, strict=True)) for pair in shapes.values()}
     given = next(iter(shapes.values()))[0]
-    found = set()
+    found: set[tuple[int, ...]] = set()
     for factor in (-1, *range(1, max(max(size) for size in sizes) + 1)):
         cut = {tuple(factorization(dimension, factor)[0] for dimension in size) for size in sizes}
         if len(cut) == 1:
