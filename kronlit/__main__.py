@@ -6,6 +6,7 @@ import sys
 
 from kronlit import __version__
 from kronlit.cli.endings import exit_process, outside_ending
+from kronlit.cli.quiet import quieten_logs
 from kronlit.training.signals import listen
 
 COMMANDS = {
@@ -46,6 +47,7 @@ what can be set, and every method with its options
 def main() -> None:
     """Run the command line."""
     find_files_here()
+    quieten_logs()
     try:
         try:
             run_command(sys.argv[1:])

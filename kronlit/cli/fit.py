@@ -4,14 +4,13 @@ import importlib
 import sys
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any, cast
 
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, RichProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
@@ -21,11 +20,11 @@ from kronlit.cli.earlier_run import MovedRun, relocate_files, run_of_checkpoint,
 from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
 from kronlit.cli.preflight import check_method
 from kronlit.cli.quiet import quieten
-from kronlit.cli.trainer_errors import trainer_errors
+from kronlit.cli.trainer_errors import quiet_on_a_full_disk, trainer_errors
 from kronlit.config.aliases import check_configs
 from kronlit.config.argument_types import check_arguments, check_class
 from kronlit.config.class_change import own_defaults_for
-from kronlit.config.mistakes import full_disk, one_line
+from kronlit.config.mistakes import one_line
 from kronlit.config.signatures import parameters
 from kronlit.config.user_error import UserError
 from kronlit.config.words import values_of
@@ -45,15 +44,18 @@ from kronlit.training.compiled import CompiledLayers
 from kronlit.training.end_of_fit import EndOfFit
 from kronlit.training.monitors import check_monitors
 from kronlit.training.never_predicted import NeverPredicted
+from kronlit.training.next_steps import after_fit
 from kronlit.training.predictions import PredictionWriter
 from kronlit.training.preemption import StopBetweenBatches
 from kronlit.training.processes import EndTogether
+from kronlit.training.progress import OneLineProgress
 from kronlit.training.run_directory import loggers, new_evaluation, new_version, run_lock
 from kronlit.training.scored_rows import ScoredRows
 from kronlit.training.sharded import ShardedFrozenDDP
 from kronlit.training.signals import TERMINATED, Terminated
 from kronlit.training.strategies import check_precision_name, check_strategy
 from kronlit.training.summary import write_summary
+from kronlit.training.tensorboard import log_outcome
 from kronlit.training.update_ratio import UpdateRatio
 
 StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFrozenDDP.__doc__)
@@ -170,8 +172,9 @@ class CLI(LightningCLI):
         check_strategy(trainer.strategy, trainer.plugins)
         check_precision_name(trainer.precision)
         self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
-        callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
-        callbacks.append(NeverPredicted())
+        own_bar = any(isinstance(one, ProgressBar) for one in trainer.callbacks or [])
+        shown = trainer.enable_progress_bar is not False and not own_bar
+        callbacks: list[Callback] = [*([OneLineProgress()] if shown else []), NeverPredicted()]
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
             callbacks += [PredictionWriter(Path(path), self.log_dir), MergedPrediction()]
@@ -228,7 +231,10 @@ class CLI(LightningCLI):
     def before_fit(self) -> None:
         self.started = time.perf_counter()
         if self.config_init.fit.test_after_fit:
-            self.datamodule.check_labels("test")  # before the training, not after it
+            try:
+                self.datamodule.check_labels("test")  # before the training, not after it
+            except UserError as error:
+                raise UserError(f"`test_after_fit`=True: {error}") from error
 
     def after_fit(self) -> None:
         if self.config_init.fit.test_after_fit and self.log_dir is not None:
@@ -240,8 +246,10 @@ class CLI(LightningCLI):
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None)
         if self.log_dir is not None:
             seconds = time.perf_counter() - self.started
-            write_summary(self.log_dir, self.model, self.config_init.fit.best_checkpoint, seconds)
-        rank_zero_only(print)(f"run directory: {self.log_dir}")
+            best = self.config_init.fit.best_checkpoint
+            write_summary(self.log_dir, self.model, best, seconds)
+            log_outcome(self.trainer, self.config.fit.as_dict(), self.log_dir)
+            rank_zero_only(print)(after_fit(self.log_dir, best, self.model.model, self.datamodule))
 
 
 def trainer_command() -> None:
@@ -279,13 +287,3 @@ def command_line(kind: type[CLI]) -> None:
         trainer_defaults=TRAINER_DEFAULTS,
         save_config_kwargs={"overwrite": True},
     )
-
-
-def quiet_on_a_full_disk(
-    hook: Callable[[threading.ExceptHookArgs], Any],
-) -> Callable[[threading.ExceptHookArgs], Any]:
-    """A hook for errors in threads that keeps silent about a full disk.
-
-    The error of TensorBoard's writer thread is raised again in the main thread, which reports it.
-    """
-    return lambda found: None if full_disk(found.exc_value) else hook(found)

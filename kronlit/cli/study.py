@@ -12,6 +12,7 @@ from typing import Any, NoReturn
 import yaml
 from jsonargparse import ActionConfigFile, ArgumentParser, Namespace
 
+from kronlit.cli.fit_options import check_options
 from kronlit.config.aliases import check_aliases, check_configs
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
@@ -21,10 +22,7 @@ from kronlit.studies.chosen import tuned_study
 from kronlit.studies.execute import execute, write_study
 from kronlit.studies.plan import plan, point_name, select_runs
 from kronlit.studies.process import run_command
-from kronlit.studies.report.render import markdown
-from kronlit.studies.report.sheets import build_sheets
-from kronlit.studies.report.table import table
-from kronlit.studies.report.write import report
+from kronlit.studies.report.write import ending, report
 from kronlit.studies.result import Result
 from kronlit.studies.search import StudySearch, search
 from kronlit.studies.study import Published, Study
@@ -116,6 +114,9 @@ def run_study(words: list[str]) -> None:
     if config.dry_run:
         dry_run(study, root, config.only)
         return
+    if config.run is None:
+        first = StudySearch(study, root, config.only).first() if study.tune else []
+        check_options([*select_runs(plan(study), config.only), *first], root)
     if line := worth(study):
         print(line, flush=True)
     searches = StudySearch(study, root, *search_options(config)) if study.tune else None
@@ -133,8 +134,8 @@ def run_study(words: list[str]) -> None:
         )
     stop_if_asked(results)
     study = tuned_study(study, root)
-    print(markdown(root.name, build_sheets(study, table(study, root), [], None, "sample", None, str(root))))
-    print(f"kronlit study report {shlex.quote(str(root))}  # the same with tests of significance and plots")
+    print(ending(study, root))
+    print(f"kronlit study report {shlex.quote(str(root))}  # writes this with plots: Markdown, LaTeX, CSV, HTML")
     if bad := sum(result.status == "failed" for result in results):
         print(f"kronlit: {bad} runs failed; --retry_failed true runs them again.", file=sys.stderr)
     if bad or not all(cell.chosen for cell in found):

@@ -1,11 +1,14 @@
 """What Lightning says of the trainer's arguments, and of checkpoints, while it runs."""
 
-from collections.abc import Iterator
+import threading
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from traceback import walk_tb
+from typing import Any
 
 from lightning.fabric.utilities.exceptions import MisconfigurationException
 
+from kronlit.config.mistakes import full_disk
 from kronlit.config.user_error import UserError
 
 ON_ARGUMENTS = (MisconfigurationException, ValueError, ImportError)
@@ -44,3 +47,13 @@ def said_by_lightning(error: Exception, on_arguments: tuple[type[Exception], ...
     if any(name == CONNECTOR and function != "dump_checkpoint" for name, function in frames):
         return f"`ckpt_path`: the checkpoint is not as kronlit writes them, and cannot be restored: {error!r}"
     return None
+
+
+def quiet_on_a_full_disk(
+    hook: Callable[[threading.ExceptHookArgs], Any],
+) -> Callable[[threading.ExceptHookArgs], Any]:
+    """A hook for errors in threads that keeps silent about a full disk.
+
+    The error of TensorBoard's writer thread is raised again in the main thread, which reports it.
+    """
+    return lambda found: None if full_disk(found.exc_value) else hook(found)

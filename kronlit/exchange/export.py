@@ -7,7 +7,7 @@ from typing import Literal
 from kronlit.adapters import collapse, parameter_counts
 from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import config_of, with_one_expert, write_adapter
-from kronlit.exchange.merge import auto_class, describe_run
+from kronlit.exchange.merge import auto_class, describe_run, write_reader
 from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.peft import write as peft
@@ -44,6 +44,7 @@ def export_run(ckpt_path: str, output: str, format: Format = "auto") -> None:
         else:
             write_peft(folder, run, module, adapter)
             why = f"PEFT: {adapter.why}"
+        write_reader(module, folder)
         size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
     print(f"{run.checkpoint}: wrote {describe_run(module)} to {output}, {size:,} bytes of tensors.")
     print(why)

@@ -1,5 +1,7 @@
 """`kronlit merge`: writes a run as a plain Transformers model."""
 
+from pathlib import Path
+
 from transformers import PreTrainedModel
 
 from kronlit.adapters import collapse, merge
@@ -37,12 +39,7 @@ def merge_run(ckpt_path: str, output: str) -> None:
         model.config.problem_type = "regression"  # a pipeline then gives the number, not its sigmoid
     with new_folder(output) as folder:
         model.save_pretrained(folder)
-        if isinstance(module, TextModule):
-            if not isinstance(module, CausalLM):  # a causal model writes beyond the length that it reads
-                module.tokenizer.model_max_length = module.max_length  # so that texts are cut as in training
-            module.tokenizer.save_pretrained(folder)
-        elif isinstance(module, ImageClassification):
-            module.reader.processor.save_pretrained(folder)
+        write_reader(module, folder)
         name = auto_class(model)
         opening = f'from transformers import {name}\n\nmodel = {name}.from_pretrained("…")  # this folder'
         (folder / "README.md").write_text(model_card(run, module, "transformers", opening), encoding="utf-8")
@@ -50,6 +47,16 @@ def merge_run(ckpt_path: str, output: str) -> None:
         check = compare_models(before, logits(module, type(model).from_pretrained(folder).eval()))
     print(f"{run.checkpoint}: merged {describe_run(module)} in float32 into {output}, a {type(model).__name__}.")
     print(check)
+
+
+def write_reader(module: FrozenPLM, folder: Path) -> None:
+    """Write the tokenizer, or the image processor, which reads as in training."""
+    if isinstance(module, TextModule):
+        if not isinstance(module, CausalLM):  # a causal model writes beyond the length that it reads
+            module.tokenizer.model_max_length = module.max_length  # so that texts are cut as in training
+        module.tokenizer.save_pretrained(folder)
+    elif isinstance(module, ImageClassification):
+        module.reader.processor.save_pretrained(folder)
 
 
 def describe_run(module: FrozenPLM) -> str:

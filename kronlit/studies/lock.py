@@ -40,5 +40,7 @@ def study_lock(folder: Path, shared: bool = False) -> Iterator[int]:
             os.truncate(file, 0)
             os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())
         yield file
+        if not shared:  # its runs have ended; after an error they may not have
+            (folder / "lock").unlink(missing_ok=True)
     finally:
         os.close(file)

@@ -4,7 +4,8 @@ import datetime
 from collections.abc import Sequence
 from types import TracebackType
 
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn
+from rich.table import Column
 
 from kronlit.studies.plan import Run
 from kronlit.studies.result import Result
@@ -23,11 +24,10 @@ class StudyProgress:
     def __init__(self, runs: int, processes: int) -> None:
         self.processes = processes
         columns = (
-            TextColumn("{task.description}"),
-            BarColumn(),
             MofNCompleteColumn(),
-            TimeElapsedColumn(),
-            TextColumn("{task.fields[left]}"),
+            BarColumn(bar_width=10),
+            TextColumn("{task.fields[left]}", table_column=Column(no_wrap=True)),
+            TextColumn("{task.description}", table_column=Column(no_wrap=True, overflow="ellipsis")),
         )
         self.bar = Progress(*columns)
         self.bar.disable = not self.bar.console.is_terminal
@@ -51,11 +51,11 @@ class StudyProgress:
             running: runs that are running, each with its seconds so far.
         """
         left = seconds_left(done, waiting, running, self.processes)
-        self.show(len(done), left, f"{len(running)} running")
+        self.show(len(done), left, names_of(running))
 
     def show(self, done: int, left: float | None, description: str) -> None:
         """Show how much is done, and about how many seconds are left."""
-        text = "" if left is None else f"about {datetime.timedelta(seconds=round(left))} left"
+        text = "" if left is None else ends_about(left, datetime.datetime.now())
         self.bar.update(self.line, completed=done, left=text, description=description)
 
     def say(self, run: Run, result: Result, metric: str) -> None:
@@ -70,6 +70,26 @@ class StudyProgress:
     def print(self, text: str) -> None:
         """Print a line above the bar."""
         self.bar.console.print(text, markup=False, highlight=False, soft_wrap=True)
+
+
+def names_of(running: Sequence[tuple[Run, float]]) -> str:
+    """What runs now, in a few words."""
+    if not running:
+        return ""
+    more = f"{len(running)} run: " if len(running) > 1 else ""
+    return more + ", ".join(run.name for run, _ in running)
+
+
+def ends_about(left: float, now: datetime.datetime) -> str:
+    """The time left, and when that is over.
+
+    Args:
+        left: seconds.
+        now: the time of day.
+    """
+    end = now + datetime.timedelta(seconds=left)
+    day = "" if end.date() == now.date() else f"{end:%a} "
+    return f"{datetime.timedelta(seconds=round(left))} left, until {day}{end:%H:%M}"
 
 
 def seconds_left(

@@ -14,7 +14,7 @@ from kronlit.studies.given import given_value
 from kronlit.studies.lock import study_lock
 from kronlit.studies.optuna_sampler import check_optuna
 from kronlit.studies.plan import Run, group_runs, make_run, plan, point_name, select_runs, slug
-from kronlit.studies.progress import StudyProgress
+from kronlit.studies.progress import StudyProgress, names_of
 from kronlit.studies.result import Result
 from kronlit.studies.settle import current_result
 from kronlit.studies.study import Options, Study
@@ -197,7 +197,7 @@ class SearchProgress(StudyProgress):
     def update(self, done: Sequence[Result], waiting: Sequence[Run], running: Sequence[tuple[Run, float]]) -> None:
         ended = sum(epochs for _, epochs in self.search.taken)
         self.bar.update(self.line, total=ended + self.search.epochs_left)
-        self.show(ended, self.search.seconds_left(running), f"searching, epochs, {len(running)} running")
+        self.show(ended, self.search.seconds_left(running), f"epochs of the search · {names_of(running)}")
 
     def say(self, run: Run, result: Result, metric: str) -> None:
         if result.status != "running":

@@ -8,6 +8,7 @@ from lightning.pytorch import LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.training.end_of_fit import SavesAtRest
+from kronlit.training.next_steps import go_on
 from kronlit.training.paused import PAUSED
 from kronlit.training.signals import STOPPED, TERMINATED, exit_code, listen, listen_in_training, stop_requested
 
@@ -77,6 +78,10 @@ class StopBetweenBatches(SavesAtRest):
         if self.asked:
             trainer.save_checkpoint(self.path)
             self.saved = True
+
+    def on_exception(self, trainer: Trainer, pl_module: LightningModule, exception: BaseException) -> None:
+        if isinstance(exception, (KeyboardInterrupt, SystemExit)):
+            rank_zero_only(print)(go_on(Path(self.path).parents[1]), flush=True)
 
     @rank_zero_only
     def _note_pause(self, epochs: int) -> None:

@@ -6,17 +6,18 @@ from contextlib import contextmanager
 from itertools import count
 from pathlib import Path
 
-from lightning.pytorch.loggers import Logger, TensorBoardLogger
+from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.config.user_error import UserError
 from kronlit.training.metrics_logger import MetricsFile
+from kronlit.training.tensorboard import TensorBoard
 
 
 def loggers(folder: Path, step: int = 0) -> list[Logger]:
     """The loggers of TensorBoard and metrics.csv in the run's folder. A resumed run continues them at its step."""
     return [
-        TensorBoardLogger(folder.parent, "", folder.name, default_hp_metric=False, purge_step=step or None),
+        TensorBoard(folder.parent, "", folder.name, default_hp_metric=False, purge_step=step or None),
         MetricsFile(folder.parent, folder.name, step),
     ]
 
@@ -32,7 +33,8 @@ def run_lock(folder: Path | None) -> Iterator[None]:
     if folder is None or rank:
         yield
         return
-    with (folder / "lock").open("a") as file:
+    path = folder / "lock"
+    with path.open("a") as file:
         try:
             # Not `flock`: data loader workers would inherit that lock, and might hold it longer than the run lives.
             fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -41,7 +43,10 @@ def run_lock(folder: Path | None) -> Iterator[None]:
                 f"`ckpt_path`='last': the run in {str(folder)!r} is going on in another process; wait for it, end it, "
                 "or leave `ckpt_path` out for a run of its own."
             ) from error
-        yield
+        try:
+            yield
+        finally:
+            path.unlink(missing_ok=True)
 
 
 def new_version(run_dir: Path) -> Path:

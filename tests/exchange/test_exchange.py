@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 
 import pytest
 import torch
@@ -205,6 +206,21 @@ def test_the_module_that_peft_has_no_factors_for_is_named():
     )
 
 
+def test_a_shape_that_peft_takes_is_named_and_taken(tiny_bert):
+    from peft.tuners.lokr.layer import factorization
+
+    def converted(a_shape):
+        model = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+        kronlit.inject(model, kronlit.KronA(a_shape=a_shape))
+        return to_peft(model, "x")
+
+    with pytest.raises(ValueError, match=r"`a_shape`=\[(\d+), (\d+)\]") as refused:
+        converted((6, 8))
+    named = tuple(map(int, re.search(r"`a_shape`=\[(\d+), (\d+)\]", str(refused.value)).groups()))
+    assert any(named == (factorization(48, n)[0],) * 2 for n in (-1, *range(1, 49)))
+    assert converted(named).config["peft_type"] == "LOKR"
+
+
 def test_factors_are_cut_as_peft_cuts_them():
     from peft.tuners.lokr.layer import factorization as theirs
 
@@ -235,7 +251,8 @@ def test_what_peft_has_no_form_for_is_refused_and_written_as_ours(
     code, out, _ = kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "new")
     assert code == 0
     assert reason in out
-    assert {path.name for path in (tmp_path / "new").iterdir()} == {
+    assert AutoTokenizer.from_pretrained(tmp_path / "new")("a film").input_ids  # as the run's, for texts to come
+    assert {path.name for path in (tmp_path / "new").iterdir()} >= {
         "README.md",
         "adapter.safetensors",
         "adapter_config.json",

@@ -395,6 +395,17 @@ def test_cores_and_devices_are_shared_out(monkeypatch):
     assert [run_environment(3, [4, 6], slot)["CUDA_VISIBLE_DEVICES"] for slot in range(3)] == ["4", "6", "4"]
 
 
+def test_a_wrong_option_is_said_before_any_run_starts(kronlit, config, tmp_path):
+    methods = {"right": {"model.lr": 0.01}, "wrong": {"model.lrr": 0.01}}
+    fits = str(config.rename(tmp_path / "fit.yaml"))
+    path = study_file(tmp_path, configs=[fits], tasks=["rte"], methods=methods)
+    code, _, err = kronlit("study", "--config", path, "--dir", tmp_path / "out")
+    assert code == 2
+    assert "rte · wrong · seed 1: " in err
+    assert "lrr" in err
+    assert not (tmp_path / "out").exists()
+
+
 def test_the_time_left_is_the_mean_of_the_tasks_own_runs():
     def done(task, seconds):
         times = {

@@ -1,5 +1,6 @@
 """PEFT's LoKr: Kronecker products."""
 
+import math
 import re
 from functools import partial
 from typing import Any
@@ -69,9 +70,27 @@ def decompose_factor(shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]],
             return factor
     for (a, b), name in first.items():
         if not any(cuts(factor, (a, b)) for factor in numbers):
-            raise UserError(f"it has no factors of shapes {a} and {b} for {name}")
+            cure = near_shape(shapes)
+            raise UserError(f"it has no factors of shapes {a} and {b} for {name}{cure}")
     each = " and ".join(f"{a} and {b} for {name}" for (a, b), name in first.items())
-    raise UserError(f"it has one decompose_factor, by which no factors have the shapes {each}")
+    raise UserError(f"it has one decompose_factor, by which no factors have the shapes {each}{near_shape(shapes)}")
+
+
+def near_shape(shapes: dict[str, tuple[tuple[int, ...], tuple[int, ...]]]) -> str:
+    """The `a_shape` nearest to the given ones that LoKr would take for all modules, in words; empty if none is."""
+    sizes = {tuple(m * n for m, n in zip(*pair, strict=True)) for pair in shapes.values()}
+    given = next(iter(shapes.values()))[0]
+    found: set[tuple[int, ...]] = set()
+    for factor in (-1, *range(1, max(max(size) for size in sizes) + 1)):
+        cut = {tuple(factorization(dimension, factor)[0] for dimension in size) for size in sizes}
+        if len(cut) == 1:
+            found.add(next(iter(cut)))
+
+    def distance(shape: tuple[int, ...]) -> float:
+        return sum(abs(math.log(ours / theirs)) for ours, theirs in zip(shape, given, strict=True))
+
+    near = min(sorted(found), key=distance, default=None)
+    return "" if near is None else f"; one trained with `a_shape`={list(near)} has one"
 
 
 def factorization(dimension: int, factor: int) -> tuple[int, int]:

@@ -16,7 +16,7 @@ from kronlit.studies.report.origins import origins
 from kronlit.studies.report.page import page, picture
 from kronlit.studies.report.render import Lead, latex, markdown
 from kronlit.studies.report.search import HEADER, grid_cells, search_line
-from kronlit.studies.report.sheets import build_sheets
+from kronlit.studies.report.sheets import Sheet, build_sheets
 from kronlit.studies.report.standing import Standing, standings
 from kronlit.studies.report.table import AVERAGE, Row, Std, table
 from kronlit.studies.report.verdict import verdict
@@ -61,12 +61,8 @@ def report(
     folder = root / "report"
     folder.mkdir(exist_ok=True)
     found = differences(study, root, rows, baseline, metric) if baseline is not None else []
-    standing = standings(study, root, rows, metric, tested=importlib.util.find_spec("scipy") is not None)
-    sheets = list(build_sheets(study, rows, found, baseline, std, metric, str(root), standing))
+    sheets, lead, standing = findings(study, root, rows, found, baseline, metric, std)
     tuned = read_tuned(root)
-    box = facts(study, rows, read_settings(root, rows), tuned, metric)
-    note = None if tuned else comparison_note(study)
-    lead = Lead(verdict(study, rows, standing, baseline, metric), note, box)
     drawn = (
         figures(study, root, rows, tuned or grid_cells(study, root, rows), chance_of(study, rows, metric), std)
         if plots
@@ -85,10 +81,34 @@ def report(
     if "csv" in formats:
         write_csv(folder / "table.csv", cell_lines(study, rows, found, std, metric, standing))
         write_csv(folder / "runs.csv", run_lines(study, root))
-        write_csv(folder / "facts.csv", fact_lines(lead.verdict, note, box))
+        write_csv(folder / "facts.csv", fact_lines(lead.verdict, lead.note, lead.facts))
         if tuned:
             write_csv(folder / "search.csv", (dict(zip(HEADER, search_line(cell), strict=True)) for cell in tuned))
     return markdown(root.name, sheets, paths, lead)  # without the commands, which would fill a screen
+
+
+def ending(study: Study, root: Path) -> str:
+    """The Markdown that `report` returns, without its plots; nothing is written."""
+    sheets, lead, _ = findings(study, root, table(study, root), [], None, None, "sample")
+    return markdown(root.name, sheets, [], lead)
+
+
+def findings(
+    study: Study,
+    root: Path,
+    rows: list[Row],
+    found: list[Difference],
+    baseline: str | None,
+    metric: str | None,
+    std: Std,
+) -> tuple[list[Sheet], Lead, dict[str, Standing]]:
+    """The tables, with marks, what stands before them, and how the rows of each column stand to its best."""
+    standing = standings(study, root, rows, metric, tested=importlib.util.find_spec("scipy") is not None)
+    sheets = list(build_sheets(study, rows, found, baseline, std, metric, str(root), standing))
+    tuned = read_tuned(root)
+    box = facts(study, rows, read_settings(root, rows), tuned, metric)
+    note = None if tuned else comparison_note(study)
+    return sheets, Lead(verdict(study, rows, standing, baseline, metric), note, box), standing
 
 
 def check_package(package: str, sentence: str, wanted: bool) -> None:
