@@ -8,11 +8,13 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from kronlit.config.files import config_files
+from kronlit.config.shipped import config_path, shipped_names
 from kronlit.config.signatures import parameters
 from kronlit.config.written_lists import QUOTE, as_list
 
@@ -56,6 +58,15 @@ def explain_error(message: str, parser: ArgumentParser, bases: dict[str, type[An
         return wrong_type(found[1], found[3].strip(), rule, bases, a_list)
     if found := re.search(r"arguments are required: (\w[\w., ]*)$", message):
         return missing_options(found[1].split(", "), parser, bases)
+    if found := re.search(r'key "config".*File does not exist: \'?(.*?)\'?$', message, re.DOTALL):
+        name = Path(found[1]).name if Path(found[1]).is_absolute() else found[1]
+        return f"`config`={name!r} is no file, and none of the YAMLs that `kronlit configs` lists{nearest_config(name)}"
+    if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
+        cure = f"; did you mean `--config {found[1]}`?" if config_path(found[1]) != found[1] or "." in found[1] else "."
+        return f"{found[1]!r} stands where an option must{cure}"
+    if found := re.search(r"invalid choice: '(\S+)' \(choose from (.*)\)", message):
+        names = [name.strip(" '") for name in found[2].split(",")]
+        return f"{found[1]!r} is no word that can stand there{nearest(found[1], names, everything=True)}"
     if message.startswith("Unexpected config"):
         return f"{', '.join(config_files())} must hold keys and values, as the files in configs/ do. {message}"
     return re.sub(r"\b(fit|validate|test|predict)\.(?=data|model)", "", message)
@@ -129,6 +140,11 @@ def nearest(name: str, names: Iterable[str], everything: bool = False) -> str:
     near = difflib.get_close_matches(name.lower(), lower, 1, cutoff=0.6)
     listed = f"; there are {', '.join(names)}" if everything and names else ""
     return f"{listed}; did you mean {lower[near[0]]!r}?" if near else f"{listed}."
+
+
+def nearest_config(name: str) -> str:
+    """The end of a message about a YAML that is not there: the nearest of those that are shipped."""
+    return nearest(name.removeprefix("configs/").removesuffix(".yaml"), shipped_names())
 
 
 def top_level(parser: ArgumentParser) -> set[str]:
