@@ -66,8 +66,8 @@ def init_command(words: list[str]) -> None:
     """Run the words after `kronlit init`."""
     parser = Parser(
         prog="kronlit init",
-        description="Write a YAML for `kronlit fit --config`: the options that matter, each with its help as a comment. "
-        "Nothing is asked and nothing overwritten.",
+        description="Write a YAML for `kronlit fit --config`: the options that matter, each with its help as a comment."
+        " Nothing is asked and nothing overwritten.",
     )
     add = parser.add_argument
     add(

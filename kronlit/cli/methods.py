@@ -71,8 +71,13 @@ def meta_model(plm: str) -> Any:
         ValueError: if it cannot be reached, or is of no such job.
     """
     import torch
-    from transformers import AutoModel, AutoModelForCausalLM, AutoModelForImageClassification
-    from transformers import AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+    from transformers import (
+        AutoModel,
+        AutoModelForCausalLM,
+        AutoModelForImageClassification,
+        AutoModelForSeq2SeqLM,
+        AutoModelForSequenceClassification,
+    )
 
     from kronlit.cli.quiet import quieten
     from kronlit.modules.plm import load_config, load_model

@@ -35,7 +35,8 @@ def list_families() -> str:
     ffn = {like: ", ".join(sites) for like, (_, sites) in FFN.items()}
     return (
         "Architectures (config.model_type) whose sites are written down:\n\n" + "\n".join(blocks) + "\n\n"
-        "Every other architecture has the sites of the family that its modules are named like.\n\nattention named as in\n"
+        "Every other architecture has the sites of the family that its modules are named like.\n\n"
+        "attention named as in\n"
         + table(attention)
         + "\nfeed-forward network named as in\n"
         + table(ffn)

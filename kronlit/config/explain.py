@@ -32,7 +32,7 @@ def explain_error(message: str, parser: ArgumentParser, bases: dict[str, type[An
     message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("typing.", "")
     message = re.sub(r"Key must be a string, got: (.*)\.", rf"the key \1 stands where a name must: {QUOTE}", message)
     message = message.replace("NoneType", "null").replace('"<unicode string>"', ", ".join(config_files()) or "a value")
-    if line := unknown_class(message, bases):
+    if line := unknown_class(message, bases) or unknown_word(message):
         return line
     if found := re.search(r'key "([\w.]+)".*Given value: NestedArg\(key=\'([\w.]+)\'', message, re.DOTALL):
         option = found[1].split(".")[-1]
@@ -58,15 +58,6 @@ def explain_error(message: str, parser: ArgumentParser, bases: dict[str, type[An
         return wrong_type(found[1], found[3].strip(), rule, bases, a_list)
     if found := re.search(r"arguments are required: (\w[\w., ]*)$", message):
         return missing_options(found[1].split(", "), parser, bases)
-    if found := re.search(r'key "config".*File does not exist: \'?(.*?)\'?$', message, re.DOTALL):
-        name = Path(found[1]).name if Path(found[1]).is_absolute() else found[1]
-        return f"`config`={name!r} is no file, and none of the YAMLs that `kronlit configs` lists{nearest_config(name)}"
-    if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
-        cure = f"; did you mean `--config {found[1]}`?" if config_path(found[1]) != found[1] or "." in found[1] else "."
-        return f"{found[1]!r} stands where an option must{cure}"
-    if found := re.search(r"invalid choice: '(\S+)' \(choose from (.*)\)", message):
-        names = [name.strip(" '") for name in found[2].split(",")]
-        return f"{found[1]!r} is no word that can stand there{nearest(found[1], names, everything=True)}"
     if message.startswith("Unexpected config"):
         return f"{', '.join(config_files())} must hold keys and values, as the files in configs/ do. {message}"
     return re.sub(r"\b(fit|validate|test|predict)\.(?=data|model)", "", message)
@@ -89,6 +80,20 @@ def unknown_class(message: str, bases: dict[str, type[Any]]) -> str | None:
         key, name = found[1].split(".")[-1], found[2]
         names = [subclass.__name__ for subclass in subclasses(bases[key])] if key in bases else []
         return f"{found[1]}={name!r} names no class that is known{nearest(name, names, everything=True)}"
+    return None
+
+
+def unknown_word(message: str) -> str | None:
+    """The message for a YAML, a positional word or a command within a command that there is not; else `None`."""
+    if found := re.search(r'key "config".*File does not exist: \'?(.*?)\'?$', message, re.DOTALL):
+        name = Path(found[1]).name if Path(found[1]).is_absolute() else found[1]
+        return f"`config`={name!r} is no file, and none of the YAMLs that `kronlit configs` lists{nearest_config(name)}"
+    if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
+        cure = f"; did you mean `--config {found[1]}`?" if config_path(found[1]) != found[1] or "." in found[1] else "."
+        return f"{found[1]!r} stands where an option must{cure}"
+    if found := re.search(r"invalid choice: '(\S+)' \(choose from (.*)\)", message):
+        names = [name.strip(" '") for name in found[2].split(",")]
+        return f"{found[1]!r} is no word that can stand there{nearest(found[1], names, everything=True)}"
     return None
 
 
