@@ -99,7 +99,11 @@ def run_known_command(arguments: list[str]) -> None:
         from kronlit.cli.exchange import exchange_command
 
         exchange_command(arguments[0], arguments[1:])
-    elif arguments[0] in ("generate", "rows", "info", "configs", "methods", "models", "init", "completion"):
+    elif arguments[0] == "completion":
+        from kronlit.cli.completion import completion_command
+
+        completion_command(arguments[1:], COMMANDS, run_command)
+    elif arguments[0] in ("generate", "rows", "info", "configs", "methods", "models", "init"):
         module = importlib.import_module(f"kronlit.cli.{arguments[0]}")
         getattr(module, f"{arguments[0]}_command")(arguments[1:])
     elif arguments[1:] in (["-h"], ["--help"]):

@@ -6,6 +6,7 @@ The names are written into the script, so that a press of the tab key starts no 
 import contextlib
 import io
 import re
+from collections.abc import Callable, Iterable
 from typing import Literal
 
 from docstring_parser import parse
@@ -16,6 +17,8 @@ from kronlit.config.parser import Parser
 from kronlit.config.shipped import shipped_names
 
 TRAINER = ("fit", "validate", "test", "predict")
+Run = Callable[[list[str]], None]
+
 LIKE_FIT = (*TRAINER, "rows", "tune", "submit")
 """The commands that take the options of a fit."""
 
@@ -43,8 +46,14 @@ complete -o filenames -F _kronlit kronlit
 """
 
 
-def completion_command(words: list[str]) -> None:
-    """Run the words after `kronlit completion`."""
+def completion_command(words: list[str], commands: Iterable[str], run_command: Run) -> None:
+    """Run the words after `kronlit completion`.
+
+    Args:
+        words: the words.
+        commands: the names of all commands.
+        run_command: runs the words after `kronlit`.
+    """
     parser = Parser(
         prog="kronlit completion",
         description="Print a script that completes commands, options, methods, jobs, data and configs. For this shell: "
@@ -56,18 +65,16 @@ def completion_command(words: list[str]) -> None:
         shell = parser.parse_args(words).shell
         if shell == "zsh":
             print("autoload -U +X compinit && compinit\nautoload -U +X bashcompinit && bashcompinit")
-        print(script(), end="")
+        print(script(commands, run_command), end="")
 
 
-def script() -> str:
+def script(commands: Iterable[str], run_command: Run) -> str:
     """The script."""
-    from kronlit.__main__ import COMMANDS
-
     fit = fit_options()
-    options = {name: fit if name in TRAINER else own_options(name) for name in COMMANDS}
+    options = {name: fit if name in TRAINER else own_options(name, run_command) for name in commands}
     options |= {name: {*options[name], *fit} for name in LIKE_FIT}
     return BASH % {
-        "commands": " ".join(COMMANDS),
+        "commands": " ".join(commands),
         **{room: " ".join(public_classes(room)) for room in ("modules", "methods", "data")},
         "configs": " ".join(shipped_names()),
         "cases": "\n".join(f'        {name}) words="{" ".join(sorted(found))}" ;;' for name, found in options.items()),
@@ -83,10 +90,8 @@ def fit_options() -> set[str]:
     return found - {"--model.method.**kwargs"}
 
 
-def own_options(command: str) -> set[str]:
+def own_options(command: str, run_command: Run) -> set[str]:
     """The options that the help of a command shows."""
-    from kronlit.__main__ import run_command
-
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         run_command([command, "--help"])

@@ -61,6 +61,9 @@ ROWS = {
 }
 
 
+METHODS = list(zip(ROWS, ["KronAB", "LoRA", "SURM", "Structured", "BitFit"], strict=True))
+
+
 @pytest.mark.parametrize(("name", "method"), METHODS)
 def test_init_writes_what_fit_takes(kronlit, tmp_path, name, method):
     content, data, job = ROWS[name]
