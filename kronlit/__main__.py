@@ -7,6 +7,7 @@ import sys
 from kronlit import __version__
 from kronlit.cli.endings import exit_process, outside_ending
 from kronlit.cli.quiet import quieten_logs
+from kronlit.cli.run_word import with_ckpt_path
 from kronlit.training.signals import listen
 
 COMMANDS = {
@@ -20,7 +21,11 @@ COMMANDS = {
     "export": "write a run's adapter, without the frozen model, for kronlit or for PEFT",
     "submission": "put predictions for all test sets of GLUE or SuperGLUE into the zip that its site scores",
     "info": "describe a checkpoint, an adapter or a config: method, shapes, parameters, size",
+    "methods": "list what can be added to a model; with --plm, how many parameters each method trains on it",
+    "models": "list the architectures that are known, and their sites; with --plm, the modules of a model",
+    "init": "write a YAML with comments for a model, a method and rows, to change and to train",
     "configs": "list the YAMLs that come with kronlit, copy one, check one",
+    "completion": "print a script that completes commands, options and names in bash or zsh",
     "study": "run tasks x methods x seeds and tabulate the scores; `study report DIR` writes the report",
     "tune": "search the learning rate, or what you name, of a fit on its validation rows; leaves best.yaml",
     "submit": "run a fit as a Slurm job; `submit study` runs a study as a job array",
@@ -34,9 +39,16 @@ commands:
 {chr(10).join(f"  {name:12}{text}" for name, text in COMMANDS.items())}
 
 start with
-  kronlit fit --config configs/quickstart.yaml
-  kronlit study --config configs/studies/quickstart.yaml
-  kronlit submit --config configs/quickstart.yaml --time 1:00:00 --dry_run
+  kronlit fit --config quickstart
+  kronlit study --config studies/quickstart
+rows of your own
+  kronlit init --data mine.csv --method LoRA --output mine.yaml
+  kronlit fit --config mine.yaml
+  kronlit merge runs/mine --output model
+what there is
+  kronlit methods
+  kronlit models
+  kronlit configs
 what can be set, and every method with its options
   kronlit fit --help
   kronlit fit --help_all
@@ -70,7 +82,13 @@ def run_command(arguments: list[str]) -> None:
         hint = f"; did you mean {near[0]!r}?" if near else "."
         print(f"kronlit: {arguments[0]!r} is no command; there are {', '.join(COMMANDS)}{hint}", file=sys.stderr)
         sys.exit(2)
-    elif arguments[0] == "submit":
+    else:
+        run_known_command(with_ckpt_path(arguments))
+
+
+def run_known_command(arguments: list[str]) -> None:
+    """Run a command and the words after it."""
+    if arguments[0] == "submit":
         from kronlit.cli.submit import submit_command
         from kronlit.studies.retired import current_words, with_run_dir
 
@@ -83,7 +101,11 @@ def run_command(arguments: list[str]) -> None:
         from kronlit.cli.exchange import exchange_command
 
         exchange_command(arguments[0], arguments[1:])
-    elif arguments[0] in ("generate", "rows", "info", "configs"):
+    elif arguments[0] == "completion":
+        from kronlit.cli.completion import completion_command
+
+        completion_command(arguments[1:], COMMANDS, run_command)
+    elif arguments[0] in ("generate", "rows", "info", "configs", "methods", "models", "init"):
         module = importlib.import_module(f"kronlit.cli.{arguments[0]}")
         getattr(module, f"{arguments[0]}_command")(arguments[1:])
     elif arguments[1:] in (["-h"], ["--help"]):

@@ -5,7 +5,7 @@ modules are named like a family's has that family's sites. `NAMED` has the archi
 """
 
 import re
-from collections.abc import Collection, Sequence
+from collections.abc import Collection
 
 Sites = dict[str, str]
 """Maps a site to a pattern for the end of a module's name."""
@@ -110,13 +110,13 @@ def ffn_of(sites: Sites) -> Sites:
 OUTPUT = r"(o_proj|out_proj|dense|Wo|c_proj)"
 FUSED = r"(query_key_value|qkv_proj|Wqkv|c_attn)"
 
-ATTENTION: Sequence[Sites] = (
-    attention("q_proj", "k_proj", "v_proj", OUTPUT),  # Llama, BART, CLIP, and most
-    attention(FUSED, FUSED, FUSED, OUTPUT),  # GPT-NeoX, Phi-3, ModernBERT
-    attention_of(BERT),
-    attention_of(T5),
-)
-"""Families of attention. A model is of the first of which it has query, key and value."""
+ATTENTION: dict[str, Sites] = {
+    "Llama, BART, CLIP, most": attention("q_proj", "k_proj", "v_proj", OUTPUT),
+    "GPT-NeoX, Phi-3, ModernBERT": attention(FUSED, FUSED, FUSED, OUTPUT),
+    "BERT": attention_of(BERT),
+    "T5": attention_of(T5),
+}
+"""Families of attention, by models that are of them. A model is of the first of which it has query, key and value."""
 
 BLOCK = r"\d+\.(mlp|ffn|feed_forward)"
 FIRST = r"(gate_proj|up_proj|gate_up_proj|fc1|c_fc|fc_in|dense_h_to_4h|Wi|intermediate_dense)"
@@ -124,14 +124,18 @@ LAST = r"(down_proj|fc2|c_proj|fc_out|dense_4h_to_h|Wo|output_dense)"
 BERT_WITHOUT_BLOCK = {site: BERT[site] for site in ("ffn_input", "ffn_output")}
 BERT_NORM_FIRST = attention_of(BERT) | BERT_WITHOUT_BLOCK | {"ffn_before_norm": BERT["ffn"]}
 
-FFN: Sequence[tuple[str, Sites]] = (
-    (rf"{BLOCK}\.{LAST}", {"ffn_input": rf"{BLOCK}\.{FIRST}", "ffn_output": rf"{BLOCK}\.{LAST}", "ffn": BLOCK}),
-    (r"\d+\.fc2", {"ffn_input": r"\d+\.fc1", "ffn_output": r"\d+\.fc2"}),  # BART, OPT: no module holds the two
-    (r"\d+\.output\.LayerNorm", ffn_of(BERT)),
-    (BERT["ffn_output"], BERT_WITHOUT_BLOCK),  # here a norm comes first, and the second half does not see its output
-    (T5["ffn_output"], ffn_of(T5)),
-)
-"""Families of feed-forward networks, each after a pattern of a name that only its models have; the first counts."""
+FFN: dict[str, tuple[str, Sites]] = {
+    "Llama, GPT-2, most": (
+        rf"{BLOCK}\.{LAST}",
+        {"ffn_input": rf"{BLOCK}\.{FIRST}", "ffn_output": rf"{BLOCK}\.{LAST}", "ffn": BLOCK},
+    ),
+    "BART, OPT": (r"\d+\.fc2", {"ffn_input": r"\d+\.fc1", "ffn_output": r"\d+\.fc2"}),  # no module holds the two
+    "BERT": (r"\d+\.output\.LayerNorm", ffn_of(BERT)),
+    # Here a norm comes first, and the second half does not see its output.
+    "BERT, norm first": (BERT["ffn_output"], BERT_WITHOUT_BLOCK),
+    "T5": (T5["ffn_output"], ffn_of(T5)),
+}
+"""Families of feed-forward networks, each with a pattern of a name that only its models have; the first counts."""
 
 NAMED: dict[str, Sites] = {
     "bert": BERT,
@@ -206,7 +210,7 @@ def sites_by_names(names: Collection[str]) -> Sites:
         found = re.compile(rf"(.*\.)?{pattern}")
         return any(found.fullmatch(name) for name in names)
 
-    families = (family for family in ATTENTION if all(has(family[site]) for site in ("query", "key", "value")))
-    networks = (family for sign, family in FFN if has(sign))
+    families = (family for family in ATTENTION.values() if all(has(family[site]) for site in ("query", "key", "value")))
+    networks = (family for sign, family in FFN.values() if has(sign))
     sites = next(families, {}) | next(networks, {})
     return {site: pattern for site, pattern in sites.items() if has(pattern)}

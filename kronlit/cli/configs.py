@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import re
 import shutil
 import sys
 from pathlib import Path
@@ -9,6 +10,8 @@ from typing import Any
 
 import yaml
 
+from kronlit.cli.short_help import table
+from kronlit.config.explain import nearest_config
 from kronlit.config.files import read_yaml
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
@@ -40,15 +43,33 @@ def configs_command(words: list[str]) -> None:
             print(check_config(config.check.files))
 
 
+FIRST = ("quickstart", "own_rows", "quickstart_llm")
+"""What one looks for first."""
+GROUPS = {
+    "": "to start with, and papers' rows",
+    "bases": "what the runs of a paper share; a method comes on top",
+    "jobs": "other jobs on rows of your own",
+    "methods": "methods with their papers' values, on top of a base",
+    "slurm": "jobs of Slurm, for `kronlit submit`",
+    "studies": "many runs and one table, for `kronlit study`",
+}
+
+
 def list_configs() -> str:
-    """The names of all shipped YAMLs, each with its first line."""
-    paths = sorted(
-        shipped_folder().rglob("*.yaml"), key=lambda path: (len(path.relative_to(shipped_folder()).parts), path)
-    )
-    names = [path.relative_to(shipped_folder()).as_posix() for path in paths]
-    width = max(map(len, names))
-    heads = [path.read_text(encoding="utf-8").split("\n", 1)[0].lstrip("# ") for path in paths]
-    return "\n".join(f"{name:{width}}  {head}" for name, head in zip(names, heads, strict=True))
+    """The names of all shipped YAMLs by folder, each with the sentence that its header begins with."""
+    groups: dict[str, dict[str, str]] = {group: {} for group in GROUPS}
+    for path in sorted(shipped_folder().rglob("*.yaml"), key=lambda path: (path.stem not in FIRST, path)):
+        name = path.relative_to(shipped_folder()).as_posix()
+        groups.setdefault(name.rpartition("/")[0], {})[name] = first_sentence(path.read_text(encoding="utf-8"))
+    groups[""] = {f"{name}.yaml": groups[""].pop(f"{name}.yaml") for name in FIRST} | groups[""]
+    return "\n\n".join(f"{GROUPS.get(group, group)}\n{table(names)}" for group, names in groups.items())
+
+
+def first_sentence(text: str) -> str:
+    """The sentence with which the header of a YAML begins."""
+    header = " ".join(line.lstrip("# ") for line in text.split("\n\n")[0].splitlines() if line.startswith("#"))
+    header = re.split(r" kronlit (?:fit|study|submit) ", header, maxsplit=1)[0]
+    return re.split(r"(?<=[.])(?<!al\.) (?=[A-Z`])", header, maxsplit=1)[0]
 
 
 def copy_config(name: str, output: str | None) -> Path:
@@ -61,7 +82,8 @@ def copy_config(name: str, output: str | None) -> Path:
     if not source.exists():  # `list` prints names with their suffix, `--config` needs none
         source = shipped_folder() / f"{name.removeprefix('configs/').removesuffix('.yaml')}.yaml"
     if not source.exists() or not source.resolve().is_relative_to(shipped_folder().resolve()):
-        raise UserError(f"`name`={name!r} is none of the YAMLs that `kronlit configs list` prints.")
+        hint = nearest_config(name)
+        raise UserError(f"`name`={name!r} is none of the YAMLs that `kronlit configs list` prints{hint}")
     target = Path(output or source.resolve().name)
     if target.exists():
         raise UserError(f"`output`={str(target)!r} exists already, and nothing is overwritten: give another name.")
@@ -86,7 +108,7 @@ def check_config(files: list[str]) -> str:
     files = [config_path(file) for file in files]
     for file in files:
         if not Path(file).is_file():
-            raise UserError(f"`files`: {file!r} is no file.")
+            raise UserError(f"`files`: {file!r} is no file{nearest_config(file)}")
     if {"methods", "tasks"} <= read_yaml(files[0], f"`files`: {files[0]!r}").keys():
         from kronlit.cli.study import count_runs
 

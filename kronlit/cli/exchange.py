@@ -9,7 +9,10 @@ from jsonargparse import ArgumentParser, Namespace
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 
-CKPT_PATH = "A checkpoint in a run's folder; or the folder, for its best checkpoint."
+CKPT_PATH = (
+    "A checkpoint in a run's folder; or the folder, for its best checkpoint. It may stand right after the command, "
+    "without this word."
+)
 OUTPUT = "The folder to write; it must not exist."
 
 
@@ -21,7 +24,8 @@ def exchange_command(command: str, words: list[str]) -> None:
 
 def exchange_parser(command: str, description: str) -> ArgumentParser:
     """The parser of a command that reads a checkpoint and writes a folder."""
-    parser = Parser(prog=f"kronlit {command}", description=description)
+    usage = f"kronlit {command} RUN --output FOLDER [--OPTION VALUE ...]"
+    parser = Parser(prog=f"kronlit {command}", description=description, usage=usage)
     parser.add_argument("--ckpt_path", type=str, required=True, help=CKPT_PATH)
     parser.add_argument("--output", type=str, required=True, help=OUTPUT)
     parser.add_argument("--push_to_hub", type=str | None, help="Upload the folder to this repository of the hub, too.")

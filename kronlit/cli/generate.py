@@ -9,6 +9,7 @@ def generate_command(words: list[str]) -> None:
     """Run the words after `kronlit generate`."""
     parser = Parser(
         prog="kronlit generate",
+        usage="kronlit generate RUN --prompt TEXT [--OPTION VALUE ...]",
         description="Write what the language model of a run (`CausalLM`) says after a prompt, by the search of its "
         "config. What was trained is merged into the weights first, where its method allows that.",
     )

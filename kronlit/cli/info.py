@@ -3,6 +3,7 @@
 from pathlib import Path
 from typing import Any
 
+from kronlit.config.explain import nearest_config
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 from kronlit.config.shipped import config_path
@@ -112,7 +113,8 @@ def describe_run(path: Path) -> str:
     try:
         saved = saved_run(str(path))
     except ValueError as error:
-        raise UserError(str(error).replace("`ckpt_path`", "`what`")) from error
+        hint = "" if path.exists() else nearest_config(str(path)).removeprefix(".")
+        raise UserError(str(error).replace("`ckpt_path`", "`what`").removesuffix("." * bool(hint)) + hint) from error
     checkpoint = AtomicCheckpoint().load_checkpoint(saved.checkpoint)
     state = {name.removeprefix("model."): tensor for name, tensor in checkpoint["state_dict"].items()}
     origin = checkpoint.get("kronlit", {})

@@ -9,7 +9,7 @@ from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 
 from kronlit.config.explain import explain_error
-from kronlit.config.inner_options import as_yaml
+from kronlit.config.inner_options import as_yaml, with_backslashes
 from kronlit.config.mistakes import fail
 from kronlit.config.parser import Parser
 from kronlit.data import TaskData
@@ -51,7 +51,9 @@ class OneLineParser(Parser, LightningArgumentParser):
     bases = {"model": FrozenPLM, "data": TaskData, "method": Method, "matrix": StructuredLinear}
 
     def parse_args(self, args: Any = None, *rest: Any, **kwargs: Any) -> Any:
-        words = None if args is None else [as_yaml(word) for word in args]  # None means the command line itself
+        words = (
+            None if args is None else [as_yaml(with_backslashes(word)) for word in args]
+        )  # None means the command line itself
         return super().parse_args(words, *rest, **kwargs)
 
     def error(self, message: str, ex: Exception | None = None) -> NoReturn:

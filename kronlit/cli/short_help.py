@@ -35,7 +35,8 @@ ABOUT = {
 def short_help(command: str) -> str:
     """The help of a command of the trainer."""
     parts = [
-        f"usage: kronlit {command} --config FILE.yaml [--OPTION VALUE ...]",
+        f"usage: kronlit {command} --config FILE.yaml [--OPTION VALUE ...]"
+        + ("" if command == "fit" else f"\n       kronlit {command} RUN [--OPTION VALUE ...]"),
         f"{ABOUT[command]} A YAML says what differs from the defaults, and the command line has the last word.",
         "what one sets most\n" + table(OPTIONS),
         "methods, for --model.method\n" + table(public_classes("methods")),
@@ -61,14 +62,19 @@ def table(lines: dict[str, str]) -> str:
 
 def public_classes(room: str) -> dict[str, str]:
     """The public classes of a room of the package, each with the first line of its docstring."""
+    return {name: text.split("\n", 1)[0] for name, text in class_docstrings(room).items() if name not in BASES}
+
+
+def class_docstrings(room: str) -> dict[str, str]:
+    """The public classes of a room of the package, each with its docstring."""
     folder = PACKAGE / room
     public = ast.parse((folder / "__init__.py").read_text(encoding="utf-8"))
     files = [node.module for node in public.body if isinstance(node, ast.ImportFrom) and node.module]
-    names = {alias.name for node in public.body if isinstance(node, ast.ImportFrom) for alias in node.names} - BASES
+    names = {alias.name for node in public.body if isinstance(node, ast.ImportFrom) for alias in node.names}
     found = {}
     for file in dict.fromkeys(files):
         path = PACKAGE.joinpath(*file.split(".")[1:]).with_suffix(".py")
         for node in ast.parse(path.read_text(encoding="utf-8")).body:
             if isinstance(node, ast.ClassDef) and node.name in names:
-                found[node.name] = (ast.get_docstring(node) or "").split("\n", 1)[0]
+                found[node.name] = ast.get_docstring(node) or ""
     return dict(sorted(found.items(), key=lambda item: item[0].lower()))

@@ -8,11 +8,13 @@ import difflib
 import inspect
 import re
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Any
 
 from jsonargparse import ArgumentParser
 
 from kronlit.config.files import config_files
+from kronlit.config.shipped import config_path, shipped_names
 from kronlit.config.signatures import parameters
 from kronlit.config.written_lists import QUOTE, as_list
 
@@ -30,7 +32,7 @@ def explain_error(message: str, parser: ArgumentParser, bases: dict[str, type[An
     message = re.sub(r"<class '(?:\w+\.)*(\w+)'>", r"\1", message).replace("typing.", "")
     message = re.sub(r"Key must be a string, got: (.*)\.", rf"the key \1 stands where a name must: {QUOTE}", message)
     message = message.replace("NoneType", "null").replace('"<unicode string>"', ", ".join(config_files()) or "a value")
-    if line := unknown_class(message, bases):
+    if line := unknown_class(message, bases) or unknown_word(message):
         return line
     if found := re.search(r'key "([\w.]+)".*Given value: NestedArg\(key=\'([\w.]+)\'', message, re.DOTALL):
         option = found[1].split(".")[-1]
@@ -78,6 +80,20 @@ def unknown_class(message: str, bases: dict[str, type[Any]]) -> str | None:
         key, name = found[1].split(".")[-1], found[2]
         names = [subclass.__name__ for subclass in subclasses(bases[key])] if key in bases else []
         return f"{found[1]}={name!r} names no class that is known{nearest(name, names, everything=True)}"
+    return None
+
+
+def unknown_word(message: str) -> str | None:
+    """The message for a YAML, a positional word or a command within a command that there is not; else `None`."""
+    if found := re.search(r'key "config".*File does not exist: \'?(.*?)\'?$', message, re.DOTALL):
+        name = Path(found[1]).name if Path(found[1]).is_absolute() else found[1]
+        return f"`config`={name!r} is no file, and none of the YAMLs that `kronlit configs` lists{nearest_config(name)}"
+    if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
+        cure = f"; did you mean `--config {found[1]}`?" if config_path(found[1]) != found[1] or "." in found[1] else "."
+        return f"{found[1]!r} stands where an option must{cure}"
+    if found := re.search(r"invalid choice: '(\S+)' \(choose from (.*)\)", message):
+        names = [name.strip(" '") for name in found[2].split(",")]
+        return f"{found[1]!r} is no word that can stand there{nearest(found[1], names, everything=True)}"
     return None
 
 
@@ -129,6 +145,11 @@ def nearest(name: str, names: Iterable[str], everything: bool = False) -> str:
     near = difflib.get_close_matches(name.lower(), lower, 1, cutoff=0.6)
     listed = f"; there are {', '.join(names)}" if everything and names else ""
     return f"{listed}; did you mean {lower[near[0]]!r}?" if near else f"{listed}."
+
+
+def nearest_config(name: str) -> str:
+    """The end of a message about a YAML that is not there: the nearest of those that are shipped."""
+    return nearest(name.removeprefix("configs/").removesuffix(".yaml"), shipped_names())
 
 
 def top_level(parser: ArgumentParser) -> set[str]:

@@ -26,3 +26,9 @@ def config_path(name: str, folder: str = "") -> str:
         if isfile(path) and path.resolve().is_relative_to(shipped_folder().resolve()):
             return str(path)
     return name
+
+
+def shipped_names() -> list[str]:
+    """The names of all shipped YAMLs, as `config_path` takes them."""
+    folder = shipped_folder()
+    return sorted(path.relative_to(folder).with_suffix("").as_posix() for path in folder.rglob("*.yaml"))

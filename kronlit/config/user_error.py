@@ -1,6 +1,7 @@
 """The error that a command prints as one line: what the user gave cannot be used."""
 
-from collections.abc import Iterator
+import difflib
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 
 
@@ -25,3 +26,9 @@ def user_errors(kinds: type[Exception] | tuple[type[Exception], ...] = ValueErro
         raise
     except kinds as error:
         raise UserError(f"{about}{error}") from error
+
+
+def did_you_mean(name: str, names: Iterable[str]) -> str:
+    """The end of a message about an unknown name: the nearest of `names`, if one is near."""
+    near = difflib.get_close_matches(str(name), names, 1)
+    return f"; did you mean {near[0]!r}?" if near else "."

@@ -7,7 +7,7 @@ from typing import Any
 
 from datasets import Dataset
 
-from kronlit.config.user_error import UserError
+from kronlit.config.user_error import UserError, did_you_mean
 from kronlit.data import benchmark
 from kronlit.data.row_file import shorten, utf8_text
 from kronlit.data.tasks.generation import TASKS, GenerationTask
@@ -47,7 +47,9 @@ class E2E(TextData):
         **kwargs: Any,
     ) -> None:
         if task not in TASKS:
-            raise UserError(f"`data.task`={task!r} is no such task; there are {', '.join(TASKS)}.")
+            raise UserError(
+                f"`data.task`={task!r} is no such task; there are {', '.join(TASKS)}{did_you_mean(task, TASKS)}"
+            )
         if path is None and TASKS[task].hub is None:
             raise UserError(
                 f"`data.path` is missing: {task} is read from a folder with train.txt, valid.txt and test.txt, of "

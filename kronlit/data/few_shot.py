@@ -7,7 +7,7 @@ import numpy as np
 from datasets import Dataset
 from lightning.pytorch.trainer.states import TrainerFn
 
-from kronlit.config.user_error import UserError
+from kronlit.config.user_error import UserError, did_you_mean
 from kronlit.data import benchmark, lm_bff
 from kronlit.data.movie_reviews import MovieReviews
 from kronlit.data.sampling import first_rows, lm_bff_order, rows_per_class, setfit_rows
@@ -55,7 +55,9 @@ class FewShot(TextData):
         **kwargs: Any,
     ) -> None:
         if task not in TASKS:
-            raise UserError(f"`data.task`={task!r} is no few-shot task; there are {', '.join(TASKS)}.")
+            raise UserError(
+                f"`data.task`={task!r} is no few-shot task; there are {', '.join(TASKS)}{did_you_mean(task, TASKS)}"
+            )
         if k < 1:
             raise UserError(f"`data.k`={k} must be at least 1.")
         if not 0 <= split_seed < 2**32:

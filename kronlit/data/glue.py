@@ -4,7 +4,7 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
-from kronlit.config.user_error import UserError
+from kronlit.config.user_error import UserError, did_you_mean
 from kronlit.data import benchmark
 from kronlit.data.tasks.benchmark import BenchmarkTask
 from kronlit.data.tasks.glue import TASKS
@@ -35,7 +35,9 @@ class GLUE(TextData):
         **kwargs: Any,
     ) -> None:
         if task not in TASKS:
-            raise UserError(f"`data.task`={task!r} is no GLUE task; there are {', '.join(TASKS)}.")
+            raise UserError(
+                f"`data.task`={task!r} is no GLUE task; there are {', '.join(TASKS)}{did_you_mean(task, TASKS)}"
+            )
         benchmark.check_splits(TASKS[task], splits)
         super().__init__(TASKS[task].task, **kwargs)
         self.path = path

@@ -6,7 +6,7 @@ from typing import Any, Literal
 
 from datasets import Dataset
 
-from kronlit.config.user_error import UserError
+from kronlit.config.user_error import UserError, did_you_mean
 from kronlit.data import benchmark
 from kronlit.data.tasks import option_values
 from kronlit.data.tasks.super_glue import TASKS, SuperGlueTask
@@ -44,7 +44,9 @@ class SuperGLUE(TextData):
         **kwargs: Any,
     ) -> None:
         if task not in TASKS:
-            raise UserError(f"`data.task`={task!r} is no SuperGLUE task; there are {', '.join(TASKS)}.")
+            raise UserError(
+                f"`data.task`={task!r} is no SuperGLUE task; there are {', '.join(TASKS)}{did_you_mean(task, TASKS)}"
+            )
         benchmark.check_splits(TASKS[task], splits)
         described = TASKS[task].task
         if task == "copa" and not copa_question:

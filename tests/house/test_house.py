@@ -147,6 +147,10 @@ def test_every_public_name_is_there_and_documented():
         ["rows", "--help"],
         ["configs", "--help"],
         ["submit", "--help"],
+        ["methods", "--help"],
+        ["models", "--help"],
+        ["init", "--help"],
+        ["completion", "bash"],
     ],
     ids=" ".join,
 )
@@ -177,6 +181,7 @@ def test_the_help_lists_the_commands_that_there_are():
     from kronlit.cli.fit import CLI
 
     own = {"study", "merge", "export", "submission", "info", "configs", "tune", "submit", "generate", "rows"}
+    own |= {"methods", "models", "init", "completion"}
     assert set(COMMANDS) == {*CLI.subcommands(), *own}
 
 
