@@ -54,6 +54,7 @@ from kronlit.training.sharded import ShardedFrozenDDP
 from kronlit.training.signals import TERMINATED, Terminated
 from kronlit.training.strategies import check_precision_name, check_strategy
 from kronlit.training.summary import write_summary
+from kronlit.training.true_bfloat16 import TrueBFloat16
 from kronlit.training.update_ratio import UpdateRatio
 
 StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFrozenDDP.__doc__)
@@ -169,6 +170,9 @@ class CLI(LightningCLI):
         trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
         check_strategy(trainer.strategy, trainer.plugins)
         check_precision_name(trainer.precision)
+        if trainer.precision == "bf16-true":
+            trainer.precision = None
+            trainer.plugins.append(TrueBFloat16(str(trainer.accelerator)))
         self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
         callbacks: list[Callback] = [RichProgressBar(leave=True)] if trainer.enable_progress_bar is not False else []
         callbacks.append(NeverPredicted())

@@ -5,11 +5,10 @@ import logging
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
-from torch.nn.utils import parametrize
 
 from kronlit.adapters.quantised import Int8Linear, QuantisedLinear
 from kronlit.config.user_error import UserError
@@ -39,19 +38,16 @@ class NF4Linear(QuantisedLinear):
     def __init__(self, whole: nn.Linear, double: bool = False, compute_dtype: torch.dtype | None = None) -> None:
         functional = package("bitsandbytes.functional")
         numbers = whole.weight.detach().float()  # so that files of any type give the same bytes
-        codes, state = functional.quantize_4bit(
-            numbers, blocksize=BLOCK, quant_type="nf4", compress_statistics=double
-        )
+        codes, state = functional.quantize_4bit(numbers, blocksize=BLOCK, quant_type="nf4", compress_statistics=double)
         scales = {"absmax": state.absmax}
         if double:
             scales |= {"offset": state.offset, "nested_absmax": state.state2.absmax, "nested_code": state.state2.code}
         super().__init__(whole, codes, compute_dtype, **scales)
-        self.double = double
 
     def dequantised(self, dtype: torch.dtype) -> Tensor:
         operators: Any = torch.ops.bitsandbytes
         absmax = self.absmax
-        if self.double:
+        if "offset" in self._buffers:
             nested = (self.get_buffer("nested_absmax"), self.get_buffer("nested_code"), NESTED_BLOCK, torch.float32)
             absmax = operators.dequantize_blockwise(absmax, *nested) + self.get_buffer("offset")
         found = dtype if dtype in (torch.float16, torch.bfloat16) else torch.float32  # it leaves other types empty
@@ -129,7 +125,7 @@ class Quantisation:
             )
         for holders in places:
             parent, name = holders[0]
-            module = make(parent.get_submodule(name))
+            module = make(cast(nn.Linear, parent.get_submodule(name)))
             for parent, name in holders:
                 setattr(parent, name, module)
 
@@ -145,8 +141,7 @@ def quantisable(model: nn.Module, drawn: Iterable[nn.Parameter]) -> Iterator[lis
     for parent in model.modules():
         for name, child in parent._modules.items():
             if type(child) is nn.Linear and id(child.weight) not in kept and name not in whole:
-                if not parametrize.is_parametrized(child):
-                    found.setdefault(id(child), []).append((parent, name))
+                found.setdefault(id(child), []).append((parent, name))
     yield from found.values()
 
 
