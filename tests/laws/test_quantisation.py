@@ -34,6 +34,8 @@ KINDS = {
     "int8_torchao": Quantisation("int8_torchao"),
 }
 every = pytest.mark.parametrize("how", KINDS.values(), ids=KINDS.keys())
+WITHOUT = ("FullFineTuning", "IntrinsicSAID", "PromptTuning")
+"""The methods that train what is quantised; and one for other models, which adds to no module."""
 SMALL = {"hidden_size": 48, "num_hidden_layers": 2, "num_attention_heads": 4, "intermediate_size": 96}
 
 
@@ -172,7 +174,7 @@ def test_conversions_of_the_model_leave_the_scales_as_they_are(how):
     assert torch.equal(module.dequantised(torch.float32), before)
 
 
-@pytest.mark.parametrize("name", [name for name in METHODS if name not in ("FullFineTuning", "IntrinsicSAID")])
+@pytest.mark.parametrize("name", [name for name in METHODS if name not in WITHOUT])
 def test_a_method_over_quantised_modules_does_what_it_does_over_their_values(name):
     model = inject(bert(KINDS["nf4"]), METHODS[name]())
     torch.manual_seed(1)
