@@ -4,7 +4,7 @@ import importlib
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from kronlit.adapters import collapse, merge, trainable_report
+    from kronlit.adapters import collapse, dequantise, merge, trainable_report
     from kronlit.exchange.load import load
     from kronlit.exchange.save import save
     from kronlit.methods import (
@@ -70,6 +70,7 @@ __all__ = [
     "SURMAdapter",
     "Structured",
     "collapse",
+    "dequantise",
     "inject",
     "load",
     "merge",
@@ -81,7 +82,7 @@ __all__ = [
 def __getattr__(name: str) -> object:
     # Late, so that `import kronlit` (and with it `kronlit --help`) does not wait for torch.
     if name in __all__:
-        rooms = dict.fromkeys(("collapse", "merge", "trainable_report"), "adapters") | {
+        rooms = dict.fromkeys(("collapse", "dequantise", "merge", "trainable_report"), "adapters") | {
             "load": "exchange.load",
             "save": "exchange.save",
         }

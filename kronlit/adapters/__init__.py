@@ -5,6 +5,7 @@ from kronlit.adapters.hadamard import Hadamard
 from kronlit.adapters.inject import Insertion, collapse, inject, merge, placements, tie
 from kronlit.adapters.placement import Bias, ParallelAdapter, Placement, SequentialAdapter
 from kronlit.adapters.product import Product
+from kronlit.adapters.quantised import QuantisedLinear, dequantise
 from kronlit.adapters.report import parameter_counts, shape_table, trainable_report
 from kronlit.adapters.single_layer import SingleLayer
 from kronlit.adapters.weight_change import Delta, WeightChange
@@ -19,11 +20,13 @@ __all__ = [
     "ParallelAdapter",
     "Placement",
     "Product",
+    "QuantisedLinear",
     "SequentialAdapter",
     "SingleLayer",
     "WeightChange",
     "WeightDecomposed",
     "collapse",
+    "dequantise",
     "inject",
     "merge",
     "parameter_counts",

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
-from kronlit.adapters.linear import applied_weight
+from kronlit.adapters.linear import applied_weight, applies_its_weight, weight_of
 from kronlit.adapters.weight_change import MatrixChange, refuse_mixture
 from kronlit.structured import StructuredLinear
 from kronlit.structured.base import compute_dtype, without_autocast
@@ -30,16 +30,15 @@ class Hadamard(MatrixChange):
 
     def forward(self, x: Tensor) -> Tensor:
         dtype, seen = compute_dtype(x), self._dropped(x)
-        weight = applied_weight(self.host, dtype)
-        if weight.requires_grad:
+        if weight_of(self.host).requires_grad:
             y: Tensor = self.host(x)
-            return y + F.linear(seen.to(dtype), self.change(weight).to(dtype))
+            return y + F.linear(seen.to(dtype), self.change(applied_weight(self.host, dtype)).to(dtype))
         one = dtype.itemsize > 2 and seen is x
         values: dict[str, Tensor] = dict(self.matrix.named_parameters())
         if isinstance(self.scale, Tensor):
             values["scale"] = self.scale
         scaling = Scaling(self.matrix, self.scale, one)
-        y = ScaledProduct.apply(seen.to(dtype), weight, scaling, list(values), *values.values())
+        y = ScaledProduct.apply(seen.to(dtype), self.host, scaling, list(values), *values.values())
         other = self.bias if one else self.host(x)
         return y if other is None else y + other.to(y.dtype)
 
@@ -68,12 +67,16 @@ class Scaling(nn.Module):
 
 
 class ScaledProduct(torch.autograd.Function):
-    """`y = (weight ⊙ factors) x`, where the factors are formed in forward and again in backward: only `x` is kept."""
+    """`y = (weight ⊙ factors) x`, where the factors are formed in forward and again in backward: only `x` is kept.
+
+    A quantised weight is formed so, too.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor, weight: Tensor, scaling: Scaling, names: list[str], *values: Tensor) -> Tensor:
-        ctx.save_for_backward(x, weight, *values)
-        ctx.scaling, ctx.names = scaling, names
+    def forward(ctx: Any, x: Tensor, host: nn.Module, scaling: Scaling, names: list[str], *values: Tensor) -> Tensor:
+        weight = applied_weight(host, x.dtype)
+        ctx.save_for_backward(x, weight if applies_its_weight(host) else None, *values)
+        ctx.host, ctx.scaling, ctx.names = host, scaling, names
         with without_autocast(x.device):
             return F.linear(x, (weight * scaling.of(dict(zip(names, values, strict=True)))).to(x.dtype))
 
@@ -81,6 +84,7 @@ class ScaledProduct(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dy: Tensor) -> tuple[Tensor | None, ...]:
         x, weight, *values = ctx.saved_tensors
+        weight = applied_weight(ctx.host, x.dtype) if weight is None else weight
         of_x, _, _, _, *of_values = ctx.needs_input_grad
         with torch.enable_grad(), without_autocast(x.device):
             own = [value.detach().requires_grad_(needs) for value, needs in zip(values, of_values, strict=True)]

@@ -11,6 +11,7 @@ from torch.nn.utils import parametrize
 from kronlit.adapters.linear import weight_of
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.prompt import SoftPrompt
+from kronlit.adapters.quantised import QuantisedLinear
 from kronlit.structured import StructuredLinear
 
 
@@ -158,6 +159,8 @@ def joint_blocker(model: nn.Module) -> str | None:
             return "its layers are compiled"
         if parametrize.is_parametrized(module):
             return "all its weights move"
+        if isinstance(module, QuantisedLinear):
+            return "its frozen weights are quantised"
         if isinstance(module, SoftPrompt):
             return "a soft prompt makes all that follows its own"
     return None

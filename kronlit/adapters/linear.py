@@ -6,6 +6,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from kronlit.adapters.quantised import QuantisedLinear
+
 FLOATS = (torch.float16, torch.bfloat16, torch.float32, torch.float64)
 
 
@@ -50,11 +52,13 @@ def applies_its_weight(module: nn.Module) -> bool:
 def applied_weight(module: nn.Module, dtype: torch.dtype) -> Tensor:
     """The matrix that a linear module multiplies by, `(out_features, in_features)`.
 
-    Of a plain module it is the weight itself, in its own dtype. Of another, such as a quantised one, it is what the
-    module makes of the identity in `dtype`: no gradient reaches it.
+    Of a plain module it is the weight itself, in its own dtype. Of a quantised one it is formed in `dtype`. Of another,
+    such as one that was quantised elsewhere, it is what the module makes of the identity: no gradient reaches it.
     """
     if applies_its_weight(module):
         return matrix_of(module)
+    if isinstance(module, QuantisedLinear):
+        return module.dequantised(dtype)
     with torch.no_grad():
         identity = torch.eye(features(module)[0], dtype=dtype, device=weight_of(module).device)
         return without_bias(module, identity).mT
@@ -62,6 +66,8 @@ def applied_weight(module: nn.Module, dtype: torch.dtype) -> Tensor:
 
 def without_bias(module: nn.Module, x: Tensor) -> Tensor:
     """The output of a linear module without its bias."""
+    if isinstance(module, QuantisedLinear):
+        return module.product(x)
     bias = cast(Tensor | None, module.bias)
     if bias is not None and applies_its_weight(module):
         return F.linear(x, matrix_of(module))
@@ -82,6 +88,8 @@ def merge_blocker(module: nn.Module) -> str | None:
     """
     weight = weight_of(module)
     in_features, out_features = features(module)
+    if isinstance(module, QuantisedLinear):
+        return f"the weight of its {type(module).__name__} is quantised: `kronlit.dequantise` the model first"
     if not is_whole(weight) or matrix_of(module).shape != (out_features, in_features):
         found = f"{str(weight.dtype).removeprefix('torch.')} of shape {tuple(weight.shape)}"
         return f"the weight of its {type(module).__name__} is quantised ({found})"

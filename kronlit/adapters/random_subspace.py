@@ -55,6 +55,8 @@ def restrict(model: nn.Module, parameters: Iterable[nn.Parameter], dimension: in
         ValueError: if `dimension` does not exceed the number of tensors.
     """
     moves = list({id(parameter): parameter for parameter in parameters}.values())
+    if packed := next((parameter.dtype for parameter in moves if not parameter.is_floating_point()), None):
+        raise ValueError(f"all weights would move, and quantised ones ({packed}) cannot: leave out the quantisation.")
     if dimension <= len(moves):
         raise ValueError(
             f"`intrinsic_dimension`={dimension} must exceed the number of tensors, {len(moves)}, as each has a scale."

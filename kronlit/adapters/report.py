@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from torch import nn
 
 from kronlit.adapters.addition import Addition
+from kronlit.adapters.quantised import QuantisedLinear
 from kronlit.adapters.sites import without_layers
 
 
@@ -13,7 +14,13 @@ def parameter_counts(model: nn.Module) -> tuple[int, int]:
     """The number of trainable parameters of `model`, and the number of parameters that it had before injection."""
     added = {id(p) for module in model.modules() if isinstance(module, Addition) for p in module.added()}
     trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
-    return trained, sum(parameter.numel() for parameter in model.parameters() if id(parameter) not in added)
+    packed = {
+        id(module.weight): module.in_features * module.out_features  # of 4 bits, two are in a byte
+        for module in model.modules()
+        if isinstance(module, QuantisedLinear)
+    }
+    own = (parameter for parameter in model.parameters() if id(parameter) not in added)
+    return trained, sum(packed.get(id(parameter), parameter.numel()) for parameter in own)
 
 
 def trainable_report(model: nn.Module) -> str:

@@ -6,6 +6,7 @@ import re
 from torch import Tensor, nn
 
 from kronlit.adapters.inject import placements
+from kronlit.adapters.quantised import QuantisedLinear, first_numbers
 
 
 def adapter_state(model: nn.Module) -> dict[str, Tensor]:
@@ -28,9 +29,14 @@ def adapter_state(model: nn.Module) -> dict[str, Tensor]:
 
 
 def fingerprint(model: nn.Module) -> str:
-    """A hash of the frozen weights of `model`: twelve hexadecimal digits."""
+    """A hash of the frozen weights of `model`: twelve hexadecimal digits.
+
+    A quantised weight counts as what it was before, so that a model is known whether it is quantised or not.
+    """
+    before = {id(module.weight): module.start for module in model.modules() if isinstance(module, QuantisedLinear)}
     frozen = [parameter for parameter in model.parameters() if not parameter.requires_grad]
-    starts = [parameter.detach().flatten()[:100].float().cpu().numpy().tobytes() for parameter in frozen]
+    firsts = [before[id(one)] if id(one) in before else first_numbers(one) for one in frozen]
+    starts = [first.numpy().tobytes() for first in firsts]
     # Sorted, because Transformers reorders modules from one version to the next (ViT, DINOv2).
     return hashlib.sha256(b"".join(sorted(starts))).hexdigest()[:12]
 

@@ -52,10 +52,22 @@ def merge(words: list[str]) -> None:
     parser = exchange_parser(
         "merge", "Fold what was trained into the model, and write it as a plain Transformers folder."
     )
+    parser.add_argument(
+        "--dtype",
+        type=Literal["float32", "bfloat16", "float16"],
+        default="float32",
+        help="The type of the weights that are written.",
+    )
+    parser.add_argument(
+        "--requantized",
+        type=Literal["none", "nf4", "int8", "int8_torchao"],
+        default="none",
+        help="Print, too, how far a logit is when the folder is quantised so again.",
+    )
     config = parser.parse_args(words)
     from kronlit.exchange.merge import merge_run
 
-    write_and_push(config, lambda: merge_run(config.ckpt_path, config.output))
+    write_and_push(config, lambda: merge_run(config.ckpt_path, config.output, config.dtype, config.requantized))
 
 
 def export(words: list[str]) -> None:

@@ -56,6 +56,7 @@ from kronlit.training.signals import TERMINATED, Terminated
 from kronlit.training.strategies import check_precision_name, check_strategy
 from kronlit.training.summary import write_summary
 from kronlit.training.tensorboard import log_outcome
+from kronlit.training.true_bfloat16 import TrueBFloat16
 from kronlit.training.update_ratio import UpdateRatio
 
 StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFrozenDDP.__doc__)
@@ -171,6 +172,9 @@ class CLI(LightningCLI):
         trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
         check_strategy(trainer.strategy, trainer.plugins)
         check_precision_name(trainer.precision)
+        if trainer.precision == "bf16-true":
+            trainer.precision = None
+            trainer.plugins.append(TrueBFloat16(str(trainer.accelerator)))
         self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
         own_bar = any(isinstance(one, ProgressBar) for one in trainer.callbacks or [])
         shown = trainer.enable_progress_bar is not False and not own_bar

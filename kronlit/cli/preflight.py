@@ -22,7 +22,8 @@ def check_method(module: FrozenPLM, trains: bool) -> None:
     """
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
-            model, _ = module.load()
+            model, drawn = module.load()
+            module.quantisation.apply(model, drawn)
             with user_errors():
                 module.method.apply(model)
             if module.gradient_checkpointing:

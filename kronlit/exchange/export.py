@@ -59,8 +59,14 @@ def write_own(folder: Path, run: SavedRun, module: FrozenPLM) -> None:
     write_adapter(folder, module.model, config_of(module.model, method, module.plm, *named))
     module_name = type(method).__module__
     own = "" if module_name.startswith("kronlit.") else f"import {module_name}  # has {type(method).__name__}\n"
-    opening = f'import kronlit\n{own}\nmodel = kronlit.load("…")  # this folder, or its id on the hub'
+    opening = f'import kronlit\n{own}\nmodel = kronlit.load("…"{over(module)})  # this folder, or its id on the hub'
     (folder / "README.md").write_text(model_card(run, module, "kronlit", opening), encoding="utf-8")
+
+
+def over(module: FrozenPLM) -> str:
+    """The arguments of `kronlit.load` that quantise the frozen weights as they were in training."""
+    double = ", double_quantization=True" if module.double_quantization else ""
+    return "" if module.quantization == "none" else f', quantization="{module.quantization}"{double}'
 
 
 def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.PeftAdapter) -> None:

@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 from huggingface_hub import snapshot_download
 from torch import Tensor
@@ -26,9 +26,16 @@ from kronlit.methods import inject
 from kronlit.methods.written import describe_method
 from kronlit.modules.padding import tell_pad_token
 from kronlit.modules.plm import load_model
+from kronlit.modules.quantisation import Quantisation, Quantization
 
 
-def load(source: str | Path, model: PreTrainedModel | None = None, trust_code: bool = False) -> PreTrainedModel:
+def load(
+    source: str | Path,
+    model: PreTrainedModel | None = None,
+    trust_code: bool = False,
+    quantization: Quantization = "none",
+    double_quantization: bool = False,
+) -> PreTrainedModel:
     """Load a Transformers model with an adapter in it, to predict with, to train further, or to `kronlit.merge`.
 
     Args:
@@ -37,6 +44,9 @@ def load(source: str | Path, model: PreTrainedModel | None = None, trust_code: b
         model: the model to change in place; by default the one that the folder names, in float32.
         trust_code: whether an adapter from the hub may name a module of this machine, which is imported for its
             method. A local folder always may. Code is never downloaded.
+        quantization: how the frozen linear modules are stored, as in a run's `model.quantization`: none, nf4, int8 or
+            int8_torchao.
+        double_quantization: whether the scales of nf4 are quantised, too.
 
     Returns:
         The model in evaluation mode. What the adapter trained requires gradients; the rest is frozen.
@@ -48,15 +58,18 @@ def load(source: str | Path, model: PreTrainedModel | None = None, trust_code: b
         >>> model = load("runs/rte-adapter")  # doctest: +SKIP
         >>> model(**tokenizer("A cat sat.", "A cat is sitting.", return_tensors="pt")).logits  # doctest: +SKIP
     """
+    if quantization not in get_args(Quantization):
+        raise UserError(f"`quantization`={quantization!r} must be one of {', '.join(get_args(Quantization))}.")
+    quantisation = Quantisation(quantization, double_quantization)
     folder = local_folder(source)
     content = read_json(folder / CONFIG)
     if "peft_type" in content:
-        return load_peft(folder, content, model)
-    return load_adapter(folder, content, model, trust_code or is_here(source))
+        return load_peft(folder, content, model, quantisation)
+    return load_adapter(folder, content, model, trust_code or is_here(source), quantisation)
 
 
 def load_adapter(
-    folder: Path, content: dict[str, Any], model: PreTrainedModel | None, imports: bool
+    folder: Path, content: dict[str, Any], model: PreTrainedModel | None, imports: bool, quantisation: Quantisation
 ) -> PreTrainedModel:
     """Put the adapter of a kronlit folder into `model`, or into the model that the folder names."""
     where = str(folder / CONFIG)
@@ -68,6 +81,7 @@ def load_adapter(
         labels = as_config(config.labels) if config.labels and "Classification" in config.model_class else {}
         model, _ = load_model(kind, config.plm, **labels)
     tensors = read_tensors(folder / TENSORS)
+    quantisation.apply(model)
     with all_or_nothing(model):
         set_tensors(inject(model, config.method), config, tensors, folder)
         if config.pad_token_id is not None:
@@ -89,7 +103,8 @@ def set_tensors(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str
     if (found := fingerprint(model)) != config.fingerprint:
         raise UserError(
             f"{str(folder)!r} was trained on {config.plm!r} with fingerprint {config.fingerprint}; the frozen weights "
-            f"of this model have {found}: they are others, or not in float32. Give the `model`, loaded as it was then."
+            f"of this model have {found}: they are others, or not in float32, or quantised elsewhere. Give the `model` "
+            "as it was then, or `quantization`."
         )
     for name, parameter in model.named_parameters():  # a saved head need not have been trained
         parameter.requires_grad_(name in trained)

@@ -76,10 +76,30 @@ def compare_models(before: Logits, after: Logits) -> str:
         return f"not checked: no logits could be compared, as the model failed on made-up rows ({before})."
     if isinstance(after, str):
         raise UserError(f"the merged model fails where the one before merging does not: {after}.")
-    difference, reach = (after - before).abs().max().item(), before.abs().max().item()
+    difference, reach = largest_difference(before, after)
     if difference > TOLERANCE * reach + 1e-6:  # the latter for logits that are all near zero
         raise UserError(
             f"the merged model is another one: a logit on a probe batch differs by {difference:.2e} (logits reach "
             f"{reach:.2e})."
         )
     return f"largest difference of a logit on a probe batch: {difference:.2e} (logits reach {reach:.2e})."
+
+
+def describe_difference(before: Logits, after: Logits, what: str) -> str:
+    """A sentence on how far the logits of two models differ, of which one was rounded, so that they may.
+
+    Args:
+        before: the logits of the one.
+        after: those of the other.
+        what: which these are, such as "in bfloat16".
+    """
+    if isinstance(before, str) or isinstance(after, str):
+        reason = before if isinstance(before, str) else after
+        return f"{what}: not checked, as the model failed on made-up rows ({reason})."
+    difference, reach = largest_difference(before, after)
+    return f"{what}, the largest difference of a logit on a probe batch is {difference:.2e} (logits reach {reach:.2e})."
+
+
+def largest_difference(before: Tensor, after: Tensor) -> tuple[float, float]:
+    """The largest difference of a logit, and the largest logit."""
+    return (after - before).abs().max().item(), before.abs().max().item()

@@ -39,7 +39,10 @@ class Method:
         own = {name: group(model, name) for name in self.trains}
         for name, parameters in own.items():
             if packed := next((p.dtype for p in parameters if not p.is_floating_point()), None):
-                raise ValueError(f"`trains` has {name!r}, and quantised weights ({packed}) cannot be trained.")
+                raise ValueError(
+                    f"`trains` has {name!r}, and quantised weights ({packed}) cannot be trained: take a method that "
+                    "adds to them, such as KronA or LoRA, or leave out the quantisation."
+                )
         model.requires_grad_(False)
         insert(model, self.insertions())
         for parameters in own.values():

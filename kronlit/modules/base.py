@@ -28,6 +28,7 @@ from kronlit.modules.optimized import Optimized
 from kronlit.modules.origin import check_adapter_state, check_meaning, check_origin, origin
 from kronlit.modules.plm import load_config
 from kronlit.modules.precision import check_precision
+from kronlit.modules.quantisation import ComputeDtype, Quantisation, Quantization
 from kronlit.modules.random_state import random_states, restore_random_state
 from kronlit.modules.recompute import recompute_activations
 from kronlit.modules.resumption import check_order, check_settings, fit_schedule, settings
@@ -48,7 +49,11 @@ class FrozenPLM(Optimized, ABC):
         consistency: weight of the divergence between two passes of each batch, each with its own dropout and experts.
             AdaMix has 1; for other methods this is R-Drop. For regression there is no second pass.
         backbone_dtype: auto stores the frozen weights of products in the 16-bit type of a mixed precision, which gives
-            the same numbers in half the memory; float32 does not.
+            the same numbers in half the memory; float32 does not. The precision bf16-true stores all that is frozen so.
+        quantization: how the frozen linear modules of the body are stored: none; nf4, 4 bits; int8, 8 bits, both of
+            bitsandbytes; or int8_torchao, 8 bits of torchao. Each is formed again whenever it is multiplied by.
+        double_quantization: quantise the scales of nf4, too, which saves 0.37 bits a number.
+        compute_dtype: the type that products with quantised weights are computed in; auto is that of other products.
     """
 
     joint_pass: TrainingPass | None = None
@@ -62,6 +67,9 @@ class FrozenPLM(Optimized, ABC):
         gradient_checkpointing: bool = False,
         consistency: float = 0.0,
         backbone_dtype: Literal["auto", "float32"] = "auto",
+        quantization: Quantization = "none",
+        double_quantization: bool = False,
+        compute_dtype: ComputeDtype = "auto",
         **kwargs: Any,
     ) -> None:
         super().__init__(**kwargs)
@@ -74,9 +82,11 @@ class FrozenPLM(Optimized, ABC):
         self.gradient_checkpointing = gradient_checkpointing
         self.consistency = consistency
         self.backbone_dtype = backbone_dtype
+        self.quantization, self.double_quantization = quantization, double_quantization
+        self.quantisation = Quantisation(quantization, double_quantization, compute_dtype)
         self.strict_loading = False  # checkpoints hold no frozen weights; on_load_checkpoint checks the rest
         self.model: PreTrainedModel | None = None
-        self._frozen_dtype = torch.float32
+        self._frozen_dtype, self._all_frozen = torch.float32, False
         self.val_metrics = nn.ModuleList(self.new_metrics() for _ in range(1 + len(task.validation)))
         self.test_metrics = self.new_metrics()
         self.routing = Routing()
@@ -125,7 +135,10 @@ class FrozenPLM(Optimized, ABC):
 
     def setup(self, stage: str) -> None:
         precision = str(self.trainer.precision)
-        check_precision(precision, load_config(self.plm).model_type)
+        check_precision(precision, load_config(self.plm).model_type, self.trainer.precision_plugin)
+        self._all_frozen = precision == "bf16-true"
+        if self._all_frozen and self.backbone_dtype != "auto":
+            raise UserError("`model.backbone_dtype`='float32' and `trainer.precision`='bf16-true': leave out one.")
         if self.backbone_dtype == "auto":
             self._frozen_dtype = AUTOCAST.get(precision, torch.float32)
 
@@ -133,17 +146,23 @@ class FrozenPLM(Optimized, ABC):
         if self.model is not None:
             return
         self.model, self._fresh = self.load()
-        loaded = next(self.model.parameters()).dtype
+        self.quantisation.apply(self.model, self._fresh)
+        loaded = self.model.dtype
         with user_errors():
             self.method.apply(self.model)
         for parameter in self._fresh:  # a frozen random layer would differ after each loading, so these must be trained
             parameter.requires_grad_(True)
         vars(self.model)[INJECTED], self._plm = self.method, fingerprint(self.model)
-        store_frozen(self.model, self._frozen_dtype, loaded)
+        store_frozen(self.model, self._frozen_dtype, loaded, self._all_frozen)
         if self.gradient_checkpointing:
             recompute_activations(self.model, self.routing.generator)
         self.routing.take(self.model.modules())
         self.model.train()
+
+    def _dtype_to_load(self) -> torch.dtype:
+        """The type to load weights in, if their files have it: most become that, or are quantised from it."""
+        dtype = self._frozen_dtype if self.quantization == "none" else load_config(self.plm).dtype
+        return dtype or torch.float32
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         if not any(p.requires_grad for p in self.parameters()):

@@ -113,7 +113,7 @@ class CausalLM(TextModule):
         return GenerationMetrics(self.task)
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
-        model, fresh = load_model(AutoModelForCausalLM, self.plm, self._frozen_dtype)
+        model, fresh = load_model(AutoModelForCausalLM, self.plm, self._dtype_to_load())
         if getattr(model.config, "is_decoder", True) is False and not getattr(model.config, "causal", False):
             raise UserError(
                 f"`model.plm`={self.plm!r} is no decoder: a {model.config.model_type} reads the tokens that it is to "

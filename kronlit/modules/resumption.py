@@ -13,11 +13,13 @@ from kronlit.config.user_error import UserError
 FIXED = (
     *("lr", "weight_decay", "warmup"),
     *("optimizer", "optimizer_args", "schedule", "schedule_args", "head_lr", "lr_multipliers"),
+    *("quantization", "double_quantization"),
 )
-"""Settings that must not change, because the optimizer's state in the checkpoint would override or distort them."""
+"""Settings that must not change: the optimizer's state in the checkpoint would override or distort them, or belong to
+other frozen weights."""
 BEFORE: dict[str, Any] = {
     **{"optimizer": "AdamW", "optimizer_args": None, "schedule": "linear", "schedule_args": None},
-    **{"head_lr": None, "lr_multipliers": None},
+    **{"head_lr": None, "lr_multipliers": None, "quantization": "none", "double_quantization": False},
 }
 """What checkpoints of versions without these settings were trained with."""
 

@@ -6,6 +6,7 @@ from torch.distributed.device_mesh import DeviceMesh, init_device_mesh
 from torch.distributed.fsdp import fully_shard, register_fsdp_forward_method
 from transformers import PreTrainedModel
 
+from kronlit.adapters import QuantisedLinear
 from kronlit.config.user_error import UserError
 from kronlit.modules import FrozenPLM
 from kronlit.training.layers import layers
@@ -41,6 +42,11 @@ def shard_frozen(model: PreTrainedModel, mesh: DeviceMesh) -> None:
     if len(trained) == len(list(model.parameters())):
         raise UserError(
             "`trainer.strategy`='ddp_sharded' shares out frozen weights, and here all are trained: use ddp."
+        )
+    if any(isinstance(module, QuantisedLinear) for module in model.modules()):
+        raise UserError(
+            "`trainer.strategy`='ddp_sharded' does not share out quantised weights: use ddp, or `model.quantization`="
+            "none."
         )
     for module in [*layers(model), model]:
         fully_shard(module, mesh=mesh, ignored_params=trained)

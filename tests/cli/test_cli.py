@@ -329,7 +329,7 @@ MISTAKES = [
     (["--modle.lr", "1"], ["'modle.lr'", "did you mean 'model'?"]),
     (["--run_dir", "/dev/null"], ["`run_dir`='/dev/null'"]),
     (["--data.splits", "official", "--test_after_fit", "true"], ["labels of rte/test are hidden"]),
-    (["--trainer.precision", "bf16-true"], ["`trainer.precision`='bf16-true'", "bf16-mixed"]),
+    (["--trainer.precision", "16-true"], ["`trainer.precision`='16-true'", "bf16-mixed"]),
 ]
 
 

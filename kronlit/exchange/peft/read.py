@@ -20,6 +20,7 @@ from kronlit.exchange.peft.change import PeftChange
 from kronlit.exchange.peft.forms import FORMS
 from kronlit.exchange.peft.write import PREFIX, TENSORS
 from kronlit.modules.plm import load_model
+from kronlit.modules.quantisation import Quantisation
 
 AUTO_CLASSES = {
     "SEQ_CLS": "AutoModelForSequenceClassification",
@@ -74,7 +75,9 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
 
 
 @torch.no_grad()
-def load_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | None) -> PreTrainedModel:
+def load_peft(
+    folder: Path, content: dict[str, Any], model: PreTrainedModel | None, quantisation: Quantisation
+) -> PreTrainedModel:
     """Put the adapter of a PEFT folder into `model`, or into the model that the folder names.
 
     Raises:
@@ -85,6 +88,7 @@ def load_peft(folder: Path, content: dict[str, Any], model: PreTrainedModel | No
     model = base_model(folder, content, own, names) if model is None else model
     if list(placements(model)):
         raise UserError("the model already holds adapters: merge them first, or load it afresh.")
+    quantisation.apply(model)
     if others := own.keys() - model.state_dict().keys():
         raise UserError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
     state = {f"{name}.{part}": tensor for name, one in changes.items() for part, tensor in one.state.items()}
