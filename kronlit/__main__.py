@@ -15,6 +15,7 @@ COMMANDS = {
     "predict": "write a checkpoint's predictions for the test rows or for your own file",
     "generate": "write what a run's language model says after a prompt",
     "rows": "show the first rows of a config as its model will read them, and what of them is learned",
+    "memory": "tell what a fit takes in memory, and the largest batch for a card, without loading a weight",
     "merge": "merge a run's adapter into the model, and write a plain Transformers folder",
     "export": "write a run's adapter, without the frozen model, for kronlit or for PEFT",
     "submission": "put predictions for all test sets of GLUE or SuperGLUE into the zip that its site scores",
@@ -81,7 +82,7 @@ def run_command(arguments: list[str]) -> None:
         from kronlit.cli.exchange import exchange_command
 
         exchange_command(arguments[0], arguments[1:])
-    elif arguments[0] in ("generate", "rows", "info", "configs"):
+    elif arguments[0] in ("generate", "rows", "memory", "info", "configs"):
         module = importlib.import_module(f"kronlit.cli.{arguments[0]}")
         getattr(module, f"{arguments[0]}_command")(arguments[1:])
     elif arguments[1:] in (["-h"], ["--help"]):
