@@ -194,19 +194,24 @@ def on_each(memory: Memory, model: nn.Module, strategy: str, devices: int) -> Me
 
 
 def largest_batch(memory_of: Callable[[int], int], limit: int) -> int:
-    """A batch that stays within a limit, and about the largest that does; 0 if none does.
+    """The largest batch that stays within a limit; 0 if none does.
 
     The memory is that of the worst of a step's moments, each of which grows in a line with the batch, so it is convex.
-    The line through two small batches is then below it further on, and meets the limit too late; the line to that
-    point is above it, and meets the limit in time.
+    A line through two small batches is below it further on, and meets the limit at a batch that is too large, or the
+    largest. Lines from a small batch to that one are above it, and meet the limit in time.
 
     Args:
         memory_of: the bytes of a batch of so many rows.
         limit: the most bytes.
     """
-    one, two = memory_of(1), memory_of(2)
+    rows, least, two = 1, memory_of(1), memory_of(2)
     if two > limit:
-        return int(one <= limit)
-    rows = 1 + (limit - one) // max(two - one, 1)
-    found = memory_of(rows)
-    return rows if found <= limit else 1 + (limit - one) * (rows - 1) // (found - one)
+        return int(least <= limit)
+    above = 1 + (limit - least) // max(two - least, 1)
+    most = memory_of(above)
+    if most <= limit:
+        return above
+    while step := (limit - least) * (above - rows) // (most - least):
+        rows += step
+        least = memory_of(rows)
+    return rows
