@@ -1,7 +1,7 @@
 """What a training takes in memory, told before any weight is loaded."""
 
 from collections.abc import Callable
-from contextlib import ExitStack
+from contextlib import nullcontext
 from dataclasses import dataclass
 
 import torch
@@ -134,10 +134,7 @@ def step_memory(module: FrozenPLM, fake: FakeTensorMode, batch: Batch, precision
     trained = [parameter for parameter in module.parameters() if parameter.requires_grad]
     live = LiveBytes((*module.parameters(), *module.buffers()))
     try:
-        with ExitStack() as modes:
-            modes.enter_context(torch.random.fork_rng(devices=[]))
-            for mode in (fake, live, *([FusedAttention()] if cuda else [])):
-                modes.enter_context(mode)
+        with torch.random.fork_rng(devices=[]), fake, live, FusedAttention() if cuda else nullcontext():
             optimizer = take_steps(module, batch, precision, cuda)
     except UserError:
         raise
