@@ -2,10 +2,10 @@ r"""What `kronlit memory` tells beside what a step takes, for six configs.
 
     python benchmarks/memory.py --plm SMOLLM2_FOLDER
 
-Each model is loaded and takes two steps on full rows, of which one lacks a token, as a mask belongs to most batches. On
-a CPU what is measured is the most that PyTorch's allocator had more in these steps than before them, by its profiler, and
-the bytes of the weights; on a GPU `max_memory_allocated`. The resident set of the process is more: it has mapped files,
-and freed blocks that the C library keeps. The models beside SmolLM2 are random ones of usual sizes.
+Each model is loaded and takes two steps on full rows, of which one lacks a token, as a mask belongs to most batches.
+On a CPU what is measured is the most that PyTorch's allocator had more in these steps than before them, by its
+profiler, and the bytes of the weights; on a GPU `max_memory_allocated`. The resident set of the process is more: it has
+mapped files, and freed blocks that the C library keeps. The models beside SmolLM2 are random ones of usual sizes.
 """
 
 import argparse

@@ -1,5 +1,6 @@
 """Training rows of full length that nobody wrote, where only their size matters."""
 
+import math
 from typing import Any
 
 from kronlit.config.user_error import UserError
@@ -34,9 +35,7 @@ def made_up_batch(module: FrozenPLM, rows: int, packed: bool = False) -> Batch:
 def full_row(module: Any, packed: bool) -> dict[str, Any]:
     """One row as the module's `encode` would make it."""
     if isinstance(module, ImageClassification):
-        height_width_channels = module.reader.shape
-        size = height_width_channels[0] * height_width_channels[1] * height_width_channels[2]
-        return {"row": 0, "label": 0, "pixels": bytes(size)}
+        return {"row": 0, "label": 0, "pixels": bytes(math.prod(module.reader.shape))}
     token = sorted(set(module.tokenizer.get_vocab().values()) - set(module.tokenizer.all_special_ids))[0]
     if isinstance(module, CausalLM):
         length = module.max_length
