@@ -17,6 +17,7 @@ COMMANDS = {
     "predict": "write a checkpoint's predictions for the test rows or for your own file",
     "generate": "write what a run's language model says after a prompt",
     "rows": "show the first rows of a config as its model will read them, and what of them is learned",
+    "memory": "tell what a fit takes in memory, and the largest batch for a card, without loading a weight",
     "merge": "merge a run's adapter into the model, and write a plain Transformers folder",
     "export": "write a run's adapter, without the frozen model, for kronlit or for PEFT",
     "submission": "put predictions for all test sets of GLUE or SuperGLUE into the zip that its site scores",
@@ -105,7 +106,7 @@ def run_known_command(arguments: list[str]) -> None:
         from kronlit.cli.completion import completion_command
 
         completion_command(arguments[1:], COMMANDS, run_command)
-    elif arguments[0] in ("generate", "rows", "info", "configs", "methods", "models", "init"):
+    elif arguments[0] in ("generate", "rows", "memory", "info", "configs", "methods", "models", "init"):
         module = importlib.import_module(f"kronlit.cli.{arguments[0]}")
         getattr(module, f"{arguments[0]}_command")(arguments[1:])
     elif arguments[1:] in (["-h"], ["--help"]):

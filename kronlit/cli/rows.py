@@ -34,7 +34,7 @@ def rows_command(words: list[str]) -> None:
     parser.add_argument("--split", type=Literal["train", "validation", "test"], default="train", help="Which rows.")
     parser.add_argument("--count", type=int, default=3, help="How many.")
     with one_line():
-        own, rest = split_words(words)
+        own, rest = split_words(words, OWN)
         config = parser.parse_args(own)
         if config.count < 1:
             raise UserError(f"`count`={config.count} must be at least 1.")
@@ -51,16 +51,16 @@ def rows_command(words: list[str]) -> None:
             print(line)
 
 
-def split_words(words: list[str]) -> tuple[list[str], list[str]]:
-    """Split the words into those of this command and those of the fit."""
+def split_words(words: list[str], names: tuple[str, ...]) -> tuple[list[str], list[str]]:
+    """Split the words into those of this command, which has options of some names, and those of the fit."""
     own: list[str] = []
     rest: list[str] = []
     waiting = list(words)
     while waiting:
         word = waiting.pop(0)
-        if word in ("-h", "--help") or word.startswith(tuple(f"{name}=" for name in OWN)):
+        if word in ("-h", "--help") or word.startswith(tuple(f"{name}=" for name in names)):
             own.append(word)
-        elif word in OWN:
+        elif word in names:
             own += [word, *waiting[:1]]
             del waiting[:1]
         else:

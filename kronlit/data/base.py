@@ -176,11 +176,15 @@ class TaskData(LightningDataModule, ABC):
         data, served, trainer = self.encode_once("train"), self.loader_dataset("train"), self.trainer
         # All processes use the first one's seed: the order of rows depends only on seed and epoch.
         seed = trainer.strategy.broadcast(torch.initial_seed() % 2**31)
-        batches = self._batches(data, self.batch_size, shuffle=True, seed=seed, max_tokens=self.max_tokens)
+        batches = self.train_batches(data, seed)
         options = self._loader_options()
         self._train_loader = ResumableLoader(served, batches, lambda: trainer.num_training_batches, **options)
         self._resume()
         return self._train_loader
+
+    def train_batches(self, rows: Features, seed: int) -> LengthGroupedBatches:
+        """The training batches of encoded rows."""
+        return self._batches(rows, self.batch_size, shuffle=True, seed=seed, max_tokens=self.max_tokens)
 
     def held_out(self, split: str) -> bool:
         """Whether a seed holds out the rows of this split from those for training or selection."""

@@ -7,8 +7,10 @@ from lightning.pytorch.utilities import rank_zero_only
 
 from kronlit.config.user_error import UserError
 from kronlit.data.base import Features
+from kronlit.data.batches import LengthGroupedBatches
 from kronlit.data.instruction_rows import COLUMNS, NEEDED, Form, find_form, read_columns
 from kronlit.data.own_files import OwnFiles
+from kronlit.data.packing import PackedBatches, PackedRows
 from kronlit.data.row_file import RowFile
 from kronlit.data.tasks import Task
 
@@ -32,6 +34,9 @@ class InstructionFiles(OwnFiles):
         batch_size: rows per training step and device.
         eval_batch_size: rows per step and device in validation, test and prediction.
         predict_file: a place with the column prompt, messages or text to predict, in place of the test rows.
+        packing: join training rows to sequences of up to `model.max_length` tokens, so that there is little padding.
+            Rows do not see one another, and losses and gradients are those of the rows by themselves. `batch_size`
+            then counts such sequences.
         **kwargs: what `OwnFiles` takes.
     """
 
@@ -46,9 +51,11 @@ class InstructionFiles(OwnFiles):
         eval_batch_size: int = 16,
         *,
         predict_file: str | None = None,
+        packing: bool = False,
         **kwargs: Any,
     ) -> None:
         self.columns = columns or {}
+        self.packing = packing
         self._said: set[str] = set()
         known = [column for form in COLUMNS.values() for column in form]
         if unknown := [column for column in self.columns if column not in known]:
@@ -62,6 +69,11 @@ class InstructionFiles(OwnFiles):
         task = Task(Path(train).stem, (form,), (), scores, f"{{{form}}}", free_text=True, form=form, jobs=("CausalLM",))
         sizes = {"batch_size": batch_size, "eval_batch_size": eval_batch_size}
         super().__init__(task, train, predict_file=predict_file, **sizes, **kwargs)
+        if packing and self.max_tokens is not None:
+            raise UserError(
+                f"`data.packing`=True has `data.batch_size` sequences of `model.max_length` tokens in a step: leave "
+                f"out `data.max_tokens`={self.max_tokens}."
+            )
 
     def parse(self, file: RowFile, labelled: bool) -> dict[str, list[Any]]:
         return read_columns(file, cast(Form, self.task.form), self.columns, labelled)
@@ -87,3 +99,15 @@ class InstructionFiles(OwnFiles):
             counts = " and ".join(f"{n} {state}" for state in ("truncated", "dropped") if (n := cut.count(state)))
             rank_zero_only(print)(f"{where}: of {len(cut)} rows, {counts}, as they exceed `model.max_length`.")
         return features if len(kept) == len(cut) else features.select(kept)
+
+    def loader_dataset(self, split: str) -> Features:
+        rows = super().loader_dataset(split)
+        return PackedRows(rows) if self.packing and split == "train" else rows
+
+    def train_batches(self, rows: Features, seed: int) -> LengthGroupedBatches:
+        if not self.packing:
+            return super().train_batches(rows, seed)
+        assert self.trainer is not None
+        processes = (self.trainer.global_rank, self.trainer.world_size)
+        capacity = cast(Any, self._module).max_length
+        return PackedBatches(list(rows["length"]), capacity, self.batch_size, seed, *processes)

@@ -8,16 +8,17 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 from torchmetrics import Metric
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 from kronlit.config.user_error import UserError
 from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.metrics.generation import GenerationMetrics, check_libraries
 from kronlit.modules.batch import Batch
+from kronlit.modules.decoder import load_decoder
 from kronlit.modules.decoding import decoding
+from kronlit.modules.packing import check_packing, packed_batch, packed_logits
 from kronlit.modules.padding import pad_rows, padding_side
-from kronlit.modules.plm import load_model
 from kronlit.modules.targets import IGNORED, RowReader, TooLong
 from kronlit.modules.text import TextModule
 from kronlit.modules.token_mean import TokenMean
@@ -58,6 +59,8 @@ class CausalLM(TextModule):
             E2E, WebNLG and DART, and else 0.
         max_new_tokens: the most tokens of a text. By default 64 on E2E, WebNLG and DART, and else half of `max_length`,
             at most 256.
+        attn_implementation: what computes attention: sdpa, eager, flash_attention_2, or another that Transformers has.
+            By default it chooses.
         **kwargs: what `TextModule` takes.
     """
 
@@ -79,6 +82,7 @@ class CausalLM(TextModule):
         length_penalty: float | None = None,
         no_repeat_ngram_size: int | None = None,
         max_new_tokens: int | None = None,
+        attn_implementation: str | None = None,
         **kwargs: Any,
     ) -> None:
         super().__init__(plm, method, task, max_length=max_length, consistency=consistency, **kwargs)
@@ -92,6 +96,7 @@ class CausalLM(TextModule):
         self.token_mean = TokenMean(max_length)
         self.label_smoothing = label_smoothing
         self.dropout = dropout
+        self.attn_implementation = attn_implementation
         self.validate_by = validate_by
         self.writes_in_validation = generate or validate_by == "generation"
         self._choose_metrics()
@@ -113,19 +118,12 @@ class CausalLM(TextModule):
         return GenerationMetrics(self.task)
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
-        model, fresh = load_model(AutoModelForCausalLM, self.plm, self._dtype_to_load())
-        if getattr(model.config, "is_decoder", True) is False and not getattr(model.config, "causal", False):
-            raise UserError(
-                f"`model.plm`={self.plm!r} is no decoder: a {model.config.model_type} reads the tokens that it is to "
-                "write. Use a causal language model, such as Llama or GPT-2; or another job, such as "
-                "`SequenceClassification`."
-            )
-        positions = getattr(model.config, "max_position_embeddings", None)
-        if positions is not None and self.max_length > positions:
-            raise UserError(f"`model.max_length`={self.max_length} exceeds the {positions} positions of {self.plm!r}.")
-        for module in model.modules():
-            if self.dropout is not None and isinstance(module, nn.Dropout):
-                module.p = self.dropout
+        model, fresh = load_decoder(
+            self.plm, self._dtype_to_load(), self.max_length, self.dropout, self.attn_implementation
+        )
+        data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        if getattr(data, "packing", False) and not torch.empty(0).is_meta:
+            check_packing(model, self.plm)
         return model, fresh
 
     # --- rows ---
@@ -189,8 +187,10 @@ class CausalLM(TextModule):
 
         A sequence is a row of one's own, or a prompt with one of its answers. `owner`, `(sequences,)`, is the row of
         each. `target_ids`, `(sequences, tokens)`, are the labels of the last columns of `input_ids`, -100 where there
-        is no target.
+        is no target. Joined rows are as in `packed_batch`.
         """
+        if "position_ids" in rows[0]:
+            return packed_batch(rows, self.end)
         batch: Batch = {"row": torch.tensor([row["row"] for row in rows])}
         prompts = [row["prompt_ids" if "prompt_ids" in row else "input_ids"] for row in rows]
         batch["prompt_ids"], batch["prompt_mask"] = self._pad(prompts, "left")
@@ -227,9 +227,14 @@ class CausalLM(TextModule):
         super().on_before_optimizer_step(optimizer)
 
     def training_pass(self, batch: Batch) -> tuple[Tensor, Tensor | None]:
-        target = batch["target_ids"]
+        if "position_ids" in batch:
+            assert self.model is not None
+            logits, target = packed_logits(self.model, batch)
+        else:
+            target = batch["target_ids"]
+            logits = self._logits(batch["input_ids"], batch["attention_mask"], target)
         there = target >= 0
-        log_probabilities = self._logits(batch["input_ids"], batch["attention_mask"], target)[there].log_softmax(-1)
+        log_probabilities = logits[there].log_softmax(-1)
         smooth = self.label_smoothing
         losses = F.nll_loss(log_probabilities, target[there], reduction="none")
         if not smooth:

@@ -136,7 +136,7 @@ def one_reason(auto_class: Any, plm: str) -> Iterator[None]:
     """Turn errors of loading `plm` into one line."""
     try:
         yield
-    except (OSError, ConnectionError, ValueError, KeyError, SafetensorError) as error:
+    except (OSError, ConnectionError, ImportError, ValueError, KeyError, SafetensorError) as error:
         reason = " ".join(str(error).split())
         raise UserError(
             f"`model.plm`={plm!r} cannot be loaded as {auto_class.__name__}: {reason[:300]} "
