@@ -1,15 +1,12 @@
-"""`kronlit merge`: writes a run as a plain Transformers model."""
+"""`kronlit merge`: writes a run or an adapter as a plain Transformers model."""
 
 from transformers import PreTrainedModel
 
 from kronlit.adapters import collapse, merge
 from kronlit.config.user_error import UserError
-from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
-from kronlit.exchange.probe import compare_models, logits
-from kronlit.exchange.saved_run import saved_run
-from kronlit.modules import CausalLM, FrozenPLM, ImageClassification
-from kronlit.modules.text import TextModule
+from kronlit.exchange.probe import compare_models
+from kronlit.exchange.trained import open_trained
 
 
 def merge_run(ckpt_path: str, output: str) -> None:
@@ -19,42 +16,30 @@ def merge_run(ckpt_path: str, output: str) -> None:
     If a model does not accept made-up rows, the folder is written, and a message says that nothing was compared.
 
     Raises:
-        UserError: if there is no such checkpoint, `output` exists, what was added cannot be merged, or merging makes
-            another model; then nothing is written.
+        UserError: if there is no such checkpoint or adapter, `output` exists, what was added cannot be merged, or
+            merging makes another model; then nothing is written.
     """
     check_new(output)
-    run = saved_run(ckpt_path)
-    module = run.module()
-    model = module.model
-    assert model is not None
+    trained = open_trained(ckpt_path)
+    model = trained.model
     collapse(model)
-    before = logits(module, model)
+    before = trained.logits(model)
     try:
         merge(model)
     except (TypeError, ValueError) as error:
         raise UserError(f"{error} `kronlit export` writes it as an adapter.") from error
-    if module.task.is_regression:
+    if trained.is_regression:
         model.config.problem_type = "regression"  # a pipeline then gives the number, not its sigmoid
     with new_folder(output) as folder:
         model.save_pretrained(folder)
-        if isinstance(module, TextModule):
-            if not isinstance(module, CausalLM):  # a causal model writes beyond the length that it reads
-                module.tokenizer.model_max_length = module.max_length  # so that texts are cut as in training
-            module.tokenizer.save_pretrained(folder)
-        elif isinstance(module, ImageClassification):
-            module.reader.processor.save_pretrained(folder)
+        trained.save_reader(folder)
         name = auto_class(model)
         opening = f'from transformers import {name}\n\nmodel = {name}.from_pretrained("…")  # this folder'
-        (folder / "README.md").write_text(model_card(run, module, "transformers", opening), encoding="utf-8")
+        (folder / "README.md").write_text(trained.card("transformers", opening), encoding="utf-8")
         # Load the files with Transformers only, as a user of the folder will.
-        check = compare_models(before, logits(module, type(model).from_pretrained(folder).eval()))
-    print(f"{run.checkpoint}: merged {describe_run(module)} in float32 into {output}, a {type(model).__name__}.")
+        check = compare_models(before, trained.logits(type(model).from_pretrained(folder).eval()))
+    print(f"{trained.source}: merged {trained.what()} in float32 into {output}, a {type(model).__name__}.")
     print(check)
-
-
-def describe_run(module: FrozenPLM) -> str:
-    """Method, model and task in a few words."""
-    return f"{type(module.method).__name__} on {module.plm} for {module.task.name}"
 
 
 def auto_class(model: PreTrainedModel) -> str:

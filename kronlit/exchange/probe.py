@@ -50,11 +50,13 @@ def text_probe(module: TextModule, generator: torch.Generator) -> dict[str, Tens
     return inputs | ({"decoder_input_ids": tokens} if decodes else {})
 
 
-def logits(module: FrozenPLM, model: PreTrainedModel) -> Logits:
-    """The logits of `model` for the rows of `probe`."""
+def logits(rows: Rows, model: PreTrainedModel) -> Logits:
+    """The logits of `model` for `rows`, such as those of `probe`."""
+    if not rows:
+        return f"no rows can be made up for a {type(model).__name__}"
     try:
         with torch.no_grad():
-            found = torch.cat([all_logits(model(**row)) for row in probe(module)])
+            found = torch.cat([all_logits(model(**row)) for row in rows])
     except Exception as error:  # any model's own code runs here, on rows that it may not accept
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return found if found.isfinite().all() else "its logits are no finite numbers"
@@ -83,3 +85,14 @@ def compare_models(before: Logits, after: Logits) -> str:
             f"{reach:.2e})."
         )
     return f"largest difference of a logit on a probe batch: {difference:.2e} (logits reach {reach:.2e})."
+
+
+def measure_difference(before: Logits, after: Logits) -> str:
+    """A sentence on how far the logits of two models differ, which may be far."""
+    if isinstance(before, str) or isinstance(after, str):
+        reason = before if isinstance(before, str) else after
+        return f"not compared: the model failed on made-up rows ({reason})."
+    difference, reach = (after - before).abs(), before.abs().max().item()
+    largest, mean = difference.max().item(), difference.mean().item()
+    found = f"{largest:.2e} at most, {mean:.2e} on average"
+    return f"difference of a logit on a probe batch: {found} (logits reach {reach:.2e})."
