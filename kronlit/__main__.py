@@ -17,6 +17,7 @@ COMMANDS = {
     "rows": "show the first rows of a config as its model will read them, and what of them is learned",
     "merge": "merge a run's adapter into the model, and write a plain Transformers folder",
     "export": "write a run's adapter, without the frozen model, for kronlit or for PEFT",
+    "combine": "write the weighted sum of several adapters as one adapter",
     "submission": "put predictions for all test sets of GLUE or SuperGLUE into the zip that its site scores",
     "info": "describe a checkpoint, an adapter or a config: method, shapes, parameters, size",
     "configs": "list the YAMLs that come with kronlit, copy one, check one",
@@ -81,7 +82,7 @@ def run_command(arguments: list[str]) -> None:
         from kronlit.cli.exchange import exchange_command
 
         exchange_command(arguments[0], arguments[1:])
-    elif arguments[0] in ("generate", "rows", "info", "configs"):
+    elif arguments[0] in ("generate", "rows", "info", "configs", "combine"):
         module = importlib.import_module(f"kronlit.cli.{arguments[0]}")
         getattr(module, f"{arguments[0]}_command")(arguments[1:])
     elif arguments[1:] in (["-h"], ["--help"]):
