@@ -138,7 +138,13 @@ def test_the_sum_is_an_adapter_like_any_other(kronlit_, three, config, tiny_bert
         logits(again), logits(bias_of(dense_sum(tiny_bert, changes, heads, half), again)), rtol=1e-5, atol=1e-5
     )
 
-    # training goes on from it
+    # it is tested as it is, and training goes on from it
+    words = ("--config", config, "--config", D / "method.yaml", "--init_adapter", D, "--run_dir", "tested")
+    code, out, err = kronlit_("test", *words, "--scored_rows", "true")
+    assert code == 0, err
+    assert "with nothing trained" not in err
+    told = {row.split(",")[1] for row in next(tmp_path.rglob("test_rows.csv")).read_text().splitlines()[1:]}
+    assert told <= {"0", "1", "0.0", "1.0"}
     words = ("--config", config, "--config", D / "method.yaml", "--init_adapter", D, "--trainer.max_epochs", "1")
     code, out, err = kronlit_("fit", *words)
     assert code == 0, err
@@ -169,9 +175,9 @@ def test_a_change_that_depends_on_the_weight_is_kept_dense(kronlit_, tiny_bert, 
     torch.testing.assert_close(logits(loaded), logits(expected), rtol=1e-4, atol=1e-5)
 
 
-def peft_pair(folder, tmp_path, ranks=(4, 4)):
+def peft_pair(folder, tmp_path):
     """Two LoRAs in a model of PEFT's, and their folders."""
-    configs = [LoraConfig(r=r, lora_alpha=a, target_modules=["query", "value"]) for r, a in zip(ranks, (8, 2))]
+    configs = [LoraConfig(r=4, lora_alpha=alpha, target_modules=["query", "value"]) for alpha in (8, 2)]
     model = get_peft_model(base(folder), configs[0], adapter_name="A")
     model.add_adapter("B", configs[1])
     for seed, name in enumerate("AB"):
@@ -183,27 +189,32 @@ def peft_pair(folder, tmp_path, ranks=(4, 4)):
     return model
 
 
+def add(model, how, rank):
+    density = None if how == "cat" else 0.4
+    model.add_weighted_adapter(["A", "B"], [0.7, -0.4], "D", combination_type=how, density=density, **rank)
+
+
 HOW = ["cat", "ties", "dare_ties", "dare_linear", "magnitude_prune", "ties_svd", "dare_linear_svd"]
 
 
 @pytest.mark.parametrize("how", HOW)
-def test_loras_are_combined_as_peft_combines_them(how, kronlit_, tiny_bert, tmp_path):
+def test_loras_are_combined_as_peft_combines_them(how, kronlit_, tiny_bert, tmp_path, monkeypatch):
     theirs = peft_pair(tiny_bert, tmp_path)
     words = [] if how == "cat" else ["--how", how, "--density", "0.4", "--seed", "7"]
     words += ["--rank", "3"] if how.endswith("_svd") else []
-    code, out, err = kronlit_(
+    code, _, err = kronlit_(
         "combine", tmp_path / "A", tmp_path / "B", "--weights", "0.7", "-0.4", *words, "--output", tmp_path / "D"
     )
     assert code == 0, err
     rank = {"svd_rank": 3} if how.endswith("_svd") else {}
-    torch.manual_seed(7)
-    theirs.add_weighted_adapter(
-        ["A", "B"], [0.7, -0.4], "D", combination_type=how, density=None if how == "cat" else 0.4, **rank
-    )
+    with monkeypatch.context() as patch:  # the start of the new adapter, which draws numbers before dare does
+        patch.setattr(torch.nn.init, "kaiming_uniform_", lambda tensor, **_: tensor)
+        torch.manual_seed(7)
+        add(theirs, how, rank)
     theirs.set_adapter("D")
     loaded = kronlit.load(tmp_path / "D", base(tiny_bert))
     torch.testing.assert_close(logits(loaded), logits(theirs), rtol=1e-4, atol=1e-5)
-    code, out, err = kronlit_("export", "--ckpt_path", tmp_path / "D", "--output", tmp_path / "p", "--format", "peft")
+    code, _, err = kronlit_("export", "--ckpt_path", tmp_path / "D", "--output", tmp_path / "p", "--format", "peft")
     assert code == 0, err
     torch.testing.assert_close(
         logits(PeftModel.from_pretrained(base(tiny_bert), tmp_path / "p")), logits(theirs), rtol=1e-4, atol=1e-5
@@ -213,7 +224,7 @@ def test_loras_are_combined_as_peft_combines_them(how, kronlit_, tiny_bert, tmp_
 def test_ties_of_mixed_structures_acts_on_whole_changes(kronlit_, three, tiny_bert, tmp_path):
     from peft.utils.merge_utils import ties
 
-    folders, changes, heads = three
+    folders, changes, _ = three
     words = ("--weights", "0.5", "0.3", "0.2", "--how", "ties", "--density", "0.3", "--output", tmp_path / "D")
     code, out, err = kronlit_("combine", *folders, *words)
     assert code == 0, err
@@ -286,7 +297,7 @@ def test_the_search_finds_a_minimum_that_is_known(monkeypatch):
     ],
 )
 def test_what_cannot_be_combined_is_one_line(words, reason, kronlit_, tiny_bert, refusals, tmp_path):
-    code, out, err = kronlit_("combine", *words, "--output", tmp_path / "D")
+    code, _, err = kronlit_("combine", *words, "--output", tmp_path / "D")
     assert code == 2, err
     assert reason in err.strip().splitlines()[-1]
     assert "Traceback" not in err

@@ -24,11 +24,13 @@ How = Literal[
 ]
 
 
-def mix(how: str, tensors: Sequence[Tensor], weights: Sequence[float], density: float) -> Tensor:
+def mix(
+    how: str, tensors: Sequence[Tensor], weights: Sequence[float], density: float, generator: torch.Generator
+) -> Tensor:
     """One tensor of several of the same shape.
 
     `ties` and `magnitude_prune` keep the share `density` of each tensor's entries, the largest; those named dare keep
-    each entry with that probability, drawn from torch's generator, and divide by it. What has ties in its name then
+    each entry with that probability and divide by it. What has ties in its name then
     takes, entry by entry, the mean of those that have the sign of their sum.
 
     Args:
@@ -36,8 +38,9 @@ def mix(how: str, tensors: Sequence[Tensor], weights: Sequence[float], density: 
         tensors: the tensors.
         weights: their weights.
         density: the share that is kept, above 0 and at most 1.
+        generator: what dare draws from.
     """
-    kept = torch.stack([prune(how, tensor, density) for tensor in tensors])
+    kept = torch.stack([prune(how, tensor, density, generator) for tensor in tensors])
     weighted = torch.stack([weight * one for weight, one in zip(weights, kept, strict=True)])
     if "ties" not in how:
         return weighted.sum(0)
@@ -46,18 +49,22 @@ def mix(how: str, tensors: Sequence[Tensor], weights: Sequence[float], density: 
     return (weighted * agree).sum(0) / agree.sum(0).clamp(min=1)
 
 
-def prune(how: str, tensor: Tensor, density: float) -> Tensor:
+def prune(how: str, tensor: Tensor, density: float, generator: torch.Generator) -> Tensor:
     """A tensor with a share of its entries."""
     if density >= 1:
         return tensor
     if how.startswith("dare"):
-        return tensor * torch.bernoulli(torch.full_like(tensor, density)) / density
+        return tensor * torch.bernoulli(torch.full_like(tensor, density), generator=generator) / density
     largest = tensor.abs().flatten().topk(int(density * tensor.numel())).indices
     return torch.zeros_like(tensor).flatten().scatter(0, largest, tensor.flatten()[largest]).view_as(tensor)
 
 
 def mix_factors(
-    how: str, pairs: Sequence[tuple[Tensor, Tensor]], weights: Sequence[float], density: float
+    how: str,
+    pairs: Sequence[tuple[Tensor, Tensor]],
+    weights: Sequence[float],
+    density: float,
+    generator: torch.Generator,
 ) -> tuple[Tensor, Tensor]:
     """One pair of factors A `(rank, in)` and B `(out, rank)` of several, each mixed by itself, as PEFT does.
 
@@ -65,5 +72,5 @@ def mix_factors(
     """
     roots = [math.sqrt(abs(weight)) for weight in weights]
     signed = [math.copysign(root, weight) for root, weight in zip(roots, weights, strict=True)]
-    a = mix(how, [a for a, _ in pairs], signed, density)
-    return a, mix(how, [b for _, b in pairs], roots, density)
+    a = mix(how, [a for a, _ in pairs], signed, density, generator)
+    return a, mix(how, [b for _, b in pairs], roots, density, generator)

@@ -122,7 +122,7 @@ def is_classifier(file: AdapterFile) -> bool:
 
 def place_pruned(combination: Combination, weights: Weights, pruning: Pruning) -> tuple[Method, str]:
     """Put the mixture of the thinned changes beside each module; also returns its method and its form in words."""
-    torch.manual_seed(pruning.seed)
+    generator = torch.Generator().manual_seed(pruning.seed)
     how, density = pruning.how.removesuffix("_svd"), pruning.density or 1.0
     factors = common_rank(combination) if how == pruning.how and pruning.rank is None else None
     check_rank(combination, pruning.rank)
@@ -134,12 +134,12 @@ def place_pruned(combination: Combination, weights: Weights, pruning: Pruning) -
         matrices = [cast(StructuredLinear, delta.matrix) for delta, _ in each]
         if factors is not None:
             both = [(one.a.detach(), one.b.detach()) for one in matrices if isinstance(one, LowRank)]
-            a, b = mix_factors(how, both, [w * float(delta.scale) for delta, w in each], density)
+            a, b = mix_factors(how, both, [w * float(delta.scale) for delta, w in each], density, generator)
             deltas[name] = delta_of(host, partial(LowRank, rank=factors), {"a": a, "b": b})
             continue
         with torch.no_grad():
             changes = [float(each[n][0].scale) * one.to_dense() for n, one in enumerate(matrices)]
-        change = mix(how, changes, [w for _, w in each], density)
+        change = mix(how, changes, [w for _, w in each], density, generator)
         if pruning.rank is None:
             deltas[name] = delta_of(host, partial(Dense, std=0.0), {"weight": change})
         else:
@@ -151,10 +151,8 @@ def place_pruned(combination: Combination, weights: Weights, pruning: Pruning) -
         return method, f"LoRA of rank {factors}: {how} on each factor, as PEFT's {how}"
     if pruning.rank is None:
         return at_modules(partial(Dense, std=0.0), deltas), f"dense matrices: {how} on each whole ΔW"
-    kept = f"matrices of rank {pruning.rank}, by truncated SVD"
-    return at_modules(
-        partial(LowRank, rank=pruning.rank), deltas
-    ), f"{kept}: {how} on each whole ΔW, as PEFT's {how}_svd"
+    method = at_modules(partial(LowRank, rank=pruning.rank), deltas)
+    return method, f"matrices of rank {pruning.rank}, by truncated SVD: {how} on each whole ΔW, as PEFT's {how}_svd"
 
 
 def check_rank(combination: Combination, rank: int | None) -> None:
