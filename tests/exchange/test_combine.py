@@ -7,7 +7,7 @@ import torch
 import yaml
 from peft import LoraConfig, PeftModel, get_peft_model
 from scipy.linalg import circulant
-from transformers import AutoModelForSequenceClassification
+from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import kronlit
 from kronlit.adapters import placements
@@ -173,6 +173,24 @@ def test_a_change_that_depends_on_the_weight_is_kept_dense(kronlit_, tiny_bert, 
     )
     loaded = kronlit.load(tmp_path / "D", base(tiny_bert))
     torch.testing.assert_close(logits(loaded), logits(expected), rtol=1e-4, atol=1e-5)
+
+
+def test_language_models_have_no_head_to_average(kronlit_, tiny_gpt2, tmp_path):
+    expected = AutoModelForCausalLM.from_pretrained(tiny_gpt2).eval()
+    for name, weight, seed in (("A", 0.5, 1), ("B", -1.5, 2)):
+        model = AutoModelForCausalLM.from_pretrained(tiny_gpt2)
+        moved(kronlit.inject(model, kronlit.LoRA(rank=2, trains=("layer_norm",))), seed)
+        kronlit.save(model, tmp_path / name)
+        kronlit.merge(model)
+        start = AutoModelForCausalLM.from_pretrained(tiny_gpt2).state_dict()
+        with torch.no_grad():
+            for key, value in model.state_dict().items():
+                if key != "lm_head.weight":  # the embeddings'
+                    expected.state_dict()[key] += weight * (value - start[key])
+    words = ("--weights", "0.5", "-1.5", "--output", tmp_path / "D")
+    code, _, err = kronlit_("combine", tmp_path / "A", tmp_path / "B", *words)
+    assert code == 0, err
+    torch.testing.assert_close(logits(kronlit.load(tmp_path / "D")), logits(expected), rtol=1e-4, atol=1e-4)
 
 
 def peft_pair(folder, tmp_path):

@@ -104,11 +104,12 @@ def combine_adapters(
 
 def check_labels(files: Sequence[AdapterFile]) -> None:
     """Raise `ValueError` unless the classifiers among the adapters have the same classes, in any order."""
-    first, *others = [(file, file.labels) for file in files if is_classifier(file)]
-    for file, labels in others:
-        if labels and first[1] and set(labels) != set(first[1]):
+    named = [(file, file.labels) for file in files if is_classifier(file) and file.labels]
+    for file, labels in named[1:]:
+        first, theirs = named[0]
+        if set(labels) != set(theirs):
             raise UserError(
-                f"`adapters`: {first[0].source!r} has a head for {', '.join(first[1])}, and {file.source!r} one for "
+                f"`adapters`: {first.source!r} has a head for {', '.join(theirs)}, and {file.source!r} one for "
                 f"{', '.join(labels)}: heads of other labels cannot be averaged."
             )
 
