@@ -3,7 +3,6 @@
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from functools import partial
-from typing import cast
 
 import torch
 import yaml
@@ -22,7 +21,7 @@ from kronlit.exchange.peft.truncated import truncate
 from kronlit.methods import Method
 from kronlit.methods.combined import Combined
 from kronlit.methods.written import to_plain
-from kronlit.structured import Dense, LowRank, StructuredLinear
+from kronlit.structured import Dense, LowRank
 
 METHOD = "method.yaml"
 """A YAML for `kronlit fit`, beside the adapter: with it and `--init_adapter`, training goes on from the sum."""
@@ -132,7 +131,7 @@ def place_pruned(combination: Combination, weights: Weights, pruning: Pruning) -
         pairs = zip(combination.members, weights, strict=True)
         each = [(member.deltas[name], own[layer_of(name)]) for member, own in pairs if name in member.deltas]
         host = each[0][0].host
-        matrices = [cast(StructuredLinear, delta.matrix) for delta, _ in each]
+        matrices = [delta.matrix for delta, _ in each]
         if factors is not None:
             both = [(one.a.detach(), one.b.detach()) for one in matrices if isinstance(one, LowRank)]
             a, b = mix_factors(how, both, [w * float(delta.scale) for delta, w in each], density, generator)
