@@ -20,6 +20,7 @@ COMMANDS = {
     "memory": "tell what a fit takes in memory, and the largest batch for a card, without loading a weight",
     "merge": "merge a run's adapter into the model, and write a plain Transformers folder",
     "export": "write a run's adapter, without the frozen model, for kronlit or for PEFT",
+    "combine": "write the weighted sum of several adapters as one adapter",
     "submission": "put predictions for all test sets of GLUE or SuperGLUE into the zip that its site scores",
     "info": "describe a checkpoint, an adapter or a config: method, shapes, parameters, size",
     "methods": "list what can be added to a model; with --plm, how many parameters each method trains on it",
@@ -106,7 +107,7 @@ def run_known_command(arguments: list[str]) -> None:
         from kronlit.cli.completion import completion_command
 
         completion_command(arguments[1:], COMMANDS, run_command)
-    elif arguments[0] in ("generate", "rows", "memory", "info", "configs", "methods", "models", "init"):
+    elif arguments[0] in ("generate", "rows", "memory", "combine", "info", "configs", "methods", "models", "init"):
         module = importlib.import_module(f"kronlit.cli.{arguments[0]}")
         getattr(module, f"{arguments[0]}_command")(arguments[1:])
     elif arguments[1:] in (["-h"], ["--help"]):

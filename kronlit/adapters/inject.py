@@ -1,7 +1,7 @@
 """Puts placements into a model, ties what they share, and merges them into the weights again."""
 
 import inspect
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from dataclasses import dataclass
 
 from torch import nn
@@ -171,6 +171,21 @@ def merge(model: nn.Module) -> None:
         ValueError: if folding a placement would change its outputs. Nothing is folded then.
     """
     tied = [name for name, placement in placements(model) if is_shared(model, placement.host.parameters())]
+    check_merge(model, tied)
+    if tied:
+        untie(model)
+    replace(model, {id(placement): placement.merge() for _, placement in list(placements(model))})
+    bake_in(model)
+    vars(model).pop(INJECTED, None)  # from now on it is a plain model
+
+
+def check_merge(model: nn.Module, tied: Collection[str] = ()) -> None:
+    """Check that each placement of `model` is a change of its host's parameters; `tied` names those to untie first.
+
+    Raises:
+        TypeError: if a placement cannot be folded, with the reason.
+        ValueError: if folding a placement would change its outputs.
+    """
     for name, placement in placements(model):
         # `obstacle` is an earlier name: a placement of one's own that forbids merging under it must not be merged.
         blocker = getattr(placement, "obstacle", None) or placement.merge_blocker
@@ -182,11 +197,6 @@ def merge(model: nn.Module) -> None:
             raise ValueError(
                 f"{name} cannot be merged: the `forward` and the `to_dense` of {kind} are not the same matrix, {fault}."
             )
-    if tied:
-        untie(model)
-    replace(model, {id(placement): placement.merge() for _, placement in list(placements(model))})
-    bake_in(model)
-    vars(model).pop(INJECTED, None)  # from now on it is a plain model
 
 
 def replace(model: nn.Module, others: dict[int, nn.Module]) -> None:

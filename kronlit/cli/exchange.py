@@ -10,8 +10,8 @@ from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 
 CKPT_PATH = (
-    "A checkpoint in a run's folder; or the folder, for its best checkpoint. It may stand right after the command, "
-    "without this word."
+    "A checkpoint in a run's folder; the folder, for its best checkpoint; or an adapter's folder. It may stand right "
+    "after the command, without this word."
 )
 OUTPUT = "The folder to write; it must not exist."
 
@@ -75,15 +75,27 @@ def export(words: list[str]) -> None:
     parser = exchange_parser("export", "Write what was trained, without the frozen model, as a small folder.")
     parser.add_argument(
         "--format",
-        type=Literal["kronlit", "peft", "auto"],
+        type=Literal["kronlit", "peft", "lora", "auto"],
         default="auto",
-        help="peft: LoKr, LoRA or C3A, if one of them is exactly the same map; kronlit: for every method, read by "
-        "`kronlit.load`; auto: peft if possible, else kronlit.",
+        help="peft: LoKr, LoRA or C3A, if one of them is exactly the same map; lora: of all that merges the nearest "
+        "LoRA, for PEFT and for servers that know nothing else; kronlit: for every method, read by `kronlit.load`; "
+        "auto: peft if possible, else kronlit.",
+    )
+    parser.add_argument(
+        "--rank", type=int | None, help="The rank of `--format lora`; 16 if neither it nor `error` is given."
+    )
+    parser.add_argument(
+        "--error",
+        type=float | None,
+        help="In place of `rank`, the largest part of the norm of each change that may be lost, such as 0.05: each "
+        "module has the least rank with which less is.",
     )
     config = parser.parse_args(words)
     from kronlit.exchange.export import export_run
 
-    write_and_push(config, lambda: export_run(config.ckpt_path, config.output, config.format))
+    write_and_push(
+        config, lambda: export_run(config.ckpt_path, config.output, config.format, config.rank, config.error)
+    )
 
 
 def submission(words: list[str]) -> None:

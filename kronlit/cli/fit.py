@@ -115,7 +115,7 @@ class CLI(LightningCLI):
         if self.pause is not None and self.pause < 1:
             raise UserError(f"`stop_after_epochs`={self.pause} must be at least 1.")
         config.ckpt_path = config.stop_after_epochs = None  # the saved config is to repeat the run from its beginning
-        if self.subcommand != "fit" and self.ckpt_path is None:
+        if self.subcommand != "fit" and self.ckpt_path is None and not config.init_adapter:
             rank_zero_only(print)(
                 "no --ckpt_path: this is the model as it comes, with nothing trained.", file=sys.stderr
             )
@@ -181,9 +181,11 @@ class CLI(LightningCLI):
         callbacks: list[Callback] = [*([OneLineProgress()] if shown else []), NeverPredicted()]
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
-            callbacks += [PredictionWriter(Path(path), self.log_dir), MergedPrediction()]
-        if config.init_adapter and self.subcommand == "fit" and self.ckpt_path is None:
+            callbacks.append(PredictionWriter(Path(path), self.log_dir))
+        if config.init_adapter and self.ckpt_path is None:
             callbacks.append(InitAdapter(config.init_adapter))
+        if self.subcommand == "predict":
+            callbacks.append(MergedPrediction())  # after what it merges is there
         if self.goes_on:
             callbacks.append(MovedRun())
         callbacks += [EndTogether(), *([UpdateRatio()] if self.subcommand == "fit" else [])]

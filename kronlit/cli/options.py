@@ -92,8 +92,8 @@ def add_options(parser: LightningArgumentParser) -> None:
     parser.add_argument(
         "--init_adapter",
         type=str | None,
-        help="Start fit from an adapter that `kronlit export` or PEFT (LoRA, LoKr, C3A) wrote: a folder or a hub id. "
-        "Ignored if fit starts from a checkpoint.",
+        help="Start from an adapter that `kronlit export`, `kronlit combine` or PEFT (LoRA, LoKr, C3A) wrote: a folder "
+        "or a hub id. Ignored if there is a checkpoint to start from.",
     )
     parser.add_argument(
         "--scored_rows",

@@ -1,85 +1,123 @@
-"""`kronlit export`: writes what a run trained to a small folder, for kronlit or for PEFT."""
+"""`kronlit export`: writes what was trained to a small folder, for kronlit or for PEFT."""
 
 import json
 from pathlib import Path
 from typing import Literal
 
-from kronlit.adapters import collapse, parameter_counts
+from kronlit.adapters import collapse
 from kronlit.config.user_error import UserError
-from kronlit.exchange.adapter_folder import config_of, with_one_expert, write_adapter
-from kronlit.exchange.merge import auto_class, describe_run, write_reader
-from kronlit.exchange.model_card import model_card
+from kronlit.exchange.adapter_folder import with_one_expert, write_adapter
+from kronlit.exchange.merge import auto_class
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.peft import write as peft
-from kronlit.exchange.saved_run import SavedRun, saved_run
-from kronlit.modules import FrozenPLM, PromptClassification
+from kronlit.exchange.peft.truncated import put_in, to_lora, truncated_changes
+from kronlit.exchange.probe import describe_difference
+from kronlit.exchange.trained import Trained, open_trained
 from kronlit.modules.plm import at_revision, load_config
 
-Format = Literal["kronlit", "peft", "auto"]
+Format = Literal["kronlit", "peft", "lora", "auto"]
+RANK = 16
+"""The rank of a truncated LoRA, if neither a rank nor an error is asked for."""
 
 
-def export_run(ckpt_path: str, output: str, format: Format = "auto") -> None:
-    """Write what a run trained, and print in which format and why. Each mixture becomes its mean first.
+def export_run(
+    ckpt_path: str, output: str, format: Format = "auto", rank: int | None = None, error: float | None = None
+) -> None:
+    """Write what a run or an adapter trained, and print in which format and why. Each mixture becomes its mean first.
 
     Raises:
-        ValueError: if there is no such checkpoint, `output` exists, or PEFT has no form for exactly the same map.
+        ValueError: if there is no such checkpoint or adapter, `output` exists, PEFT has no form for exactly the same
+            map, or, for `lora`, something does not merge.
     """
     check_new(output)
-    run = saved_run(ckpt_path)
-    module = run.module()
-    assert module.model is not None
-    collapse(module.model)
+    check_rank(format, rank, error)
+    trained = open_trained(ckpt_path)
+    collapse(trained.model)
+    if format == "lora":
+        export_truncated(trained, output, RANK if rank is None and error is None else rank, error)
+        return
     why = "kronlit's own format, as asked for"
     adapter = None
     if format != "kronlit":
         try:
-            adapter = peft.to_peft(module.model, module.plm)
-        except ValueError as error:
+            adapter = peft.to_peft(trained.model, trained.plm)
+        except ValueError as reason:
             if format == "peft":
-                raise UserError(f"{error} `--format kronlit` takes every method.") from error
-            why = f"kronlit's own format: {error}"
+                raise UserError(
+                    f"{reason} `--format lora` takes what merges, as the nearest LoRA; `--format kronlit` takes every "
+                    "method."
+                ) from reason
+            why = f"kronlit's own format: {reason}"
     with new_folder(output) as folder:
         if adapter is None:
-            write_own(folder, run, module)
+            write_own(folder, trained)
         else:
-            write_peft(folder, run, module, adapter)
+            write_peft(folder, trained, adapter)
             why = f"PEFT: {adapter.why}"
-        write_reader(module, folder)
-        size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
-    print(f"{run.checkpoint}: wrote {describe_run(module)} to {output}, {size:,} bytes of tensors.")
+        trained.save_reader(folder)
+        report(trained, output, folder, why)
+
+
+def check_rank(format: Format, rank: int | None, error: float | None) -> None:
+    """Raise `ValueError` unless rank and error are those of a truncated LoRA, and one of them at most is given."""
+    if format != "lora" and (rank is not None or error is not None):
+        name, value = ("rank", rank) if rank is not None else ("error", error)
+        raise UserError(f"`{name}`={value} is of `--format lora`, and `format`={format!r}: leave out one of them.")
+    if rank is not None and error is not None:
+        raise UserError(f"`rank`={rank} and `error`={error} both say how much to keep: give one of them.")
+    if rank is not None and rank < 1:
+        raise UserError(f"`rank`={rank} must be at least 1.")
+    if error is not None and not 0 < error < 1:
+        raise UserError(f"`error`={error} must be a share of the norm of a change, between 0 and 1, such as 0.05.")
+
+
+def export_truncated(trained: Trained, output: str, rank: int | None, error: float | None) -> None:
+    """Write the nearest LoRA of this rank, or of the least rank with this relative error, and print how near it is."""
+    changes = truncated_changes(trained.model, rank, error)
+    adapter = to_lora(trained.model, trained.plm, changes)
+    before = trained.logits(trained.model)
+    put_in(trained.model, changes)
+    difference = describe_difference(before, trained.logits(trained.model), "Truncated")
+    rows = [f"| {name} | {len(one.a)} | {one.error:.2e} |" for name, one in changes.items()]
+    table = "\n".join(["| module | rank | relative error of ΔW |", "|---|---|---|", *rows])
+    section = f"## Truncation\n\n{table}\n\n{difference}\n\n"
+    with new_folder(output) as folder:
+        write_peft(folder, trained, adapter, section)
+        trained.save_reader(folder)
+        print(table)
+        report(trained, output, folder, f"PEFT: {adapter.why}")
+    print(difference)
+
+
+def report(trained: Trained, output: str, folder: Path, why: str) -> None:
+    """Print what was written where, and why so."""
+    size = sum(file.stat().st_size for file in folder.glob("*.safetensors"))
+    print(f"{trained.source}: wrote {trained.what()} to {output}, {size:,} bytes of tensors.")
     print(why)
 
 
-def write_own(folder: Path, run: SavedRun, module: FrozenPLM) -> None:
+def write_own(folder: Path, trained: Trained) -> None:
     """Write kronlit's own files."""
-    assert module.model is not None
-    method, parameters = with_one_expert(module.method), parameter_counts(module.model)[1]
-    words = module.words if isinstance(module, PromptClassification) else None
-    named = module.task.name, parameters, module.task.labels, words
-    write_adapter(folder, module.model, config_of(module.model, method, module.plm, *named))
+    if trained.method is None:
+        raise UserError(f"{str(trained.source)!r} is an adapter of PEFT's, which kronlit reads as it is.")
+    method = with_one_expert(trained.method)
+    write_adapter(folder, trained.model, trained.adapter_config(method))
     module_name = type(method).__module__
     own = "" if module_name.startswith("kronlit.") else f"import {module_name}  # has {type(method).__name__}\n"
-    opening = f'import kronlit\n{own}\nmodel = kronlit.load("…"{over(module)})  # this folder, or its id on the hub'
-    (folder / "README.md").write_text(model_card(run, module, "kronlit", opening), encoding="utf-8")
+    opening = f'import kronlit\n{own}\nmodel = kronlit.load("…"{trained.over()})  # this folder, or its id on the hub'
+    (folder / "README.md").write_text(trained.card("kronlit", opening), encoding="utf-8")
 
 
-def over(module: FrozenPLM) -> str:
-    """The arguments of `kronlit.load` that quantise the frozen weights as they were in training."""
-    double = ", double_quantization=True" if module.double_quantization else ""
-    return "" if module.quantization == "none" else f', quantization="{module.quantization}"{double}'
-
-
-def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.PeftAdapter) -> None:
-    """Write PEFT's files."""
-    assert module.model is not None
-    adapter.write(folder, module.task.labels)
-    kind = auto_class(module.model)
+def write_peft(folder: Path, trained: Trained, adapter: peft.PeftAdapter, more: str = "") -> None:
+    """Write PEFT's files; `more` is a section of the card."""
+    adapter.write(folder, trained.labels)
+    kind, config = auto_class(trained.model), trained.model.config
     # The base model's files may have a head of another size, and the adapter brings its own.
-    labels = f", num_labels={module.task.num_labels}, ignore_mismatched_sizes=True" if "Classification" in kind else ""
-    pad, theirs = (getattr(one, "pad_token_id", None) for one in (module.model.config, load_config(module.plm)))
+    labels = f", num_labels={config.num_labels}, ignore_mismatched_sizes=True" if "Classification" in kind else ""
+    pad, theirs = (getattr(one, "pad_token_id", None) for one in (config, load_config(trained.plm)))
     if pad != theirs:
         labels += f", pad_token_id={pad}"
-    name, revision = at_revision(module.plm)
+    name, revision = at_revision(trained.plm)
     if revision:
         labels += f", revision={json.dumps(revision)}"
     opening = (
@@ -87,4 +125,4 @@ def write_peft(folder: Path, run: SavedRun, module: FrozenPLM, adapter: peft.Pef
         f"base = {kind}.from_pretrained({json.dumps(name, ensure_ascii=False)}{labels})\n"
         'model = PeftModel.from_pretrained(base, "…")  # this folder'
     )
-    (folder / "README.md").write_text(model_card(run, module, "peft", opening), encoding="utf-8")
+    (folder / "README.md").write_text(trained.card("peft", opening, more), encoding="utf-8")

@@ -29,7 +29,7 @@ STARTING = Cure("name that method as `model.method`", "if you trust it, download
 
 
 class InitAdapter(Callback):
-    """Starts a training from an adapter that `kronlit export` or PEFT wrote.
+    """Starts a training, or an evaluation, from an adapter that `kronlit export` or PEFT wrote.
 
     It takes everything that was added. Of the other trained parameters it takes those of the same name and shape, and
     of a head with the same classes the rows by class name.
@@ -42,6 +42,20 @@ class InitAdapter(Callback):
         self.source = source
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start(pl_module)
+
+    def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "validate":  # in a fit it comes after the start
+            self._start(pl_module)
+
+    def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        if trainer.state.fn == "test":
+            self._start(pl_module)
+
+    def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
+        self._start(pl_module)
+
+    def _start(self, pl_module: LightningModule) -> None:
         assert isinstance(pl_module, FrozenPLM)
         assert pl_module.model is not None
         words = pl_module.words if isinstance(pl_module, PromptClassification) else {}

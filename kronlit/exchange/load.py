@@ -74,12 +74,7 @@ def load_adapter(
     """Put the adapter of a kronlit folder into `model`, or into the model that the folder names."""
     where = str(folder / CONFIG)
     config = adapter_config(content, where, imports)
-    if model is None:
-        if not config.plm:
-            raise UserError(f"{where} does not say what it goes on (`plm`): give a `model`.")
-        kind = model_class(config.model_class, where)
-        labels = as_config(config.labels) if config.labels and "Classification" in config.model_class else {}
-        model, _ = load_model(kind, config.plm, **labels)
+    model = plain_model(config, where) if model is None else model
     tensors = read_tensors(folder / TENSORS)
     quantisation.apply(model)
     with all_or_nothing(model):
@@ -87,6 +82,15 @@ def load_adapter(
         if config.pad_token_id is not None:
             tell_pad_token(model, config.pad_token_id)
     return model.eval()
+
+
+def plain_model(config: AdapterConfig, where: str) -> PreTrainedModel:
+    """The model that an adapter goes on, without it; `where` names its file."""
+    if not config.plm:
+        raise UserError(f"{where} does not say what it goes on (`plm`): give a `model`.")
+    kind = model_class(config.model_class, where)
+    labels = as_config(config.labels) if config.labels and "Classification" in config.model_class else {}
+    return load_model(kind, config.plm, **labels)[0]
 
 
 def set_tensors(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor], folder: Path) -> None:

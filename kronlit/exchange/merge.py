@@ -1,6 +1,5 @@
-"""`kronlit merge`: writes a run as a plain Transformers model."""
+"""`kronlit merge`: writes a run or an adapter as a plain Transformers model."""
 
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -8,13 +7,10 @@ from transformers import PreTrainedModel
 
 from kronlit.adapters import collapse, dequantise, merge
 from kronlit.config.user_error import UserError
-from kronlit.exchange.model_card import model_card
 from kronlit.exchange.new_folder import check_new, new_folder
-from kronlit.exchange.probe import compare_models, describe_difference, logits
-from kronlit.exchange.saved_run import saved_run
-from kronlit.modules import CausalLM, FrozenPLM, ImageClassification
+from kronlit.exchange.probe import compare_models, describe_difference
+from kronlit.exchange.trained import open_trained
 from kronlit.modules.quantisation import Quantisation, Quantization
-from kronlit.modules.text import TextModule
 
 Dtype = Literal["float32", "bfloat16", "float16"]
 
@@ -27,70 +23,53 @@ def merge_run(ckpt_path: str, output: str, dtype: Dtype = "float32", requantized
     does not accept made-up rows, the folder is written, and a message says that nothing was compared.
 
     Args:
-        ckpt_path: a checkpoint in a run's folder, or the folder.
+        ckpt_path: a checkpoint in a run's folder, the folder, or an adapter's folder.
         output: the folder to write.
         dtype: the type of the weights that are written.
         requantized: how far the logits are when the folder is quantised so again is printed, too.
 
     Raises:
-        UserError: if there is no such checkpoint, `output` exists, what was added cannot be merged, or merging makes
-            another model; then nothing is written.
+        UserError: if there is no such checkpoint or adapter, `output` exists, what was added cannot be merged, or
+            merging makes another model; then nothing is written.
     """
     check_new(output)
-    run = saved_run(ckpt_path)
-    module = run.module()
-    model = module.model
-    assert model is not None
+    trained = open_trained(ckpt_path)
+    model = trained.model
     collapse(model)
-    before = exact = logits(module, model)
-    if quantised := module.quantization != "none":
+    before = exact = trained.logits(model)
+    if quantised := trained.quantization != "none":
         dequantise(model)
-        exact = logits(module, model)
+        exact = trained.logits(model)
     try:
         merge(model)
     except (TypeError, ValueError) as error:
         raise UserError(f"{error} `kronlit export` writes it as an adapter.") from error
     lines = []
     if quantised or dtype != "float32":
-        lines.append(compare_models(exact, logits(module, model)))
+        lines.append(compare_models(exact, trained.logits(model)))
         model.to(getattr(torch, dtype))
-    if module.task.is_regression:
+    if trained.is_regression:
         model.config.problem_type = "regression"  # a pipeline then gives the number, not its sigmoid
     with new_folder(output) as folder:
         model.save_pretrained(folder)
-        write_reader(module, folder)
+        trained.save_reader(folder)
         name = auto_class(model)
         opening = f'from transformers import {name}\n\nmodel = {name}.from_pretrained("…")  # this folder'
-        (folder / "README.md").write_text(model_card(run, module, "transformers", opening), encoding="utf-8")
+        (folder / "README.md").write_text(trained.card("transformers", opening), encoding="utf-8")
         # Load the files with Transformers only, as a user of the folder will.
         opened = type(model).from_pretrained(folder).eval()
-        after = logits(module, opened)
+        after = trained.logits(opened)
         if lines:
-            over = f"Against the model over {module.quantization}" if quantised else f"Written in {dtype}"
+            over = f"Against the model over {trained.quantization}" if quantised else f"Written in {dtype}"
             lines.append(describe_difference(before, after, over))
         else:
             lines.append(compare_models(before, after))
         if requantized != "none":
             Quantisation(requantized).apply(opened)
-            again = describe_difference(before, logits(module, opened), f"Quantised again as {requantized}")
+            again = describe_difference(before, trained.logits(opened), f"Quantised again as {requantized}")
             lines.append(again)
-    print(f"{run.checkpoint}: merged {describe_run(module)} in {dtype} into {output}, a {type(model).__name__}.")
+    print(f"{trained.source}: merged {trained.what()} in {dtype} into {output}, a {type(model).__name__}.")
     print("\n".join(lines))
-
-
-def write_reader(module: FrozenPLM, folder: Path) -> None:
-    """Write the tokenizer, or the image processor, which reads as in training."""
-    if isinstance(module, TextModule):
-        if not isinstance(module, CausalLM):  # a causal model writes beyond the length that it reads
-            module.tokenizer.model_max_length = module.max_length  # so that texts are cut as in training
-        module.tokenizer.save_pretrained(folder)
-    elif isinstance(module, ImageClassification):
-        module.reader.processor.save_pretrained(folder)
-
-
-def describe_run(module: FrozenPLM) -> str:
-    """Method, model and task in a few words."""
-    return f"{type(module.method).__name__} on {module.plm} for {module.task.name}"
 
 
 def auto_class(model: PreTrainedModel) -> str:

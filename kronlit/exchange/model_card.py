@@ -1,5 +1,6 @@
 """Writes the README.md of an exported folder: what it is, how it was made, what it scored."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import yaml
 from kronlit import __version__
 from kronlit.data.tasks import Task
 from kronlit.exchange.saved_run import SavedRun
+from kronlit.methods import Method
 from kronlit.methods.written import describe_method
 from kronlit.modules import FrozenPLM, SequenceClassification
 from kronlit.modules.plm import at_revision
@@ -18,7 +20,7 @@ KEPT = ("seed_everything", "model", "data", "test_after_fit")
 TRAINER = ("max_epochs", "max_steps", "precision", "accumulate_grad_batches", "gradient_clip_val")
 
 
-def model_card(run: SavedRun, module: FrozenPLM, library: str, opening: str) -> str:
+def model_card(run: SavedRun, module: FrozenPLM, library: str, opening: str, more: str = "") -> str:
     """The card as Markdown, with the front matter that the hub reads.
 
     Args:
@@ -26,16 +28,13 @@ def model_card(run: SavedRun, module: FrozenPLM, library: str, opening: str) -> 
         module: the module that it trained.
         library: the library that opens the folder: transformers, peft or kronlit.
         opening: Python lines that open it.
+        more: a section of its own, before the scores.
     """
-    front = {"library_name": library, "tags": ["kronlit", type(module.method).__name__.lower()]}
-    if not Path(module.plm).exists():  # a local path means nothing on other machines
-        front["base_model"] = at_revision(module.plm)[0]
+    front = front_matter(module.plm, module.method, library)
     config = {key: run.config[key] for key in KEPT if run.config.get(key) is not None}
     trainer = run.config.get("trainer") or {}
     config["trainer"] = {key: trainer[key] for key in TRAINER if trainer.get(key) is not None}
-    return f"""---
-{dump_yaml(front)}---
-
+    return f"""{front}
 # {Path(module.plm).name}, {module.task.name}, {type(module.method).__name__}
 
 {module.plm}, fine-tuned on {module.task.name} with kronlit {__version__}: `{describe_method(module.method)}`.
@@ -45,7 +44,7 @@ def model_card(run: SavedRun, module: FrozenPLM, library: str, opening: str) -> 
 ```
 
 {describe_input(module)}
-## Scores
+{more}## Scores
 
 {score_table(run)}
 
@@ -56,6 +55,33 @@ def model_card(run: SavedRun, module: FrozenPLM, library: str, opening: str) -> 
 ```yaml
 {dump_yaml(without_none(config))}```
 """
+
+
+def adapter_card(
+    plm: str, method: Method | None, labels: Sequence[str], library: str, opening: str, more: str = ""
+) -> str:
+    """The card of what was made of an adapter, not of a run; the arguments are those of `model_card`."""
+    what = "an adapter of PEFT's" if method is None else f"`{describe_method(method)}`"
+    classes = f"Classes, from 0: {', '.join(labels)}.\n\n" if labels else ""
+    return f"""{front_matter(plm, method, library)}
+# {Path(plm).name}, {"PEFT" if method is None else type(method).__name__}
+
+{plm} with {what}, by kronlit {__version__}.
+
+```python
+{opening}
+```
+
+{classes}{more}"""
+
+
+def front_matter(plm: str, method: Method | None, library: str) -> str:
+    """The lines that the hub reads."""
+    tags = ["kronlit"] if method is None else ["kronlit", type(method).__name__.lower()]
+    front: dict[str, Any] = {"library_name": library, "tags": tags}
+    if not Path(plm).exists():  # a local path means nothing on other machines
+        front["base_model"] = at_revision(plm)[0]
+    return f"---\n{dump_yaml(front)}---\n"
 
 
 def dump_yaml(content: dict[str, Any]) -> str:

@@ -50,11 +50,13 @@ def text_probe(module: TextModule, generator: torch.Generator) -> dict[str, Tens
     return inputs | ({"decoder_input_ids": tokens} if decodes else {})
 
 
-def logits(module: FrozenPLM, model: PreTrainedModel) -> Logits:
-    """The logits of `model` for the rows of `probe`."""
+def logits(rows: Rows, model: PreTrainedModel) -> Logits:
+    """The logits of `model` for `rows`, such as those of `probe`."""
+    if not rows:
+        return f"no rows can be made up for a {type(model).__name__}"
     try:
         with torch.no_grad():
-            found = torch.cat([all_logits(model(**row)) for row in probe(module)])
+            found = torch.cat([all_logits(model(**row)) for row in rows])
     except Exception as error:  # any model's own code runs here, on rows that it may not accept
         return f"{type(error).__name__}: {' '.join(str(error).split())[:200]}"
     return found if found.isfinite().all() else "its logits are no finite numbers"
@@ -86,18 +88,19 @@ def compare_models(before: Logits, after: Logits) -> str:
 
 
 def describe_difference(before: Logits, after: Logits, what: str) -> str:
-    """A sentence on how far the logits of two models differ, of which one was rounded, so that they may.
+    """A sentence on how far the logits of two models differ, of which one was rounded or cut, so that they may.
 
     Args:
         before: the logits of the one.
         after: those of the other.
-        what: which these are, such as "in bfloat16".
+        what: what was done to the other, such as "Written in bfloat16".
     """
     if isinstance(before, str) or isinstance(after, str):
         reason = before if isinstance(before, str) else after
-        return f"{what}: not checked, as the model failed on made-up rows ({reason})."
-    difference, reach = largest_difference(before, after)
-    return f"{what}, the largest difference of a logit on a probe batch is {difference:.2e} (logits reach {reach:.2e})."
+        return f"{what}: not compared, as the model failed on made-up rows ({reason})."
+    largest, reach = largest_difference(before, after)
+    found = f"{largest:.2e} at most, {(after - before).abs().mean().item():.2e} on average"
+    return f"{what}: difference of a logit on a probe batch: {found} (logits reach {reach:.2e})."
 
 
 def largest_difference(before: Tensor, after: Tensor) -> tuple[float, float]:

@@ -3,6 +3,7 @@
 from kronlit.methods.adamix import AdaMix, AdaMixKronA, AdaMixLoRA
 from kronlit.methods.base import Method, inject
 from kronlit.methods.baselines import BitFit, FullFineTuning, HeadOnly
+from kronlit.methods.combined import Combined
 from kronlit.methods.compacter import Compacter, CompacterPP, LowRankAdapter, PHMAdapter
 from kronlit.methods.dora import DoRA
 from kronlit.methods.hira import HiRA
@@ -25,6 +26,7 @@ __all__ = [
     "AdaMixLoRA",
     "AdapterDrop",
     "BitFit",
+    "Combined",
     "Compacter",
     "CompacterPP",
     "DoRA",

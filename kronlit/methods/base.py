@@ -28,6 +28,10 @@ class Method:
         """The placements to insert, and their sites."""
         return []
 
+    def add_to(self, model: nn.Module) -> None:
+        """Put into `model` what this method adds."""
+        insert(model, self.insertions())
+
     def apply(self, model: nn.Module) -> None:
         """Freeze `model`, add what this method adds, and unfreeze what else it trains.
 
@@ -44,7 +48,7 @@ class Method:
                     "adds to them, such as KronA or LoRA, or leave out the quantisation."
                 )
         model.requires_grad_(False)
-        insert(model, self.insertions())
+        self.add_to(model)
         for parameters in own.values():
             for parameter in parameters:
                 parameter.requires_grad_(True)

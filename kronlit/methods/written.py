@@ -55,6 +55,10 @@ def describe_method(method: Method) -> str:
 
 def describe_argument(value: Any) -> str:
     """An argument of a method as text; its `repr` if it cannot be written to a file."""
+    if isinstance(value, Method):
+        return describe_method(value)
+    if isinstance(value, tuple) and any(isinstance(each, Method) for each in value):
+        return f"({', '.join(map(describe_argument, value))})"
     try:
         return str(to_plain(value)) if callable(value) else repr(value)
     except ValueError:

@@ -15,6 +15,7 @@ from kronlit.structured.monarch import Monarch
 from kronlit.structured.phm import PHM
 from kronlit.structured.stacked import Stacked
 from kronlit.structured.toeplitz import SymmetricToeplitz, Toeplitz, ToeplitzProduct
+from kronlit.structured.weighted_sum import WeightedSum
 
 __all__ = [
     "LDR",
@@ -36,4 +37,5 @@ __all__ = [
     "SymmetricToeplitz",
     "Toeplitz",
     "ToeplitzProduct",
+    "WeightedSum",
 ]

@@ -394,7 +394,8 @@ def test_a_command_that_there_is_not_is_named(kronlit):
     code, _, err = kronlit("fti")
     assert code == 2
     there = (
-        "fit, validate, test, predict, generate, rows, merge, export, submission, info, configs, study, tune, submit"
+        "fit, validate, test, predict, generate, rows, merge, export, combine, submission, info, configs, study, tune, "
+        "submit"
     )
     assert err.strip() == f"kronlit: 'fti' is no command; there are {there}; did you mean 'fit'?"
 

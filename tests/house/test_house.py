@@ -142,6 +142,7 @@ def test_every_public_name_is_there_and_documented():
         ["study", "report", "--help"],
         ["tune", "--help"],
         ["export", "--help"],
+        ["combine", "--help"],
         ["info", "--help"],
         ["generate", "--help"],
         ["rows", "--help"],
@@ -180,8 +181,8 @@ def test_metrics_of_rows_need_neither_torch_nor_scipy():
 def test_the_help_lists_the_commands_that_there_are():
     from kronlit.cli.fit import CLI
 
-    own = {"study", "merge", "export", "submission", "info", "configs", "tune", "submit", "generate", "rows"}
-    own |= {"methods", "models", "init", "completion"}
+    own = {"study", "merge", "export", "combine", "submission", "info", "configs", "tune", "submit", "generate", "rows"}
+    own |= {"methods", "models", "init", "completion", "memory"}
     assert set(COMMANDS) == {*CLI.subcommands(), *own}
 
 

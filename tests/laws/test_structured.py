@@ -31,6 +31,7 @@ from kronlit.structured import (
     SymmetricToeplitz,
     Toeplitz,
     ToeplitzProduct,
+    WeightedSum,
 )
 from kronlit.structured.fastfood import Fastfood, walsh_hadamard
 from kronlit.structured.kronecker import applies_b_first, balanced_shape
@@ -93,6 +94,10 @@ MATRICES = {
     "SymmetricToeplitz, Hadamard, by FFT": by_fft(partial(SymmetricToeplitz, hadamard=True)),
     "ToeplitzProduct": ToeplitzProduct,
     "LDR": partial(LDR, rank=3),
+    "WeightedSum": partial(
+        WeightedSum, matrices=[Kronecker, partial(LowRank, rank=2), Circulant], weights=[0.5, -2, 1]
+    ),
+    "WeightedSum, of thin ones": partial(WeightedSum, matrices=[partial(LowRank, rank=2), KroneckerSum]),
     "Mixture, of circulants": in_evaluation(partial(Mixture, expert=partial(Circulant, hadamard=True))),
 }
 every = pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)

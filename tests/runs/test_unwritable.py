@@ -59,7 +59,7 @@ RUST = "No space left on device (os error 28)"
         ),
         ("transformers.PreTrainedModel.save_pretrained", OSError(errno.ENOSPC, "No space left on device")),
         ("transformers.PreTrainedTokenizerFast.save_pretrained", Exception(RUST)),  # what tokenizers raises
-        ("kronlit.exchange.merge.model_card", PermissionError(errno.EACCES, "Permission denied")),
+        ("kronlit.exchange.trained.model_card", PermissionError(errno.EACCES, "Permission denied")),
     ],
     ids=["safetensors", "system", "tokenizers", "card"],
 )
@@ -87,14 +87,14 @@ def test_where_nothing_can_be_written_is_said_before_the_work(
 ):
     run, _ = run_of(tiny_bert, "KronA")
     Path("file").write_text("")
-    monkeypatch.setattr(f"kronlit.exchange.{command}.saved_run", None)  # the work
+    monkeypatch.setattr(f"kronlit.exchange.{command}.open_trained", None)  # the work
     code, _, err = kronlit_(command, "--ckpt_path", run, "--output", output)
     assert f"`output`={output!r} cannot be written: {reason}." in the_line(code, err)
 
 
 def test_a_folder_that_may_not_be_written_is_said_before_the_work(kronlit_, run_of, tiny_bert, tmp_path, monkeypatch):
     run, _ = run_of(tiny_bert, "KronA")
-    monkeypatch.setattr("kronlit.exchange.merge.saved_run", None)
+    monkeypatch.setattr("kronlit.exchange.merge.open_trained", None)
     monkeypatch.setattr("os.access", lambda path, mode: path != tmp_path)  # root may write anywhere
     code, _, err = kronlit_("merge", "--ckpt_path", run, "--output", "deep/out")
     assert "`output`='deep/out' cannot be written: Permission denied." in the_line(code, err)

@@ -72,15 +72,25 @@ def to_peft(model: PreTrainedModel, plm: str) -> PeftAdapter:
         ValueError: if PEFT has no form for exactly the same map, with the reason.
     """
     changes = changes_of(model)
+    config, tensors, why = form_of(changes)
+    return adapter_of(model, plm, list(changes), config, tensors, why)
+
+
+def adapter_of(
+    model: PreTrainedModel, plm: str, targets: list[str], config: dict[str, Any], tensors: dict[str, Tensor], why: str
+) -> PeftAdapter:
+    """The files of an adapter with this `config` and these `tensors` at the modules `targets`.
+
+    The modules that were trained beside them are added.
+    """
     task_type = next((kind for end, kind in TASK_TYPES.items() if type(model).__name__.endswith(end)), None)
     saved, own = modules_to_save(model, task_type)
-    config, tensors, why = form_of(changes)
     base, revision = at_revision(plm)
     common = {
         "base_model_name_or_path": base,
         "task_type": task_type,
         "inference_mode": True,
-        "target_modules": short_names(model, list(changes)),
+        "target_modules": short_names(model, targets),
         "modules_to_save": saved or None,
     }
     if revision:
