@@ -129,9 +129,7 @@ def difference(axes: Sequence[int], rows: int, columns: int, starts: Sequence[Te
     return form(axes, rows, columns, gates) - form(axes, rows, columns, starts)
 
 
-def add_circuit(
-    axes: Sequence[int], starts: Sequence[Tensor], weight: Tensor, scale: float, *gates: Tensor
-) -> Tensor:
+def add_circuit(axes: Sequence[int], starts: Sequence[Tensor], weight: Tensor, scale: float, *gates: Tensor) -> Tensor:
     """`weight + scale · W`."""
     return torch.add(weight, difference(axes, *weight.shape, starts, *gates), alpha=scale)
 
