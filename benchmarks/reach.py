@@ -16,6 +16,7 @@ entropy of the singular values over their sum (Roy and Vetterli, 2007), and the 
 import argparse
 import math
 import statistics
+import sys
 from collections import defaultdict
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -54,6 +55,7 @@ def main() -> None:
     for change, weight in changes.values():
         for family, name, count, error in points(change, weight, options.steps):
             found[family, name, count].append(error)
+            print(f"{name}: {error:.3f}", file=sys.stderr, flush=True)
     print("| structure | parameters a weight | relative error, mean | least | largest |\n|---|---|---|---|---|")
     for (_, name, count), errors in sorted(found.items(), key=lambda item: item[0][2]):
         row = f"{statistics.fmean(errors):.3f} | {min(errors):.3f} | {max(errors):.3f}"
