@@ -36,16 +36,23 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import kronlit
 import kronlit.structured.convolution as convolution
-from kronlit import SURM
+from kronlit import SURM, Structured
 from kronlit.adapters import Delta
 from kronlit.structured import (
     LDR,
+    BlockCirculant,
     Circulant,
+    GatedKroneckers,
+    KhatriRao,
     Kronecker,
+    KroneckerSum,
     LowRank,
+    LowRankHadamard,
+    Monarch,
     SkewCirculant,
     StructuredLinear,
     SymmetricToeplitz,
+    TensorCircuit,
     Toeplitz,
     ToeplitzProduct,
 )
@@ -59,6 +66,14 @@ METHODS = {
     "SURM LDR, rank 1": SURM(structure="ldr"),
     "SURM LDR, rank 4": SURM(structure="ldr", rank=4),
     "LoRA, rank 1": kronlit.LoRA(rank=1),
+    "CDKA": Structured(matrix=KroneckerSum),
+    "MoKA": Structured(matrix=GatedKroneckers),
+    "C3A": Structured(matrix=BlockCirculant),
+    "MoRe": Structured(matrix=Monarch),
+    "KRAdapter": Structured(matrix=KhatriRao),
+    "ABBA, two of rank 16": Structured(matrix=LowRankHadamard),
+    "ABBA, two of rank 4": Structured(matrix=partial(LowRankHadamard, rank1=4, rank2=4)),
+    "QuanTA": Structured(matrix=TensorCircuit),
 }
 """What `layer` measures."""
 BESIDE: dict[str, Callable[[int, int], StructuredLinear]] = {
@@ -68,8 +83,17 @@ BESIDE: dict[str, Callable[[int, int], StructuredLinear]] = {
     "LoRA, rank 1": partial(LowRank, rank=1),
 }
 """What `linear` measures."""
+
+
+def six_blocks(in_features: int, out_features: int) -> BlockCirculant:
+    """Blocks a sixth as wide as the matrix, such as 128 of 768."""
+    return BlockCirculant(in_features, out_features, in_features // 6)
+
+
 BY_FFT: dict[str, Callable[[int, int], StructuredLinear]] = {
     "Circulant": Circulant,
+    "BlockCirculant": BlockCirculant,
+    "BlockCirculant, six a row": six_blocks,
     "SkewCirculant": SkewCirculant,
     "Toeplitz": Toeplitz,
     "SymmetricToeplitz": SymmetricToeplitz,

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from kronlit.adapters.auto_scale import check_scale, common_height, use_auto_scale
-from kronlit.adapters.linear import is_whole, matrix_of, merge_blocker, without_bias
+from kronlit.adapters.linear import applied_weight, is_whole, matrix_of, merge_blocker, without_bias
 from kronlit.adapters.merged import MergedProduct
 from kronlit.adapters.placement import Placement
 from kronlit.structured import Mixture, Stacked, StructuredLinear
@@ -91,6 +91,7 @@ class MatrixChange(WeightChange):
             self.matrix = matrix(in_features, out_features)
         else:
             self.matrix = Stacked(in_features, out_features, matrix, slices)
+        self.matrix.start_from(lambda: applied_weight(host, torch.float32).detach())
         if scale == "trained" and is_zero(self.matrix):
             raise ValueError(
                 "`scale`='trained' starts at 0, and so does the matrix: neither would ever get a gradient. Take a "

@@ -10,10 +10,12 @@ from kronlit.structured.kronecker import Kronecker
 from kronlit.structured.kronecker_sum import KroneckerSum
 from kronlit.structured.ldr import LDR
 from kronlit.structured.low_rank import LowRank
+from kronlit.structured.low_rank_hadamard import LowRankHadamard
 from kronlit.structured.mixture import Mixture
 from kronlit.structured.monarch import Monarch
 from kronlit.structured.phm import PHM
 from kronlit.structured.stacked import Stacked
+from kronlit.structured.tensor_circuit import TensorCircuit
 from kronlit.structured.toeplitz import SymmetricToeplitz, Toeplitz, ToeplitzProduct
 from kronlit.structured.weighted_sum import WeightedSum
 
@@ -29,12 +31,14 @@ __all__ = [
     "Kronecker",
     "KroneckerSum",
     "LowRank",
+    "LowRankHadamard",
     "Mixture",
     "Monarch",
     "SkewCirculant",
     "Stacked",
     "StructuredLinear",
     "SymmetricToeplitz",
+    "TensorCircuit",
     "Toeplitz",
     "ToeplitzProduct",
     "WeightedSum",

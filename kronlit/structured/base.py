@@ -76,6 +76,13 @@ class StructuredLinear(nn.Module):
     def reset_parameters(self) -> None:
         raise NotImplementedError
 
+    def start_from(self, weight: Callable[[], Tensor]) -> None:
+        """Start by the frozen weight beside which the matrix is placed; most structures do not look at it.
+
+        Args:
+            weight: computes that weight, `(out_features, in_features)`; on the meta device it has no values.
+        """
+
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
 

@@ -71,6 +71,11 @@ class Stacked(StructuredLinear):
             start += one.shape[1]
         return a, b
 
+    def start_from(self, weight: Callable[[], Tensor]) -> None:
+        for part, matrix in self._parts():
+            rows = index(part, self.out_features)
+            matrix.start_from(lambda rows=rows: weight()[rows])  # type: ignore[operator]
+
     def reset_parameters(self) -> None:
         for _, matrix in self._parts():
             matrix.reset_parameters()  # type: ignore[operator]

@@ -21,8 +21,10 @@ from kronlit.structured import (
     Kronecker,
     KroneckerSum,
     LowRank,
+    LowRankHadamard,
     Monarch,
     StructuredLinear,
+    TensorCircuit,
 )
 
 
@@ -54,6 +56,7 @@ WRITTEN = {
     "rsLoRA": (LoRA(rank=4, alpha=6.0, rank_stabilized=True), "LORA"),
     "CDKA": (Structured(matrix=partial(KroneckerSum, num_components=2), sites=SITES), "LORA"),
     "MoRe": (Structured(matrix=partial(Monarch, rank=2), scale=2.0, sites=SITES), "LORA"),
+    "ABBA": (Structured(matrix=partial(LowRankHadamard, rank1=2, rank2=3, alpha=4.0), sites=SITES), "LORA"),
     "C3A": (Structured(matrix=BlockCirculant), "C3A"),
     "C3A, blocks": (Structured(matrix=BlockCirculant, scale=3.0, sites=SITES), "C3A"),
     "HiRA": (HiRA(rank=3, scale=0.5, sites=SITES), "HIRA"),
@@ -205,6 +208,7 @@ def test_a_change_of_ones_own_is_not_taken_for_anothers(tiny_bert):
     [
         (Structured(matrix=KhatriRao), "no LoRA: a KhatriRao is no product of two thin matrices"),
         (Structured(matrix=GatedKroneckers), "no LoRA: a GatedKroneckers is no product"),
+        (Structured(matrix=TensorCircuit), "no LoRA: a TensorCircuit is no product"),
         (HiRA(matrix=BlockCirculant), "no HiRA: a BlockCirculant is no product of two thin matrices"),
         (DoRA(matrix=BlockCirculant), "no LoRA: a BlockCirculant is no product"),
         (OFT(block_size=8, neumann_terms=3), "no OFT: its series has 4 terms or more, and `neumann_terms` is 3"),

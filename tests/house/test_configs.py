@@ -318,6 +318,8 @@ RECENT = {
     "c3a": ("Structured", "BlockCirculant", {"block_size": None}, {"head_lr": 4e-6, "weight_decay": 0}),
     "more": ("Structured", "Monarch", {"num_blocks": 4, "rank": 4}, {}),
     "kradapter": ("Structured", "KhatriRao", {"scale": 2.0}, {}),
+    "abba": ("Structured", "LowRankHadamard", {"rank1": 16, "rank2": 16, "alpha": 32.0}, {"lr": 1e-3}),
+    "quanta": ("Structured", "TensorCircuit", {"axes": None}, {"lr": 1e-4}),
     "hira": ("HiRA", None, {"rank": 32}, {"lr": 4.5e-3}),
     "dora": ("DoRA", "LowRank", {"rank": 8}, {}),
     "oft": ("OFT", None, {"block_size": 32, "neumann_terms": None}, {}),

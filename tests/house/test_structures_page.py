@@ -15,7 +15,7 @@ ROWS = [
 # enough for every bound on the rank to be another one.
 P, Q = 24, 36
 LETTERS = {"a1": 6, "a2": 4, "b1": 6, "b2": 6, "m": 2, "p": P, "q": Q, "n": Q, "r1": 3, "r2": 2, "u": 4, "v": 9}
-LETTERS |= {"b": 12, "w": 4}
+LETTERS |= {"b": 12, "w": 4, "d1": 9, "d2": 4}
 RANKS = {"LowRank": 3, "PHM": 1, "LDR": 2, "KroneckerSum": 3, "Monarch": 3}
 
 

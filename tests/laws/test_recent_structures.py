@@ -7,16 +7,19 @@ import peft
 import pytest
 import scipy.linalg
 import torch
-from peft import C3AConfig, OFTConfig
+from peft import C3AConfig, LoHaConfig, OFTConfig
 from torch import nn
 
+from kronlit.adapters import Delta
 from kronlit.structured import (
     BlockCirculant,
     BlockOrthogonal,
     GatedKroneckers,
     KhatriRao,
     KroneckerSum,
+    LowRankHadamard,
     Monarch,
+    TensorCircuit,
 )
 
 COUNTS = {  # trained numbers for one 768 x 768 layer, as the papers have them
@@ -24,6 +27,7 @@ COUNTS = {  # trained numbers for one 768 x 768 layer, as the papers have them
     "C3A": (BlockCirculant, 768),
     "C3A, blocks of 128": (partial(BlockCirculant, block_size=128), 768 * 768 // 128),
     "KRAdapter": (KhatriRao, 43_008),
+    "ABBA": (LowRankHadamard, 2 * 16 * (768 + 768)),  # as LoRA of rank 32
     "MoRe": (Monarch, 6_144),
     "OFT": (BlockOrthogonal, 11_904),
     "MoKA": (GatedKroneckers, 4 * (768 + 768) + 4),  # ours: two factors of 768 numbers each, and the gate
@@ -169,3 +173,68 @@ def test_a_cayley_transform_is_orthogonal_and_the_series_near_it(size):
     eye = torch.eye(size, dtype=torch.float64)
     torch.testing.assert_close(R[:size, :size], (eye + Q) @ torch.linalg.inv(eye - Q))
     torch.testing.assert_close(series.to_dense(), R, rtol=1e-4, atol=1e-6)
+
+
+@pytest.mark.parametrize("shape", [(12, 12), (12, 8), (400, 300)])  # the last by two thin products, beside a weight too
+def test_abba_is_the_loha_of_peft(shape):
+    in_features, out_features = shape
+    layer = peft_layer(LoHaConfig(target_modules=["0"], r=3, alpha=6.0, init_weights=False), in_features, out_features)
+    ours = Delta(layer.base_layer, in_features, out_features, partial(LowRankHadamard, rank1=3, rank2=3, alpha=2.0))
+    theirs = [getattr(layer, f"hada_w{name}")["default"] for name in ("1_a", "1_b", "2_a", "2_b")]
+    own = [getattr(ours.matrix, name) for name in ("b1", "a1", "b2", "a2")]
+    for one, other in zip(own, theirs, strict=True):
+        nn.init.normal_(other, std=0.3)
+        one.data.copy_(other.data)
+    assert (ours.matrix.summand() is None) == (in_features == 400)
+    x = torch.randn(5 * in_features, in_features, requires_grad=True)
+    torch.testing.assert_close(ours(x), layer(x), rtol=1e-4, atol=1e-4)
+    torch.testing.assert_close(ours.matrix.to_dense(), layer.get_delta_weight("default"), rtol=1e-4, atol=1e-5)
+    dy = torch.randn(len(x), out_features) / len(x)
+    found, expected = torch.autograd.grad(ours(x), own, dy), torch.autograd.grad(layer(x), theirs, dy)
+    torch.testing.assert_close(found, expected, rtol=1e-3, atol=1e-5)
+
+
+def test_abba_starts_from_the_best_approximation_of_its_weight():
+    host = nn.Linear(60, 40)
+    u, _ = torch.linalg.qr(torch.randn(40, 40))
+    v, _ = torch.linalg.qr(torch.randn(60, 40))
+    host.weight.data = u * torch.logspace(0, -12, 40) @ v.T
+    w = Delta(host, 60, 40, partial(LowRankHadamard, rank1=3, rank2=4)).matrix
+    left, s, right = torch.linalg.svd(host.weight.data)
+    best = left[:, :3] * s[:3] @ right[:3]
+    torch.testing.assert_close(w.b1 @ w.a1, best, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(w.b1.norm(dim=0), w.a1.norm(dim=1))
+    assert not w.to_dense().any()
+    # Of the half, whose singular values fall less steeply, the power iteration finds it less exactly
+    halves = {"query": slice(0, 20), "value": slice(20, 40)}
+    parts = Delta(host, 60, 40, partial(LowRankHadamard, rank1=3, rank2=4), slices=halves).matrix
+    lower = torch.linalg.svd(host.weight.data[20:])
+    best = lower[0][:, :3] * lower[1][:3] @ lower[2][:3]
+    torch.testing.assert_close(parts.value.b1 @ parts.value.a1, best, rtol=0, atol=1e-3)
+
+
+@pytest.mark.parametrize("tokens", [2, 40])  # matrix by matrix, and formed
+def test_quanta_is_the_product_of_its_tensors(tokens):
+    w = TensorCircuit(24, 24, axes=(2, 3, 4)).double()
+    start = w.to_dense()
+    x = torch.randn(tokens, 24, dtype=torch.float64)
+
+    def contracted():
+        """The authors' expression: of axes (-1, -2), (-1, -3), (-2, -3), each tensor with the earlier axis first."""
+        g = {pair: getattr(w, f"gate{pair[0]}_{pair[1]}") for pair in ((1, 2), (0, 2), (0, 1))}
+        g = {(i, j): gate.reshape(*[w.axes[i], w.axes[j]] * 2) for (i, j), gate in g.items()}
+        y = torch.einsum("tabc,BCbc->taBC", x.reshape(-1, 2, 3, 4), g[1, 2])
+        y = torch.einsum("tabc,ACac->tAbC", y, g[0, 2])
+        return torch.einsum("tabc,ABab->tABc", y, g[0, 1]).reshape(-1, 24)
+
+    before = contracted()
+    for gate in w.gates():
+        nn.init.normal_(gate)
+    torch.testing.assert_close(w(x), contracted() - before)
+    assert not start.any()
+
+
+def test_quanta_has_the_published_count_on_llama_2():
+    # 0.041 % of the 6.74 billion of Llama-2-7B: query and value of 32 layers, axes 16-8-8-4
+    count = sum(p.numel() for p in TensorCircuit(4096, 4096, axes=(16, 8, 8, 4)).parameters())
+    assert round(100 * 64 * count / 6.738e9, 3) == 0.041

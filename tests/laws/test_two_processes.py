@@ -14,7 +14,9 @@ from kronlit.structured import (
     KhatriRao,
     KroneckerSum,
     LowRank,
+    LowRankHadamard,
     Monarch,
+    TensorCircuit,
 )
 
 KINDS = {
@@ -26,6 +28,8 @@ KINDS = {
     "C3A": partial(Delta, matrix=BlockCirculant),
     "MoRe": partial(Delta, matrix=Monarch),
     "KRAdapter": partial(Delta, matrix=KhatriRao),
+    "ABBA": partial(Delta, matrix=partial(LowRankHadamard, rank1=2, rank2=3)),
+    "QuanTA": partial(Delta, matrix=TensorCircuit),
 }
 
 
