@@ -1,0 +1,80 @@
+"""Throughput of rows that each name their adapter: all in one batch, against a batch of each adapter's own rows.
+
+    python benchmarks/many_adapters.py --plm BERT_FOLDER --adapters 4 --rows 32
+
+Both read the same rows. `switched` keeps every adapter's model at hand, which takes no time to switch to, and gives it its
+rows alone; `switched, row by row` gives rows in the order in which they came, one at a time, as a server without batches
+does. Numbers that were trained are random here. Ways take turns.
+"""
+
+import argparse
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import torch
+from transformers import AutoModelForSequenceClassification
+
+import kronlit
+
+METHODS: dict[str, kronlit.Method] = {"LoRA": kronlit.LoRA(), "KronA": kronlit.KronA(), "Houlsby": kronlit.Houlsby()}
+
+
+@torch.no_grad()
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--plm", required=True, help="folder or hub id")
+    parser.add_argument("--adapters", type=int, default=4)
+    parser.add_argument("--rows", type=int, default=32)
+    parser.add_argument("--length", type=int, default=32)
+    parser.add_argument("--turns", type=int, default=10)
+    options = parser.parse_args()
+    torch.manual_seed(0)
+    ids = torch.randint(3, 1000, (options.rows, options.length))
+    owner = torch.randint(options.adapters, (options.rows,))
+    print(f"{options.rows} rows of {options.length} tokens, {options.adapters} adapters, {torch.get_num_threads()} thread(s)")
+    print("| method | way | rows a second, median | furthest from its adapter alone |\n|---|---|---|---|")
+    for name, method in METHODS.items():
+        with tempfile.TemporaryDirectory() as folder:
+            sources = {}
+            for number in range(options.adapters):
+                model = kronlit.inject(AutoModelForSequenceClassification.from_pretrained(options.plm), method)
+                for parameter in (p for p in model.parameters() if p.requires_grad):
+                    parameter.add_(torch.randn_like(parameter) * 0.02)
+                kronlit.save(model, sources.setdefault(str(number), Path(folder, str(number))))
+            many = kronlit.load_many(sources)
+            alone = [kronlit.load(source) for source in sources.values()]
+        names = [str(number) for number in owner.tolist()]
+
+        def mixed() -> torch.Tensor:
+            return many(input_ids=ids, adapters=names).logits  # noqa: B023
+
+        def switched() -> torch.Tensor:
+            out = torch.empty(len(ids), alone[0].config.num_labels)  # noqa: B023
+            for number, model in enumerate(alone):  # noqa: B023
+                own = owner == number
+                if own.any():
+                    out[own] = model(input_ids=ids[own]).logits
+            return out
+
+        def one_by_one() -> torch.Tensor:
+            return torch.cat([alone[k](input_ids=row[None]).logits for k, row in zip(owner, ids, strict=True)])  # noqa: B023
+
+        ways: dict[str, Callable[[], torch.Tensor]]
+        ways = {"one batch": mixed, "switched": switched, "switched, row by row": one_by_one}
+        expected, seconds = one_by_one(), {way: [] for way in ways}
+        for turn in range(options.turns + 2):
+            for way, call in ways.items():
+                start = time.perf_counter()
+                call()
+                if turn > 1:
+                    seconds[way].append(time.perf_counter() - start)
+        for way, call in ways.items():
+            rate, far = options.rows / statistics.median(seconds[way]), (call() - expected).abs().max()
+            print(f"| {name} | {way} | {rate:.0f} | {far:.1e} |")
+
+
+if __name__ == "__main__":
+    main()
