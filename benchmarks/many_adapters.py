@@ -34,7 +34,9 @@ def main() -> None:
     torch.manual_seed(0)
     ids = torch.randint(3, 1000, (options.rows, options.length))
     owner = torch.randint(options.adapters, (options.rows,))
-    print(f"{options.rows} rows of {options.length} tokens, {options.adapters} adapters, {torch.get_num_threads()} thread(s)")
+    print(
+        f"{options.rows} rows of {options.length} tokens, {options.adapters} adapters, {torch.get_num_threads()} threads"
+    )
     print("| method | way | rows a second, median | furthest from its adapter alone |\n|---|---|---|---|")
     for name, method in METHODS.items():
         with tempfile.TemporaryDirectory() as folder:

@@ -180,11 +180,9 @@ class CLI(LightningCLI):
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
             callbacks.append(PredictionWriter(Path(path), self.log_dir))
-        if self.ensemble is not None:
-            callbacks.append(self.ensemble)
-            trainer.inference_mode = False  # emea takes gradients
-        elif self.subcommand == "predict":
-            callbacks.append(MergedPrediction())
+        if self.subcommand != "fit":
+            callbacks.append(self.ensemble or MergedPrediction())
+            trainer.inference_mode = self.ensemble is None  # emea takes gradients
         if config.init_adapter and self.subcommand == "fit" and self.ckpt_path is None:
             callbacks.append(InitAdapter(config.init_adapter))
         if self.goes_on:

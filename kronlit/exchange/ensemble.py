@@ -104,9 +104,7 @@ class Ensemble(Callback):
                     "`data.eval_batch_size` 1 for weights of each row."
                 )
             with trainer.precision_plugin.forward_context():
-                minimise_entropy(
-                    self.many.blend, lambda: pl_module.unlabelled_logits(batch), len(rows), *self.options
-                )
+                minimise_entropy(self.many.blend, lambda: pl_module.unlabelled_logits(batch), len(rows), *self.options)
             weights = self.many.blend.weights
             assert weights is not None
             self.shares += weights.unbind(1) if weights.ndim == 3 else [weights]

@@ -5,6 +5,7 @@ import csv
 import json
 import random
 from functools import partial
+from pathlib import Path
 
 import pytest
 import torch
@@ -96,7 +97,11 @@ def test_a_weight_of_one_is_that_adapter_under_the_mean_of_the_heads(three, batc
     # BitFit trained the embeddings' norm, outside of all layers, where the three are averaged
     norms = [kronlit.load(folder).bert.embeddings.LayerNorm for folder in three.values()]
     poolers = [kronlit.load(folder).bert.pooler.dense for folder in three.values()]
-    for part, each in ((alone.classifier, heads), (alone.bert.embeddings.LayerNorm, norms), (alone.bert.pooler.dense, poolers)):
+    for part, each in (
+        (alone.classifier, heads),
+        (alone.bert.embeddings.LayerNorm, norms),
+        (alone.bert.pooler.dense, poolers),
+    ):
         part.weight.copy_(sum(one.weight for one in each) / 3)
         part.bias.copy_(sum(one.bias for one in each) / 3)
     torch.testing.assert_close(many(**batch).logits, alone(**batch).logits, atol=1e-5, rtol=0)
@@ -138,7 +143,7 @@ def test_emea_is_what_its_algorithm_gives_in_plain_pytorch(weights_of):
             x = torch.tanh(x @ (layer["map"].weight + change).T + layer["map"].bias)
         return plain.head(x)
 
-    def by_hand(x, real, steps=4, step_size=0.7):
+    def by_hand(x, real, steps=4, step_size=8.0):
         scores = torch.zeros(2, 3, requires_grad=True, dtype=torch.double)
         for _ in range(steps):
             p = alone(x, scores.softmax(-1)).softmax(-1)[real]
@@ -147,13 +152,13 @@ def test_emea_is_what_its_algorithm_gives_in_plain_pytorch(weights_of):
             scores = (scores - step_size * scores.grad).detach().requires_grad_()
         return scores.softmax(-1).detach()
 
-    minimise_entropy(blend, lambda: (joint(x), real), 4, 4, 0.7, weights_of)
+    minimise_entropy(blend, lambda: (joint(x), real), 4, 4, 8.0, weights_of)
     rows = [slice(0, 4)] if weights_of == "batch" else [slice(row, row + 1) for row in range(4)]
     found = [by_hand(x[row], real[row]) for row in rows]
     expected = found[0] if weights_of == "batch" else torch.stack(found, 1)
     torch.testing.assert_close(blend.weights.double(), expected, atol=1e-5, rtol=0)
     assert (expected - 1 / 3).abs().max() > 0.05  # it has gone somewhere
-    minimise_entropy(blend, lambda: (joint(x), real), 4, 0, 0.7, weights_of)
+    minimise_entropy(blend, lambda: (joint(x), real), 4, 0, 8.0, weights_of)
     torch.testing.assert_close(blend.weights, torch.full_like(blend.weights, 1 / 3))
 
 
@@ -205,7 +210,7 @@ def run(kronlit_, tiny_bert, tmp_path):
 
 
 def predictions(name):
-    return [json.loads(line) for line in open(name)]
+    return [json.loads(line) for line in Path(name).read_text().splitlines()]
 
 
 def test_steps_of_zero_predict_as_the_uniform_ensemble_and_ten_do_not(run, three):
@@ -229,7 +234,7 @@ def test_labels_change_the_score_and_nothing_else(run, three):
         words = ["--data.test", f"{name}.jsonl", "--scored_rows", "true", "--run_dir", name, "--step_size", "3"]
         code, _, err = run("test", "--adapters", *three.values(), "--ensemble", "emea", *words)
         assert code == 0, err
-        found.append(list(csv.DictReader(open(f"{name}/version_0/test_rows.csv"))))
+        found.append(list(csv.DictReader(Path(name, "version_0/test_rows.csv").read_text().splitlines())))
     same, turned = found
     assert [row["prediction"] for row in same] == [row["prediction"] for row in turned]
     assert all(one["target"] != other["target"] for one, other in zip(same, turned, strict=True))
