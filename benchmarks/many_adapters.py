@@ -2,9 +2,9 @@
 
     python benchmarks/many_adapters.py --plm BERT_FOLDER --adapters 4 --rows 32
 
-Both read the same rows. `switched` keeps every adapter's model at hand, which takes no time to switch to, and gives it its
-rows alone; `switched, row by row` gives rows in the order in which they came, one at a time, as a server without batches
-does. Numbers that were trained are random here. Ways take turns.
+All read the same rows. `switched` keeps every adapter's model at hand, which takes no time to switch to, and gives it
+its rows alone; `switched, row by row` gives rows in the order in which they came, one at a time, as a server without
+batches does. Numbers that were trained are random here. Ways take turns.
 """
 
 import argparse
@@ -13,6 +13,7 @@ import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import torch
 from transformers import AutoModelForSequenceClassification
@@ -20,6 +21,19 @@ from transformers import AutoModelForSequenceClassification
 import kronlit
 
 METHODS: dict[str, kronlit.Method] = {"LoRA": kronlit.LoRA(), "KronA": kronlit.KronA(), "Houlsby": kronlit.Houlsby()}
+
+
+@torch.no_grad()
+def models(plm: str, method: kronlit.Method, count: int) -> tuple[Any, list[Any]]:
+    """The model with all adapters, and one with each alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        sources = {str(number): Path(folder, str(number)) for number in range(count)}
+        for source in sources.values():
+            model = kronlit.inject(AutoModelForSequenceClassification.from_pretrained(plm), method)
+            for parameter in (p for p in model.parameters() if p.requires_grad):
+                parameter.add_(torch.randn_like(parameter) * 0.02)
+            kronlit.save(model, source)
+        return kronlit.load_many(sources), [kronlit.load(source) for source in sources.values()]
 
 
 @torch.no_grad()
@@ -39,15 +53,7 @@ def main() -> None:
     )
     print("| method | way | rows a second, median | furthest from its adapter alone |\n|---|---|---|---|")
     for name, method in METHODS.items():
-        with tempfile.TemporaryDirectory() as folder:
-            sources = {}
-            for number in range(options.adapters):
-                model = kronlit.inject(AutoModelForSequenceClassification.from_pretrained(options.plm), method)
-                for parameter in (p for p in model.parameters() if p.requires_grad):
-                    parameter.add_(torch.randn_like(parameter) * 0.02)
-                kronlit.save(model, sources.setdefault(str(number), Path(folder, str(number))))
-            many = kronlit.load_many(sources)
-            alone = [kronlit.load(source) for source in sources.values()]
+        many, alone = models(options.plm, method, options.adapters)
         names = [str(number) for number in owner.tolist()]
 
         def mixed() -> torch.Tensor:

@@ -182,7 +182,7 @@ class CLI(LightningCLI):
             callbacks.append(PredictionWriter(Path(path), self.log_dir))
         if self.subcommand != "fit":
             callbacks.append(self.ensemble or MergedPrediction())
-            trainer.inference_mode = self.ensemble is None  # emea takes gradients
+            trainer.inference_mode &= self.ensemble is None  # emea takes gradients
         if config.init_adapter and self.subcommand == "fit" and self.ckpt_path is None:
             callbacks.append(InitAdapter(config.init_adapter))
         if self.goes_on:
