@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from kronlit.adapters import collapse, dequantise, merge, trainable_report
     from kronlit.exchange.load import load
+    from kronlit.exchange.load_many import load_many
     from kronlit.exchange.save import save
     from kronlit.methods import (
         OFT,
@@ -75,6 +76,7 @@ __all__ = [
     "dequantise",
     "inject",
     "load",
+    "load_many",
     "merge",
     "save",
     "trainable_report",
@@ -86,6 +88,7 @@ def __getattr__(name: str) -> object:
     if name in __all__:
         rooms = dict.fromkeys(("collapse", "dequantise", "merge", "trainable_report"), "adapters") | {
             "load": "exchange.load",
+            "load_many": "exchange.load_many",
             "save": "exchange.save",
         }
         room = f"kronlit.{rooms.get(name, 'methods')}"

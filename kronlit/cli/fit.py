@@ -17,6 +17,7 @@ from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
 from kronlit.cli.earlier_run import MovedRun, relocate_files, run_of_checkpoint, run_of_config
+from kronlit.cli.ensemble import add_ensemble_options, checkpoint_of, ensemble_of
 from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
 from kronlit.cli.preflight import check_method
 from kronlit.cli.quiet import quieten
@@ -71,6 +72,8 @@ class CLI(LightningCLI):
     def _prepare_subcommand_parser(self, klass: type, subcommand: str, **kwargs: Any) -> LightningArgumentParser:
         parser = super()._prepare_subcommand_parser(klass, subcommand, **kwargs)
         action = next(action for action in parser._actions if action.dest == "ckpt_path")
+        if subcommand != "fit":
+            add_ensemble_options(parser)
         action.help = CKPT_PATH["fit" if subcommand == "fit" else "others"].format(command=subcommand)
         return parser
 
@@ -107,6 +110,7 @@ class CLI(LightningCLI):
             raise UserError("`model.task` is taken from `data`: leave it out.")
         path = str(best_of_run(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
         self.ckpt_path = find_checkpoint(path, self.run_dir, str(self.subcommand), run)
+        self.ensemble = ensemble_of(config, str(self.subcommand), self.ckpt_path)
         self._follow_checkpoint(config.data)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
         if self.subcommand == "fit":
@@ -115,14 +119,16 @@ class CLI(LightningCLI):
         if self.pause is not None and self.pause < 1:
             raise UserError(f"`stop_after_epochs`={self.pause} must be at least 1.")
         config.ckpt_path = config.stop_after_epochs = None  # the saved config is to repeat the run from its beginning
-        if self.subcommand != "fit" and self.ckpt_path is None and not config.init_adapter:
+        with_nothing = self.ckpt_path is None and self.ensemble is None and not config.init_adapter
+        if self.subcommand != "fit" and with_nothing:
             rank_zero_only(print)(
                 "no --ckpt_path: this is the model as it comes, with nothing trained.", file=sys.stderr
             )
 
     def _follow_checkpoint(self, data: Any) -> None:
-        """Give `data` the classes and columns of the checkpoint."""
-        checkpoint = AtomicCheckpoint().load_checkpoint(self.ckpt_path) if self.ckpt_path else {}
+        """Give `data` the classes and columns of the checkpoint, or of the first of several runs."""
+        path = self.ckpt_path or checkpoint_of(self.ensemble)
+        checkpoint = AtomicCheckpoint().load_checkpoint(path) if path else {}
         # Without the large entries: this stays in memory until the command ends, and Lightning loads the file again.
         self.checkpoint = {k: v for k, v in checkpoint.items() if k not in ("state_dict", "optimizer_states")}
         if (task := task_of(self.checkpoint)) is not None:
@@ -176,26 +182,9 @@ class CLI(LightningCLI):
             trainer.precision = None
             trainer.plugins.append(TrueBFloat16(str(trainer.accelerator)))
         self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
-        own_bar = any(isinstance(one, ProgressBar) for one in trainer.callbacks or [])
-        shown = trainer.enable_progress_bar is not False and not own_bar
-        callbacks: list[Callback] = [*([OneLineProgress()] if shown else []), NeverPredicted()]
-        if self.subcommand == "predict":
-            path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
-            callbacks.append(PredictionWriter(Path(path), self.log_dir))
-        if config.init_adapter and self.ckpt_path is None:
-            callbacks.append(InitAdapter(config.init_adapter))
-        if self.subcommand == "predict":
-            callbacks.append(MergedPrediction())  # after what it merges is there
-        if self.goes_on:
-            callbacks.append(MovedRun())
-        callbacks += [EndTogether(), *([UpdateRatio()] if self.subcommand == "fit" else [])]
-        if config.compile_layers and self.subcommand == "fit":
-            callbacks.append(CompiledLayers())
-        if config.scored_rows and self.log_dir is not None:
-            callbacks.append(ScoredRows(self.log_dir))
         if SLURMEnvironment.detect():
             trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does it, after a batch
-        trainer.callbacks = [*(trainer.callbacks or []), *callbacks]
+        trainer.callbacks = [*(trainer.callbacks or []), *self._callbacks(config)]
         with trainer_errors(TypeError):
             made = super().instantiate_trainer(**kwargs)
         if self.subcommand == "fit" and self.log_dir is not None:
@@ -203,6 +192,28 @@ class CLI(LightningCLI):
             stop = StopBetweenBatches(last, self.pause)
             cast(Any, made).callbacks += [stop, EndOfFit(last)]  # last: they save all others' state
         return made
+
+    def _callbacks(self, config: Namespace) -> list[Callback]:
+        """What this command does beside training, in its order."""
+        own_bar = any(isinstance(one, ProgressBar) for one in config.trainer.callbacks or [])
+        shown = config.trainer.enable_progress_bar is not False and not own_bar
+        callbacks: list[Callback] = [*([OneLineProgress()] if shown else []), NeverPredicted()]
+        if self.subcommand == "predict":
+            path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
+            callbacks.append(PredictionWriter(Path(path), self.log_dir))
+        if config.init_adapter and self.ckpt_path is None:
+            callbacks.append(InitAdapter(config.init_adapter))
+        if self.subcommand != "fit":
+            callbacks.append(self.ensemble or MergedPrediction())  # after what is merged is there
+            config.trainer.inference_mode &= self.ensemble is None  # emea takes gradients
+        if self.goes_on:
+            callbacks.append(MovedRun())
+        callbacks += [EndTogether(), *([UpdateRatio()] if self.subcommand == "fit" else [])]
+        if config.compile_layers and self.subcommand == "fit":
+            callbacks.append(CompiledLayers())
+        if config.scored_rows and self.log_dir is not None:
+            callbacks.append(ScoredRows(self.log_dir))
+        return callbacks
 
     def _run_folder(self, trainer: Any) -> Path:
         """Make or find the run's folder, and add the loggers that write there."""

@@ -123,6 +123,17 @@ class FrozenPLM(Optimized, ABC):
         """Probability of each class, `(n, num_labels)`; for regression the predicted number, `(n, 1)`."""
         raise NotImplementedError
 
+    def unlabelled_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """What is predicted of a batch before any label is known, for the entropy that EMEA minimises.
+
+        Returns:
+            Logits, `(n, predictions, classes)`, and which predictions are real and not padding, `(n, predictions)`.
+        """
+        raise UserError(
+            f"`ensemble`='emea' needs the entropy of predictions, which a `{type(self).__name__}` does not give: "
+            "SequenceClassification, TokenClassification and CausalLM do; or take 'uniform'."
+        )
+
     def texts(self, batch: Batch) -> list[str]:
         """The answer of each row, for tasks of free text."""
         raise NotImplementedError

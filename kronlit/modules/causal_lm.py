@@ -18,7 +18,7 @@ from kronlit.modules.batch import Batch
 from kronlit.modules.decoder import load_decoder
 from kronlit.modules.decoding import decoding
 from kronlit.modules.packing import check_packing, packed_batch, packed_logits
-from kronlit.modules.padding import pad_rows, padding_side
+from kronlit.modules.padding import pad_rows, padding_side, positions_from_zero
 from kronlit.modules.targets import IGNORED, RowReader, TooLong
 from kronlit.modules.text import TextModule
 from kronlit.modules.token_mean import TokenMean
@@ -252,6 +252,16 @@ class CausalLM(TextModule):
             logits_to_keep=target_ids.shape[1] + 1,
         ).logits
         return logits[:, :-1].float()
+
+    def unlabelled_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        """Those of the next token after each token of the prompts."""
+        assert self.model is not None
+        if self.task.form == "text" and "target_ids" in batch:
+            raise UserError("`ensemble`='emea' must not see what is scored, and rows of text alone have no prompt.")
+        ids, mask = batch["prompt_ids"], batch["prompt_mask"]
+        positions = {"position_ids": positions_from_zero(mask)} if self._counts_from_zero else {}
+        logits = self.model(input_ids=ids, attention_mask=mask, **positions, use_cache=False).logits
+        return logits.float(), mask.bool()
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The sum of the cross-entropy over each row's target tokens, and the number of these, both `(n,)`."""

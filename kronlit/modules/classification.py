@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, PreTrainedModel
 
+from kronlit.config.user_error import UserError
 from kronlit.modules.batch import Batch
 from kronlit.modules.padding import last_tokens, shift_right
 from kronlit.modules.plm import load_config, load_model
@@ -90,3 +91,9 @@ class SequenceClassification(TextModule):
     def scores(self, batch: Batch) -> Tensor:
         logits = self(batch)
         return logits if self.task.is_regression else logits.softmax(-1)
+
+    def unlabelled_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        if self.task.is_regression:
+            raise UserError("`ensemble`='emea' needs classes, and a regression has none: take 'uniform'.")
+        logits = self(batch)[:, None]
+        return logits, torch.ones(logits.shape[:2], dtype=torch.bool, device=logits.device)

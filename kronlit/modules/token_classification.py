@@ -109,6 +109,9 @@ class TokenClassification(TextModule):
             rows.append(tags.tolist())
         return rows
 
+    def unlabelled_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
+        return self(batch), batch["word_ids"] >= 0
+
     def predict_step(self, batch: Batch, batch_idx: int, dataloader_idx: int = 0) -> dict[str, Any]:
         """Row numbers `(n,)` and, by row, the `columns` to write: the tags, `None` for a token that was not read."""
         labels = (*self.task.labels, None)  # the last one is for -1

@@ -1,0 +1,311 @@
+"""Several adapters in one frozen model, against each alone, dense sums, and EMEA in plain PyTorch."""
+
+import copy
+import csv
+import json
+import random
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from torch import nn
+from transformers import AutoModelForSequenceClassification, AutoTokenizer
+
+import kronlit
+from kronlit.adapters import Bottleneck, Delta, Insertion, SequentialAdapter, inject
+from kronlit.adapters.emea import minimise_entropy
+from kronlit.adapters.several import join_several, share_frozen_weights
+from kronlit.exchange.load_many import load_many
+from kronlit.structured import LowRank
+
+NAMES = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
+
+
+@pytest.fixture
+def kronlit_(kronlit):
+    """The command line, beside the package of that name."""
+    return kronlit
+
+
+def adapter(plm, folder, method, labels=NAMES, seed=1):
+    """The folder of an adapter whose trained numbers are random."""
+    model = kronlit.inject(AutoModelForSequenceClassification.from_pretrained(plm, **labels), method)
+    torch.manual_seed(seed)
+    with torch.no_grad():
+        for parameter in model.parameters():
+            if parameter.requires_grad:
+                parameter.add_(torch.randn_like(parameter) * 0.3)
+    kronlit.save(model, folder)
+    return str(folder)
+
+
+@pytest.fixture
+def three(tiny_bert, tmp_path):
+    """Adapters of three methods."""
+    methods = {"films": kronlit.KronA(), "books": kronlit.Houlsby(), "news": kronlit.BitFit()}
+    return {
+        name: adapter(tiny_bert, tmp_path / name, method, seed=seed)
+        for seed, (name, method) in enumerate(methods.items())
+    }
+
+
+@pytest.fixture
+def batch():
+    ids = torch.randint(4, 24, (5, 12), generator=torch.Generator().manual_seed(1))
+    mask = torch.ones_like(ids)
+    mask[0, 5:] = mask[3, 9:] = 0
+    return {"input_ids": ids, "attention_mask": mask}
+
+
+@torch.no_grad()
+def test_each_row_is_what_its_own_adapter_alone_gives(three, batch):
+    many, names = load_many(list(three.values())), ["news", "films", "books", "films", "news"]
+    found = many(**batch, adapters=names).logits
+    for row, name in enumerate(names):
+        alone = kronlit.load(three[name])(**batch).logits[row]
+        torch.testing.assert_close(found[row], alone, atol=1e-5, rtol=0)
+    assert not torch.allclose(found[0], many(**batch, adapters=["books"] * 5).logits[0], atol=1e-3)
+
+
+@torch.no_grad()
+def test_a_mixture_is_the_model_with_the_weighted_sum_of_the_changes(tiny_bert, tmp_path, batch):
+    folders = [adapter(tiny_bert, tmp_path / str(k), kronlit.KronA(scale=1.0 + k), seed=k) for k in range(3)]
+    weights = torch.tensor([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]])
+    alone = [kronlit.load(folder) for folder in folders]
+    plain = AutoModelForSequenceClassification.from_pretrained(tiny_bert, **NAMES).eval()
+    for number, layer in enumerate(plain.bert.encoder.layer):
+        for site in ("query", "value"):
+            for k, model in enumerate(alone):
+                own = getattr(model.bert.encoder.layer[number].attention.self, site).matrix
+                change = (1.0 + k) * torch.kron(own.a, own.b)
+                getattr(layer.attention.self, site).weight += weights[number, k] * change
+    plain.classifier.weight.copy_(sum(model.classifier.weight for model in alone) / 3)
+    plain.classifier.bias.copy_(sum(model.classifier.bias for model in alone) / 3)
+    many = load_many(folders)
+    many.mix(weights)
+    torch.testing.assert_close(many(**batch).logits, plain(**batch).logits, atol=1e-5, rtol=0)
+
+
+@torch.no_grad()
+def test_a_weight_of_one_is_that_adapter_under_the_mean_of_the_heads(three, batch):
+    many = load_many(three)
+    heads = [kronlit.load(folder).classifier for folder in three.values()]
+    many.mix([0, 1, 0])
+    alone = kronlit.load(three["books"])
+    # BitFit trained the embeddings' norm, outside of all layers, where the three are averaged
+    norms = [kronlit.load(folder).bert.embeddings.LayerNorm for folder in three.values()]
+    poolers = [kronlit.load(folder).bert.pooler.dense for folder in three.values()]
+    for part, each in (
+        (alone.classifier, heads),
+        (alone.bert.embeddings.LayerNorm, norms),
+        (alone.bert.pooler.dense, poolers),
+    ):
+        part.weight.copy_(sum(one.weight for one in each) / 3)
+        part.bias.copy_(sum(one.bias for one in each) / 3)
+    torch.testing.assert_close(many(**batch).logits, alone(**batch).logits, atol=1e-5, rtol=0)
+
+
+class Toy(nn.Module):
+    """Two layers and a head."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList(nn.ModuleDict({"map": nn.Linear(6, 6)}) for _ in range(2))
+        self.head = nn.Linear(6, 3)
+
+    def forward(self, x):
+        for layer in self.layers:
+            x = torch.tanh(layer["map"](x))
+        return self.head(x)
+
+
+@pytest.mark.parametrize("weights_of", ["batch", "row"])
+def test_emea_is_what_its_algorithm_gives_in_plain_pytorch(weights_of):
+    torch.manual_seed(0)
+    plain, models, deltas = Toy().requires_grad_(False).double(), [], []
+    for _ in range(3):
+        model = copy.deepcopy(plain)
+        inject(model, [Insertion((r"layers\.\d+\.map",), partial(Delta, matrix=partial(LowRank, rank=2)))])
+        model.double()
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            nn.init.normal_(parameter)
+        deltas.append([layer["map"].change(None).detach() for layer in model.layers])
+        models.append(model)
+    assert share_frozen_weights(models) is None
+    joint, blend = join_several(models)
+    x, real = torch.randn(4, 5, 6).double(), torch.arange(5) < torch.tensor([[5], [2], [4], [1]])
+
+    def alone(x, weights):
+        for number, layer in enumerate(plain.layers):
+            change = sum(w * deltas[k][number] for k, w in enumerate(weights[number]))
+            x = torch.tanh(x @ (layer["map"].weight + change).T + layer["map"].bias)
+        return plain.head(x)
+
+    def by_hand(x, real, steps=4, step_size=8.0):
+        scores = torch.zeros(2, 3, requires_grad=True, dtype=torch.double)
+        for _ in range(steps):
+            p = alone(x, scores.softmax(-1)).softmax(-1)[real]
+            scores.grad = None
+            (-(p * p.log()).sum(-1).mean()).backward()
+            scores = (scores - step_size * scores.grad).detach().requires_grad_()
+        return scores.softmax(-1).detach()
+
+    minimise_entropy(blend, lambda: (joint(x), real), 4, 4, 8.0, weights_of)
+    rows = [slice(0, 4)] if weights_of == "batch" else [slice(row, row + 1) for row in range(4)]
+    found = [by_hand(x[row], real[row]) for row in rows]
+    expected = found[0] if weights_of == "batch" else torch.stack(found, 1)
+    torch.testing.assert_close(blend.weights.double(), expected, atol=1e-5, rtol=0)
+    assert (expected - 1 / 3).abs().max() > 0.05  # it has gone somewhere
+    minimise_entropy(blend, lambda: (joint(x), real), 4, 0, 8.0, weights_of)
+    torch.testing.assert_close(blend.weights, torch.full_like(blend.weights, 1 / 3))
+
+
+def test_a_batch_of_rows_gives_what_rows_alone_give(three, batch):
+    many, alone = load_many(three), []
+    for row in range(5):
+        length = int(batch["attention_mask"][row].sum())
+        one = {name: value[row : row + 1, :length] for name, value in batch.items()}
+        many.minimise_entropy(one, steps=3, weights_of="batch")
+        alone.append(many(**one).logits.detach())
+    many.minimise_entropy(batch, steps=3)
+    torch.testing.assert_close(many(**batch).logits, torch.cat(alone), atol=1e-4, rtol=0)
+
+
+# --- by command ---
+
+
+@pytest.fixture
+def run(kronlit_, tiny_bert, tmp_path):
+    """Runs `test` or `predict` with a config of own rows; gives the code and what was printed."""
+    random.seed(0)
+    rows = [
+        {
+            "text": " ".join(random.choices(["good", "bad", "film", "cat", "the", "not"], k=random.randint(2, 9))),
+            "label": ("no", "yes")[number % 2],
+            "who": ("films", "news", "books")[number % 3],
+        }
+        for number in range(12)
+    ]
+
+    def write(name, rows):
+        (tmp_path / name).write_text("".join(json.dumps(row) + "\n" for row in rows))
+
+    write("rows.jsonl", rows)
+    write("turned.jsonl", [row | {"label": {"no": "yes", "yes": "no"}[row["label"]]} for row in rows])
+    config = {
+        "model": {
+            "class_path": "SequenceClassification",
+            "init_args": {"plm": str(tiny_bert), "method": {"class_path": "KronA"}},
+        },
+        "data": {
+            "class_path": "TextFiles",
+            "init_args": {"train": "rows.jsonl", "test": "rows.jsonl", "eval_batch_size": 5},
+        },
+        "trainer": {"accelerator": "cpu", "devices": 1, "enable_progress_bar": False, "logger": False},
+    }
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(config))
+    return lambda command, *words: kronlit_(command, "--config", "own.yaml", *words)
+
+
+def predictions(name):
+    return [json.loads(line) for line in Path(name).read_text().splitlines()]
+
+
+def test_steps_of_zero_predict_as_the_uniform_ensemble_and_ten_do_not(run, three):
+    kinds = {"u": [], "zero": ["--steps", "0"], "ten": ["--steps", "10"]}
+    for name, words in kinds.items():
+        kind = ["--ensemble", "emea"] if words else []
+        code, out, err = run("predict", "--adapters", *three.values(), *kind, *words, "--predictions", f"{name}.jsonl")
+        assert code == 0, err
+        assert ("mean weights over layers and rows: films 0." in out) == bool(words)
+    scores = {name: torch.tensor([row["scores"]["yes"] for row in predictions(f"{name}.jsonl")]) for name in kinds}
+    torch.testing.assert_close(scores["zero"], scores["u"], atol=1e-6, rtol=0)
+    assert (scores["ten"] - scores["u"]).abs().max() > 1e-3
+    # surer, which is what it minimises
+    entropy = {name: (torch.special.entr(p) + torch.special.entr(1 - p)).mean() for name, p in scores.items()}
+    assert entropy["ten"] < entropy["u"]
+
+
+def test_labels_change_the_score_and_nothing_else(run, three):
+    found = []
+    for name in ("rows", "turned"):
+        words = ["--data.test", f"{name}.jsonl", "--scored_rows", "true", "--run_dir", name, "--step_size", "3"]
+        code, _, err = run("test", "--adapters", *three.values(), "--ensemble", "emea", *words)
+        assert code == 0, err
+        found.append(list(csv.DictReader(Path(name, "version_0/test_rows.csv").read_text().splitlines())))
+    same, turned = found
+    assert [row["prediction"] for row in same] == [row["prediction"] for row in turned]
+    assert all(one["target"] != other["target"] for one, other in zip(same, turned, strict=True))
+
+
+def test_rows_name_their_adapter(run, three, tmp_path):
+    code, _, err = run(
+        *("predict", "--adapters", *three.values(), "--adapter_column", "who"),
+        *("--data.predict_file", "rows.jsonl", "--predictions", "p.jsonl"),
+    )
+    assert code == 0, err
+    alone = {name: kronlit.load(folder) for name, folder in three.items()}
+    tokenizer = AutoTokenizer.from_pretrained(alone["films"].config.name_or_path)
+    for row in predictions("p.jsonl"):
+        with torch.no_grad():
+            p = alone[row["who"]](**tokenizer(row["text"], return_tensors="pt")).logits.softmax(-1)[0, 1].item()
+        assert row["scores"]["yes"] == pytest.approx(p, abs=1e-5)
+
+
+def test_mistakes_are_one_line(run, three, tiny_bert, tmp_path):
+    other = tmp_path / "other"
+    model = AutoModelForSequenceClassification.from_pretrained(tiny_bert)
+    with torch.no_grad():
+        model.bert.encoder.layer[0].attention.self.query.weight[0, 0] += 1
+    model.save_pretrained(other)
+    foreign = adapter(other, tmp_path / "foreign", kronlit.KronA())
+    labels = {"id2label": {0: "red", 1: "blue"}, "label2id": {"red": 0, "blue": 1}}
+    colours = adapter(tiny_bert, tmp_path / "colours", kronlit.KronA(), labels)
+    subspace = adapter(tiny_bert, tmp_path / "subspace", kronlit.IntrinsicSAID())
+    (tmp_path / "named.jsonl").write_text('{"text": "good film", "who": "film"}\n')
+    films, books = three["films"], three["books"]
+    named = ["--adapters", films, books, "--adapter_column", "who", "--data.predict_file", "named.jsonl"]
+    for words, line in {
+        ("--adapters", films, foreign): "was trained on",
+        ("--ensemble", "emea"): "name them as `adapters`",
+        ("--adapters", films, books, "--steps", "-1"): "`steps`=-1 must be at least 0",
+        tuple(named): "row 1: 'film' is none of films, books; did you mean 'films'?",
+    }.items():
+        code, _, err = run("predict", *words)
+        assert code == 2
+        assert line in err.strip().splitlines()[-1], err
+        assert "Traceback" not in err
+    for sources, line in {
+        (films,): "must be two or more",
+        (films, films): "both named 'films'",
+        (films, colours): "classes red, blue",
+        (films, subspace): "can stand beside no other",
+        (films, "nowhere"): "'nowhere'",
+    }.items():
+        with pytest.raises(ValueError, match=line):
+            load_many(sources)
+    with pytest.raises(ValueError, match="other frozen weights than '0'"):
+        load_many({"0": films, "1": foreign})
+    with pytest.raises(ValueError, match="must sum to 1"):
+        load_many([films, books]).mix([1, 1])
+
+
+def test_bottlenecks_mix_their_outputs_and_not_what_is_within():
+    torch.manual_seed(0)
+    plain, models = Toy().requires_grad_(False), []
+    body = partial(Bottleneck, width=2, down=partial(LowRank, rank=2), up=partial(LowRank, rank=2))
+    for _ in range(2):
+        model = copy.deepcopy(plain)
+        inject(model, [Insertion((r"layers\.1\.map",), partial(SequentialAdapter, body=body))])
+        for parameter in (p for p in model.parameters() if p.requires_grad):
+            nn.init.normal_(parameter)
+        models.append(model)
+    share_frozen_weights(models)
+    joint, blend = join_several(models)
+    blend.weights = torch.tensor([[0.3, 0.7]])
+    x = torch.randn(3, 6)
+    h = plain.layers[1]["map"](torch.tanh(plain.layers[0]["map"](x)))
+    added = 0.3 * models[0].layers[1]["map"].body(h) + 0.7 * models[1].layers[1]["map"].body(h)
+    torch.testing.assert_close(joint(x), plain.head(torch.tanh(h + added)))
