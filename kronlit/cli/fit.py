@@ -10,7 +10,7 @@ from typing import Any, cast
 from jsonargparse import Namespace, set_parsing_settings
 from lightning.fabric.plugins.environments.slurm import SLURMEnvironment
 from lightning.pytorch import Callback, Trainer
-from lightning.pytorch.callbacks import ModelCheckpoint, ProgressBar
+from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
@@ -49,7 +49,7 @@ from kronlit.training.next_steps import after_fit
 from kronlit.training.predictions import PredictionWriter
 from kronlit.training.preemption import StopBetweenBatches
 from kronlit.training.processes import EndTogether
-from kronlit.training.progress import OneLineProgress
+from kronlit.training.progress import progress
 from kronlit.training.run_directory import loggers, new_evaluation, new_version, run_lock
 from kronlit.training.scored_rows import ScoredRows
 from kronlit.training.sharded import ShardedFrozenDDP
@@ -57,7 +57,7 @@ from kronlit.training.signals import TERMINATED, Terminated
 from kronlit.training.strategies import check_precision_name, check_strategy
 from kronlit.training.summary import write_summary
 from kronlit.training.tensorboard import log_outcome
-from kronlit.training.true_bfloat16 import TrueBFloat16
+from kronlit.training.true_bfloat16 import use_true_bfloat16
 from kronlit.training.update_ratio import UpdateRatio
 
 StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFrozenDDP.__doc__)
@@ -178,9 +178,7 @@ class CLI(LightningCLI):
         trainer.plugins = [*(plugins if isinstance(plugins, list) else [plugins]), AtomicCheckpoint()]
         check_strategy(trainer.strategy, trainer.plugins)
         check_precision_name(trainer.precision)
-        if trainer.precision == "bf16-true":
-            trainer.precision = None
-            trainer.plugins.append(TrueBFloat16(str(trainer.accelerator)))
+        use_true_bfloat16(trainer)
         self.log_dir = None if trainer.fast_dev_run else self._run_folder(trainer)
         if SLURMEnvironment.detect():
             trainer.plugins.append(SLURMEnvironment(auto_requeue=False))  # StopBetweenBatches does it, after a batch
@@ -195,9 +193,7 @@ class CLI(LightningCLI):
 
     def _callbacks(self, config: Namespace) -> list[Callback]:
         """What this command does beside training, in its order."""
-        own_bar = any(isinstance(one, ProgressBar) for one in config.trainer.callbacks or [])
-        shown = config.trainer.enable_progress_bar is not False and not own_bar
-        callbacks: list[Callback] = [*([OneLineProgress()] if shown else []), NeverPredicted()]
+        callbacks: list[Callback] = [*progress(config.trainer), NeverPredicted()]
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
             callbacks.append(PredictionWriter(Path(path), self.log_dir))
@@ -206,11 +202,9 @@ class CLI(LightningCLI):
         if self.subcommand != "fit":
             callbacks.append(self.ensemble or MergedPrediction())  # after what is merged is there
             config.trainer.inference_mode &= self.ensemble is None  # emea takes gradients
-        if self.goes_on:
-            callbacks.append(MovedRun())
+        callbacks += [MovedRun()] if self.goes_on else []
         callbacks += [EndTogether(), *([UpdateRatio()] if self.subcommand == "fit" else [])]
-        if config.compile_layers and self.subcommand == "fit":
-            callbacks.append(CompiledLayers())
+        callbacks += [CompiledLayers()] if config.compile_layers and self.subcommand == "fit" else []
         if config.scored_rows and self.log_dir is not None:
             callbacks.append(ScoredRows(self.log_dir))
         return callbacks

@@ -46,8 +46,10 @@ KINDS = {
 """By kind of data the columns by which a file is of it; of all others it is `TextFiles`."""
 
 OF_MODEL = ("lr", "warmup", "weight_decay", "max_length", "max_new_tokens", "generate", "gradient_checkpointing")
-OF_DATA = ("train", "validation", "test", "columns", "label", "labels", "span", "metrics", "task", "splits", "path")
-OF_DATA = (*OF_DATA, "shots", "batch_size")
+OF_DATA = (
+    *("train", "validation", "test", "columns", "label", "labels", "span", "metrics", "task", "splits", "path"),
+    *("shots", "batch_size"),
+)
 TRAINER = {
     "max_epochs": (3, "how often the training rows are gone through"),
     "gradient_clip_val": (1.0, "the greatest norm of a gradient"),

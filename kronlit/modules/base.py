@@ -124,15 +124,8 @@ class FrozenPLM(Optimized, ABC):
         raise NotImplementedError
 
     def unlabelled_logits(self, batch: Batch) -> tuple[Tensor, Tensor]:
-        """What is predicted of a batch before any label is known, for the entropy that EMEA minimises.
-
-        Returns:
-            Logits, `(n, predictions, classes)`, and which predictions are real and not padding, `(n, predictions)`.
-        """
-        raise UserError(
-            f"`ensemble`='emea' needs the entropy of predictions, which a `{type(self).__name__}` does not give: "
-            "SequenceClassification, TokenClassification and CausalLM do; or take 'uniform'."
-        )
+        """Logits, `(n, predictions, classes)`, by inputs alone; and which are no padding, `(n, predictions)`."""
+        raise UserError(f"`ensemble`='emea' has no entropy of a `{type(self).__name__}`'s answers: take 'uniform'.")
 
     def texts(self, batch: Batch) -> list[str]:
         """The answer of each row, for tasks of free text."""
@@ -145,11 +138,9 @@ class FrozenPLM(Optimized, ABC):
     # --- building ---
 
     def setup(self, stage: str) -> None:
-        precision = str(self.trainer.precision)
-        check_precision(precision, load_config(self.plm).model_type, self.trainer.precision_plugin)
+        precision, kind = str(self.trainer.precision), load_config(self.plm).model_type
+        check_precision(precision, kind, self.trainer.precision_plugin, self.backbone_dtype)
         self._all_frozen = precision == "bf16-true"
-        if self._all_frozen and self.backbone_dtype != "auto":
-            raise UserError("`model.backbone_dtype`='float32' and `trainer.precision`='bf16-true': leave out one.")
         if self.backbone_dtype == "auto":
             self._frozen_dtype = AUTOCAST.get(precision, torch.float32)
 
@@ -172,8 +163,7 @@ class FrozenPLM(Optimized, ABC):
 
     def _dtype_to_load(self) -> torch.dtype:
         """The type to load weights in, if their files have it: most become that, or are quantised from it."""
-        dtype = self._frozen_dtype if self.quantization == "none" else load_config(self.plm).dtype
-        return dtype or torch.float32
+        return self._frozen_dtype if self.quantization == "none" else load_config(self.plm).dtype or torch.float32
 
     def configure_optimizers(self) -> OptimizerLRSchedulerConfig:
         if not any(p.requires_grad for p in self.parameters()):

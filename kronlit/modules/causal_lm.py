@@ -95,8 +95,7 @@ class CausalLM(TextModule):
         self.loss_over = loss_over or ("step" if own else "batch")
         self.token_mean = TokenMean(max_length)
         self.label_smoothing = label_smoothing
-        self.dropout = dropout
-        self.attn_implementation = attn_implementation
+        self.dropout, self.attn_implementation = dropout, attn_implementation
         self.validate_by = validate_by
         self.writes_in_validation = generate or validate_by == "generation"
         self._choose_metrics()
@@ -118,10 +117,9 @@ class CausalLM(TextModule):
         return GenerationMetrics(self.task)
 
     def load(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
-        model, fresh = load_decoder(
-            self.plm, self._dtype_to_load(), self.max_length, self.dropout, self.attn_implementation
-        )
-        data = None if self._trainer is None else getattr(self._trainer, "datamodule", None)
+        settings = (self.max_length, self.dropout, self.attn_implementation)
+        model, fresh = load_decoder(self.plm, self._dtype_to_load(), *settings)
+        data = getattr(self._trainer, "datamodule", None)
         if getattr(data, "packing", False) and not torch.empty(0).is_meta:
             check_packing(model, self.plm)
         return model, fresh
@@ -260,8 +258,7 @@ class CausalLM(TextModule):
             raise UserError("`ensemble`='emea' must not see what is scored, and rows of text alone have no prompt.")
         ids, mask = batch["prompt_ids"], batch["prompt_mask"]
         positions = {"position_ids": positions_from_zero(mask)} if self._counts_from_zero else {}
-        logits = self.model(input_ids=ids, attention_mask=mask, **positions, use_cache=False).logits
-        return logits.float(), mask.bool()
+        return self.model(ids, attention_mask=mask, **positions, use_cache=False).logits.float(), mask.bool()
 
     def _losses(self, batch: Batch) -> tuple[Tensor, Tensor]:
         """The sum of the cross-entropy over each row's target tokens, and the number of these, both `(n,)`."""

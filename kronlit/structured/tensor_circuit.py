@@ -131,7 +131,8 @@ def difference(axes: Sequence[int], rows: int, columns: int, starts: Sequence[Te
 
 def add_circuit(axes: Sequence[int], starts: Sequence[Tensor], weight: Tensor, scale: float, *gates: Tensor) -> Tensor:
     """`weight + scale · W`."""
-    return torch.add(weight, difference(axes, *weight.shape, starts, *gates), alpha=scale)
+    rows, columns = weight.shape
+    return torch.add(weight, difference(axes, rows, columns, starts, *gates), alpha=scale)
 
 
 def pullback(axes: Sequence[int], x: Tensor, dy: Tensor, *gates: Tensor) -> tuple[Tensor, ...]:
@@ -139,7 +140,8 @@ def pullback(axes: Sequence[int], x: Tensor, dy: Tensor, *gates: Tensor) -> tupl
     whole = (dy.flatten(0, -2).mT @ x.flatten(0, -2)).to(gates[0].dtype)
     with torch.enable_grad():
         own = [gate.detach().requires_grad_() for gate in gates]
-        return torch.autograd.grad(form(axes, *whole.shape, own), own, whole)
+        rows, columns = whole.shape
+        return torch.autograd.grad(form(axes, rows, columns, own), own, whole)
 
 
 def cheapest_axes(n: int, count: int = 4) -> tuple[int, ...]:

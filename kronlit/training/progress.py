@@ -192,3 +192,9 @@ def duration(seconds: float) -> str:
     """A time such as 1:02:03 or 2:03."""
     text = str(datetime.timedelta(seconds=round(seconds)))
     return text.removeprefix("0:")
+
+
+def progress(trainer: Any) -> list[OneLineProgress]:
+    """The bar, unless the settings of a trainer have one of their own, or none."""
+    own = any(isinstance(one, ProgressBar) for one in trainer.callbacks or [])
+    return [] if own or trainer.enable_progress_bar is False else [OneLineProgress()]

@@ -1,5 +1,7 @@
 """The precision `bf16-true`: all that is frozen is bfloat16, and what is trained is float32."""
 
+from typing import Any
+
 import torch
 from lightning.pytorch.plugins import MixedPrecision
 
@@ -21,3 +23,10 @@ class TrueBFloat16(MixedPrecision):
 
     def autocast_context_manager(self) -> torch.autocast:
         return torch.autocast(self.device, dtype=torch.bfloat16, cache_enabled=False)
+
+
+def use_true_bfloat16(trainer: Any) -> None:
+    """Put this in the place of Lightning's own in the settings of a trainer."""
+    if trainer.precision == "bf16-true":
+        trainer.precision = None
+        trainer.plugins.append(TrueBFloat16(str(trainer.accelerator)))
