@@ -19,12 +19,12 @@ from kronlit.data.movie_reviews import read_reviews
 from kronlit.modules.plm import EMBEDDED, resolve_path
 
 
-def main(output: str = "hugging_face_trainer", rows: int = 640) -> None:
+def main(output: str = "hugging_face_trainer", rows: int = 960) -> None:
     """Train on some rows, score on as many others, and write the adapter below a folder."""
     folder = resolve_path(EMBEDDED)  # or an id of the hub
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
-    kronlit.inject(model, kronlit.SURM(structure="circulant", scale="auto"))
+    kronlit.inject(model, kronlit.SURM(structure="circulant"))
 
     reviews = read_reviews().shuffle(seed=0).select(range(2 * rows))
     tokens = reviews.map(lambda row: tokenizer(row["text"], truncation=True, max_length=64), batched=True)
@@ -32,9 +32,9 @@ def main(output: str = "hugging_face_trainer", rows: int = 640) -> None:
         model=model,
         args=TrainingArguments(
             output_dir=f"{output}/trainer",
-            per_device_train_batch_size=32,
+            per_device_train_batch_size=16,
             num_train_epochs=1,
-            learning_rate=2e-3,
+            learning_rate=1e-2,
             save_strategy="no",  # its checkpoints would hold the frozen model, too
             report_to="none",
             seed=0,

@@ -13,21 +13,21 @@ from kronlit.data.movie_reviews import read_reviews
 from kronlit.modules.plm import EMBEDDED, resolve_path
 
 
-def main(output: str = "plain_pytorch", rows: int = 640) -> None:
+def main(output: str = "plain_pytorch", rows: int = 960) -> None:
     """Train on some rows, score on as many others, and write an adapter and a merged model below a folder."""
     torch.manual_seed(0)
     folder = resolve_path(EMBEDDED)  # or an id of the hub
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
-    kronlit.inject(model, kronlit.KronA(scale="auto"))
+    kronlit.inject(model, kronlit.KronA())
     print(kronlit.trainable_report(model))
 
     reviews = read_reviews().shuffle(seed=0).select(range(2 * rows))
     train, test = reviews.select(range(rows)), reviews.select(range(rows, 2 * rows))
-    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=2e-3)
+    optimizer = torch.optim.AdamW([p for p in model.parameters() if p.requires_grad], lr=1e-2)
     model.train()
-    for start in range(0, rows, 32):
-        batch = train[start : start + 32]
+    for start in range(0, rows, 16):
+        batch = train[start : start + 16]
         tokens = tokenizer(batch["text"], padding=True, truncation=True, max_length=64, return_tensors="pt")
         loss = model(**tokens, labels=torch.tensor(batch["label"])).loss
         loss.backward()

@@ -30,6 +30,9 @@ def study_lock(folder: Path, shared: bool = False) -> Iterator[int]:
     try:
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
+            # Between opening and locking, its last holder may have removed it, and another may hold a new one.
+            if not os.path.samestat(os.stat(folder / "lock"), os.fstat(file)):
+                raise BlockingIOError
         except OSError as error:
             holder = os.read(file, 200).decode(errors="replace").strip()
             raise UserError(

@@ -16,11 +16,11 @@ from kronlit.modules import FrozenPLM
 from kronlit.modules.batch import Batch
 
 REACH = 1.5
-"""No weight is larger in size, as in the paper's code."""
+"""No weight is larger in size (recalled of the paper's code)."""
 PENALTY = 0.05
-"""What the mean size of the weights is multiplied by and added to the loss, as in the paper's code."""
+"""What the mean size of the weights is multiplied by and added to the loss, as copies of the paper's code have it."""
 STEPS = 40
-"""How often the rows are read, as in the paper's code."""
+"""How often the rows are read, as copies of the paper's code have it."""
 
 
 def few_batches(module: FrozenPLM, data: TaskData) -> list[Batch]:
