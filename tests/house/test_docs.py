@@ -25,6 +25,7 @@ from kronlit.config.explain import subclasses
 from kronlit.config.shipped import config_path
 from kronlit.config.signatures import parameters
 from kronlit.data import TaskData
+from kronlit.exchange.ensemble import Ensemble
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.structured import StructuredLinear
@@ -181,6 +182,7 @@ OF_FIT = {
     "stop_after_epochs",
 }
 OF_FIT |= {"compile_layers", "init_adapter", "scored_rows", "predictions", "ckpt_path", "slurm", "print_config"}
+OF_ENSEMBLES = set(inspect.signature(Ensemble).parameters)  # of the other commands of the trainer
 
 
 def names_of_options(words):
@@ -209,6 +211,8 @@ def test_commands_and_their_options_are_there(page, options, kronlit):
         own = set() if words[0] in TRAINER_COMMANDS else own_options(command, kronlit)
         for option in names_of_options(words):
             known = option.replace("-", "_") in own if words[0] not in TRAINER_COMMANDS else is_of_fit(option, options)
+            if words[0] in TRAINER_COMMANDS[1:]:
+                known = known or option in OF_ENSEMBLES
             if words[0] in ("tune", "submit", "rows"):  # they take a fit's, too
                 known = known or is_of_fit(option.removeprefix("search."), options)
             if words[0] == "study":
