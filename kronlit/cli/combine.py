@@ -89,13 +89,14 @@ def few_search(config: Any) -> Any:
     from kronlit.data import TaskData
     from kronlit.exchange.combine.few import check_own_rows, few_batches, search_weights
     from kronlit.exchange.saved_run import module_from_config, section
+    from kronlit.studies.retired import current_words
 
-    whole = fit_config(["--config", config.config])
+    whole = fit_config(current_words(["--config", config.config]))
     of_data = section(whole, "data")
     named = next((kind for kind in kinds(TaskData) if of_data["class_path"].endswith(f".{kind.__name__}")), TaskData)
     check_own_rows(named)
     task = instance(TaskData, of_data, "data", {}).task
-    arguments = (of_data.get("init_args") or {}) | {"train": config.few}
+    arguments = (of_data.get("init_args") or {}) | {"train": config.few, "validation": config.few, "test": None}
     if task.labels:
         arguments["labels"] = list(task.labels)  # a few rows need not have all
     data: TaskData = instance(TaskData, of_data | {"init_args": arguments}, "data", {})

@@ -19,7 +19,7 @@ from kronlit.config.shipped import shipped_names
 TRAINER = ("fit", "validate", "test", "predict")
 Run = Callable[[list[str]], None]
 
-LIKE_FIT = (*TRAINER, "rows", "tune", "submit")
+LIKE_FIT = (*TRAINER, "rows", "memory", "tune", "submit")
 """The commands that take the options of a fit."""
 
 BASH = r"""# kronlit completion bash
@@ -40,7 +40,8 @@ _kronlit() {
     esac
   fi
   COMPREPLY=($(compgen -W "$words" -- "$now"))
-  [ "${now#-}" = "$now" ] && [ "$COMP_CWORD" != 1 ] && COMPREPLY+=($(compgen -f -- "$now"))
+  [ "${now#-}" = "$now" ] && [ "$COMP_CWORD" != 1 ] && {
+    local files; mapfile -t files < <(compgen -f -- "$now"); COMPREPLY+=("${files[@]}"); }
 }
 complete -o filenames -F _kronlit kronlit
 """
@@ -95,4 +96,4 @@ def own_options(command: str, run_command: Run) -> set[str]:
     out = io.StringIO()
     with contextlib.redirect_stdout(out), contextlib.suppress(SystemExit):
         run_command([command, "--help"])
-    return set(re.findall(r"(?<=\s|\[)--[\w.]+", out.getvalue()))
+    return set(re.findall(r"(?<=\s|\[)--[\w.]+", out.getvalue())) - {"--OPTION"}  # which stands for any in a usage

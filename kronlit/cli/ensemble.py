@@ -12,6 +12,16 @@ from kronlit.exchange.ensemble import Ensemble, Kind
 from kronlit.exchange.load_many import by_name
 from kronlit.training.checkpoint_lookup import best_of_run
 
+DEFAULTS = {
+    "ensemble": "uniform",
+    "steps": 10,
+    "step_size": 10.0,
+    "weights_of": "row",
+    "entropy_over": "tokens",
+    "adapter_column": None,
+}
+"""The options that say what is done with several adapters."""
+
 
 def add_ensemble_options(parser: LightningArgumentParser) -> None:
     """Add what `validate`, `test` and `predict` take for several adapters at once."""
@@ -59,7 +69,7 @@ def ensemble_of(config: Namespace, subcommand: str, ckpt_path: str | None) -> En
     if subcommand == "fit":
         return None
     if not config.adapters:
-        for name, default in (("ensemble", "uniform"), ("adapter_column", None)):
+        for name, default in DEFAULTS.items():
             if config[name] != default:
                 raise UserError(f"`{name}`={config[name]!r} is for several adapters: name them as `adapters`.")
         return None
@@ -67,8 +77,9 @@ def ensemble_of(config: Namespace, subcommand: str, ckpt_path: str | None) -> En
         raise UserError("`adapters` stand in place of a checkpoint: leave out `ckpt_path`, or name its run among them.")
     if config.adapter_column is not None and subcommand != "predict":
         raise UserError(f"`adapter_column` is for `predict`, not for `{subcommand}`.")
-    options = ("ensemble", "steps", "step_size", "weights_of", "entropy_over", "adapter_column")
-    return Ensemble(config.adapters, **{name: config[name] for name in options})
+    if config.init_adapter:
+        raise UserError("`init_adapter` and `adapters` both say what is added: name all of them as `adapters`.")
+    return Ensemble(config.adapters, **{name: config[name] for name in DEFAULTS})
 
 
 def checkpoint_of(ensemble: Ensemble | None) -> str | None:

@@ -2,6 +2,7 @@
 
 import csv
 import json
+import shlex
 import textwrap
 from collections.abc import Iterable
 from inspect import Parameter, signature
@@ -94,7 +95,7 @@ def init_command(words: list[str]) -> None:
             output.write_text(text, encoding="utf-8")
         except OSError as error:
             raise UserError(f"`output`={str(output)!r} cannot be written: {error.strerror}.") from error
-        print(f"wrote {output}; next: kronlit fit --config {output}")
+        print(f"wrote {output}; next: kronlit fit --config {shlex.quote(str(output))}")
 
 
 def known(name: str, option: str, room: str, more: str = "") -> str:
@@ -123,8 +124,6 @@ def kind_of_data(data: str) -> tuple[str, str | None]:
         if path.suffix and "/" not in data and not path.suffix[1:].isdecimal():
             raise UserError(f"`data`={data!r} is no file that is there, and no kind of data.")
         return known(data, "data", "data", "Or give a file of rows."), None
-    if path.suffix == ".parquet":
-        return "TextFiles", data
     columns = columns_of(path)
     if columns is None:
         return "TokenFiles", data
@@ -135,17 +134,21 @@ def kind_of_data(data: str) -> tuple[str, str | None]:
 
 
 def columns_of(path: Path) -> set[str] | None:
-    """The columns of a CSV or JSONL file; `None` of any other, such as CoNLL's.
+    """The columns of a CSV, JSONL or parquet file; `None` of any other, such as CoNLL's.
 
     Raises:
         ValueError: if its first line cannot be read.
     """
-    if path.suffix not in (".csv", ".jsonl"):
+    if path.suffix not in (".csv", ".jsonl", ".parquet"):
         return None
     try:
+        if path.suffix == ".parquet":
+            from pyarrow.parquet import read_schema
+
+            return set(read_schema(path).names)
         with path.open(encoding="utf-8-sig", newline="") as file:
             row = next(csv.reader(file)) if path.suffix == ".csv" else json.loads(file.readline())
-    except (ValueError, StopIteration) as error:
+    except (ValueError, StopIteration, OSError, csv.Error) as error:
         raise UserError(f"`data`={str(path)!r}: its first line is no row of {path.suffix[1:].upper()}.") from error
     return set(row) if isinstance(row, (list, dict)) else set()
 
@@ -163,11 +166,12 @@ def commented_config(job: str, plm: str, method: str, data: str, file: str | Non
         options(kind, names, own) for kind, names in zip(kinds, (OF_MODEL, parameters(kinds[1]), OF_DATA), strict=True)
     )
     tests = "test" in parameters(kinds[2]) or data == "MovieReviews"
+    name = shlex.quote(str(output))
     lines = [
         f"# {method} on {plm}, for {file or data}. What is not here has its default.",
-        f"# kronlit fit --config {output}",
-        f"# kronlit rows --config {output}    shows the rows as the model reads them.",
-        f"# kronlit tune --config {output}    searches the learning rate.",
+        f"# kronlit fit --config {name}",
+        f"# kronlit rows --config {name}    shows the rows as the model reads them.",
+        f"# kronlit tune --config {name}    searches the learning rate.",
         "# kronlit fit --help_all    lists all options.",
         *(["", "# After the training, test the best checkpoint.", "test_after_fit: true"] if tests else []),
         *("", "model:", f"  class_path: {job}", "  init_args:"),

@@ -47,7 +47,7 @@ def card_bytes(text: str) -> int:
     Raises:
         UserError: if it is none, or leaves nothing beside `RESERVED`.
     """
-    found = re.fullmatch(r"([0-9]+(?:\.[0-9]+)?) ?([KMGT]?)(i?B)?", text, re.IGNORECASE)
+    found = re.fullmatch(r"([0-9]{1,9}(?:\.[0-9]{1,9})?) ?([KMGT]?)(i?B)?", text, re.IGNORECASE)
     if not found or not (found[2] or found[3]):
         raise UserError(f"`card`={text!r} is no size of a memory: write a number and its unit, such as 24GB.")
     size = int(float(found[1]) * UNITS[found[2].upper()])
@@ -70,7 +70,7 @@ def tell(config: dict[str, Any], card: int | None, kernels: str | None) -> str:
     from kronlit.data import TaskData
     from kronlit.exchange.saved_run import module_from_config, section
     from kronlit.training.made_up_rows import made_up_batch
-    from kronlit.training.memory import on_each, step_memory, unloaded
+    from kronlit.training.memory import MOST, on_each, step_memory, unloaded
     from kronlit.training.strategies import WORK, check_precision_name
 
     trainer = config["trainer"]
@@ -82,7 +82,8 @@ def tell(config: dict[str, Any], card: int | None, kernels: str | None) -> str:
         raise UserError(f"`trainer.strategy`={strategy!r}: memory is told for {', '.join(WORK)}.")
     data: TaskData = instance(TaskData, section(config, "data"), "data", {})
     module = module_from_config(config, data.task)
-    several = max(int(devices), 2) if str(devices).isdigit() else 2
+    here = int(devices) if str(devices).isdigit() else 2
+    several = max(here, 2)
     cuda = kernels == "cuda" or (kernels is None and (card is not None or torch.cuda.is_available()))
     length, packed = getattr(module, "max_length", None), getattr(data, "packing", False)
     rows = max(data.max_tokens // length, 1) if data.max_tokens and length else data.batch_size
@@ -107,9 +108,10 @@ def tell(config: dict[str, Any], card: int | None, kernels: str | None) -> str:
         *table(columns),
     ]
     if card is not None:
-        batch = largest(lambda rows: on_each(memory(rows), model, strategy, several).total, card)
-        where = "" if strategy == "auto" else f" under {strategy} with {several} devices"
-        said = f"{batch} {unit}{tokens}" if batch else f"none: one row{tokens} takes more"
+        batch = largest(lambda rows: on_each(memory(rows), model, strategy, here).total, card)
+        where = "" if strategy == "auto" else f" under {strategy} with {here} devices"
+        more = " or more" if batch == MOST else ""
+        said = f"{batch}{more} {unit}{tokens}" if batch else f"none: one row{tokens} takes more"
         lines += ["", f"largest batch on a card of {in_units(card)}{where}, {in_units(RESERVED)} left free: {said}"]
     return "\n".join(lines)
 

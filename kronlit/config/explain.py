@@ -89,7 +89,8 @@ def unknown_word(message: str) -> str | None:
         name = Path(found[1]).name if Path(found[1]).is_absolute() else found[1]
         return f"`config`={name!r} is no file, and none of the YAMLs that `kronlit configs` lists{nearest_config(name)}"
     if found := re.search(r"unrecognized arguments: ([^-\s]\S*)", message):
-        cure = f"; did you mean `--config {found[1]}`?" if config_path(found[1]) != found[1] or "." in found[1] else "."
+        yaml = config_path(found[1]) != found[1] or Path(found[1]).suffix in (".yaml", ".yml")
+        cure = f"; did you mean `--config {found[1]}`?" if yaml else ": a run's folder stands right after the command."
         return f"{found[1]!r} stands where an option must{cure}"
     if found := re.search(r"invalid choice: '(\S+)' \(choose from (.*)\)", message):
         names = [name.strip(" '") for name in found[2].split(",")]

@@ -95,7 +95,7 @@ class TextFiles(OwnFiles):
 
     def _find_labels(self, train: str) -> tuple[str, ...]:
         """The classes that the training rows name, or else those that they have."""
-        if Path(train).suffix and not Path(train).exists():
+        if Path(train).suffix.lower() in self.suffixes and not Path(train).exists():
             raise UserError(
                 f"`data.train`={train!r}: there is no such file to learn the classes from; give the file, or the "
                 "classes, in their order, as `data.labels`."

@@ -130,7 +130,7 @@ class Quantisation:
                 setattr(parent, name, module)
 
 
-def quantisable(model: nn.Module, drawn: Iterable[nn.Parameter]) -> Iterator[list[tuple[nn.Module, str]]]:
+def quantisable(model: nn.Module, drawn: Iterable[nn.Parameter] = ()) -> Iterator[list[tuple[nn.Module, str]]]:
     """The linear modules of `model` that may be quantised: for each, the modules that hold it, and its name there."""
     outputs = getattr(model, "get_output_embeddings", lambda: None)()
     kept = {id(p) for p in (*drawn, *group(model, "head"), *([] if outputs is None else outputs.parameters()))}

@@ -3,6 +3,7 @@
 from collections.abc import Callable
 from contextlib import nullcontext
 from dataclasses import dataclass
+from typing import cast
 
 import torch
 from torch import Tensor, nn
@@ -15,9 +16,14 @@ from kronlit.modules import FrozenPLM
 from kronlit.modules.backbone import AUTOCAST, store_frozen
 from kronlit.modules.batch import Batch
 from kronlit.modules.optimizer import new_optimizer, parameter_groups
+from kronlit.modules.quantisation import quantisable
 from kronlit.modules.recompute import recompute_activations
 from kronlit.training.layers import layers
 from kronlit.training.live_bytes import FusedAttention, LiveBytes, make_fake
+
+
+MOST = 2**16
+"""No larger batch is tried."""
 
 
 @dataclass(frozen=True)
@@ -42,36 +48,37 @@ class Memory:
         return self.weights + self.gradients + self.optimizer + self.activations
 
 
-def weight_bytes(shape: torch.Size, dtype: torch.dtype, quantization: str = "none") -> int:
+def weight_bytes(shape: torch.Size, dtype: torch.dtype, quantization: str = "none", double: bool = False) -> int:
     """The bytes of one weight.
 
     Args:
         shape: its shape, `(out_features, in_features)` where it is quantised.
         dtype: how it is stored if it is not quantised.
         quantization: none; nf4: 4 bits a number, and for each 64 numbers their largest in 32 bits (Dettmers et al.,
-            QLoRA, 2023, arXiv:2305.14314, without double quantisation); int8: 8 bits, and 32 for each row.
+            QLoRA, 2023, arXiv:2305.14314); int8 and int8_torchao: 8 bits, and 32 for each row.
+        double: whether these of nf4 are quantised, too: 8 bits each, and for each 256 their largest in 32 bits.
     """
     if quantization == "nf4":
-        return -(-shape.numel() // 2) + 4 * -(-shape.numel() // 64)
-    if quantization == "int8":
+        blocks = -(-shape.numel() // 64)
+        return -(-shape.numel() // 2) + (blocks + 4 * -(-blocks // 256) if double else 4 * blocks)
+    if quantization in ("int8", "int8_torchao"):
         return shape.numel() + 4 * shape[0]
     return shape.numel() * dtype.itemsize
 
 
-def model_bytes(model: nn.Module, quantization: str = "none") -> int:
+def model_bytes(model: nn.Module, quantization: str = "none", double: bool = False) -> int:
     """The bytes of all weights and buffers of a model, each counted once.
 
     Args:
         model: the model.
         quantization: how the frozen linear layers are stored that are neither the head nor embeddings.
+        double: whether the scales of nf4 are quantised, too.
     """
-    outputs = getattr(model, "get_output_embeddings", lambda: None)()
-    kept = {id(parameter) for parameter in group(model, "head")}
-    kept |= {id(part.weight) for part in model.modules() if isinstance(part, nn.Embedding) or part is outputs}
-    linear = {id(m.weight) for m in model.modules() if isinstance(m, nn.Linear) and not m.weight.requires_grad}
+    modules = (parent.get_submodule(name) for (parent, name), *_ in quantisable(model))
+    linear = {id(module.weight) for module in modules if not cast(Tensor, module.weight).requires_grad}
     stored = {id(tensor): tensor for tensor in (*model.parameters(), *model.buffers())}
     return sum(
-        weight_bytes(tensor.shape, tensor.dtype, quantization if key in linear - kept else "none")
+        weight_bytes(tensor.shape, tensor.dtype, quantization if key in linear else "none", double)
         for key, tensor in stored.items()
     )
 
@@ -90,12 +97,18 @@ def unloaded(module: FrozenPLM, precision: str) -> FakeTensorMode:
     try:
         with torch.random.fork_rng(devices=[]), torch.device("meta"):
             model, _ = module.load()
+            packed = [parent.get_submodule(name).weight for (parent, name), *_ in quantisable(model)]
             with user_errors():
                 module.method.apply(model)
+            if module.quantization != "none" and any(cast(Tensor, weight).requires_grad for weight in packed):
+                raise UserError(
+                    f"`model.quantization`={module.quantization!r}: a {type(module.method).__name__} trains what would be "
+                    "quantised: take a method that adds to it, such as KronA or LoRA, or leave out the quantisation."
+                )
             if model.get_output_embeddings() is None:  # a head that no file has is drawn anew and trained
                 for parameter in group(model, "head"):
                     parameter.requires_grad_(True)
-            store_frozen(model, dtype)
+            store_frozen(model, dtype, everything=precision == "bf16-true")
     except UserError:
         raise
     except Exception as error:
@@ -146,7 +159,7 @@ def step_memory(module: FrozenPLM, fake: FakeTensorMode, batch: Batch, precision
     gradients = sum(parameter.nbytes for parameter in trained)
     states = [value for state in optimizer.state.values() for value in state.values() if isinstance(value, Tensor)]
     state = sum(value.nbytes for value in states)
-    weights = model_bytes(module.model, getattr(module, "quantization", "none"))
+    weights = model_bytes(module.model, module.quantization, module.double_quantization)
     return Memory(weights, gradients, state, live.peak - gradients - state)
 
 
@@ -191,24 +204,21 @@ def on_each(memory: Memory, model: nn.Module, strategy: str, devices: int) -> Me
 
 
 def largest_batch(memory_of: Callable[[int], int], limit: int) -> int:
-    """The largest batch that stays within a limit; 0 if none does.
+    """The largest batch that stays within a limit; 0 if none does, and `MOST` if that does.
 
-    The memory is that of the worst of a step's moments, each of which grows in a line with the batch, so it is convex.
-    A line through two small batches is below it further on, and meets the limit at a batch that is too large, or the
-    largest. Lines from a small batch to that one are above it, and meet the limit in time.
+    The memory never falls with the batch. So the batch is doubled until it is too large, and then bisected: nothing
+    much larger than the answer is ever tried.
 
     Args:
         memory_of: the bytes of a batch of so many rows.
         limit: the most bytes.
     """
-    rows, least, two = 1, memory_of(1), memory_of(2)
-    if two > limit:
-        return int(least <= limit)
-    above = 1 + (limit - least) // max(two - least, 1)
-    most = memory_of(above)
-    if most <= limit:
-        return above
-    while step := (limit - least) * (above - rows) // (most - least):
-        rows += step
-        least = memory_of(rows)
-    return rows
+    within, above = 0, 1
+    while memory_of(above) <= limit:
+        within, above = above, 2 * above
+        if above > MOST:
+            return MOST
+    while above - within > 1:
+        middle = (within + above) // 2
+        within, above = (middle, above) if memory_of(middle) <= limit else (within, middle)
+    return within

@@ -189,7 +189,7 @@ def rate(batches: float) -> str:
 
 
 def duration(seconds: float) -> str:
-    """A time such as 1:02:03 or 2:03."""
+    """A time such as 1:02:03 or 02:03."""
     text = str(datetime.timedelta(seconds=round(seconds)))
     return text.removeprefix("0:")
 

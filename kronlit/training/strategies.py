@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from lightning.pytorch.plugins import DeepSpeedPrecision
+from lightning.pytorch.plugins import BitsandbytesPrecision, DeepSpeedPrecision
 from lightning.pytorch.strategies import (
     DDPStrategy,
     DeepSpeedStrategy,
@@ -32,6 +32,11 @@ def check_strategy(strategy: str | Strategy, plugins: list[Any]) -> None:
     if any(isinstance(plugin, DeepSpeedPrecision) for plugin in plugins):
         raise UserError(
             "`trainer.plugins`: DeepSpeedPrecision is for DeepSpeed alone: set `trainer.precision` instead."
+        )
+    if any(isinstance(plugin, BitsandbytesPrecision) for plugin in plugins):
+        raise UserError(
+            "`trainer.plugins`: BitsandbytesPrecision would quantise what is trained, too: set `model.quantization` "
+            "instead."
         )
     kind, start, name = type(strategy), getattr(strategy, "_start_method", "popen"), type(strategy).__name__
     if isinstance(strategy, str):

@@ -221,7 +221,7 @@ def test_predict_covers_the_tasks_test_sets(kronlit, config, tmp_path, glue):
 
 def test_every_method_is_tried_with_two_processes():
     own = {method for method in subclasses(Method) if method.__module__.startswith("kronlit.")}  # not other tests'
-    assert set(CLASSES) == {method.__name__ for method in own}
+    assert set(CLASSES) == {method.__name__ for method in own} - {"Combined"}  # it trains the structures of others
 
 
 SLOWLY = [(name, "ddp", 1) for name in CLASSES if name != "KronA"]
@@ -394,8 +394,8 @@ def test_a_command_that_there_is_not_is_named(kronlit):
     code, _, err = kronlit("fti")
     assert code == 2
     there = (
-        "fit, validate, test, predict, generate, rows, merge, export, combine, submission, info, configs, study, tune, "
-        "submit"
+        "fit, validate, test, predict, generate, rows, memory, merge, export, combine, submission, info, methods, "
+        "models, init, configs, completion, study, tune, submit"
     )
     assert err.strip() == f"kronlit: 'fti' is no command; there are {there}; did you mean 'fit'?"
 

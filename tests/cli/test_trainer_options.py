@@ -27,7 +27,6 @@ def line(kronlit, config, tmp_path):
 @pytest.mark.parametrize(
     ("key", "name", "arguments", "package"),
     [
-        ("plugins", "plugins.BitsandbytesPrecision", {"mode": "nf4"}, "bitsandbytes"),
         ("plugins", "plugins.XLAPrecision", {"precision": "32-true"}, "torch_xla"),
         ("strategy", "strategies.DeepSpeedStrategy", {}, "DeepSpeed"),
         ("strategy", "strategies.XLAStrategy", {}, "torch_xla"),
@@ -60,7 +59,17 @@ def test_a_strategy_that_cannot_work_is_refused(line, strategy):
 @pytest.mark.parametrize("precision", ["8", "nosuch", "transformer-engine", "16-true", "64"])
 def test_a_precision_that_cannot_work_is_refused_with_those_that_do(line, precision):
     assert line("--trainer.precision", precision) == (
-        f"kronlit: `trainer.precision`='{precision}' would not train in float32; use 32-true, bf16-mixed, 16-mixed."
+        f"kronlit: `trainer.precision`='{precision}' would not train in float32; use 32-true, bf16-mixed, 16-mixed, "
+        "bf16-true."
+    )
+
+
+def test_bitsandbytes_of_lightning_is_refused_for_what_kronlit_has(line):
+    pytest.importorskip("bitsandbytes", reason="the extra quantized has it")
+    given = {"class_path": LIGHTNING + "plugins.BitsandbytesPrecision", "init_args": {"mode": "nf4"}}
+    assert line(plugins=given) == (
+        "kronlit: `trainer.plugins`: BitsandbytesPrecision would quantise what is trained, too: set "
+        "`model.quantization` instead."
     )
 
 

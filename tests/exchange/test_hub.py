@@ -108,7 +108,8 @@ def test_what_is_pushed_is_pulled_as_it_was(exported, hub):
     assert f"uploaded to {hub.address}/me/adapter" in out
     assert hub.made == {"me/adapter": False}
     assert hub.files == {path.name: path.read_bytes() for path in folder.iterdir()}
-    assert set(hub.files) == {"adapter.safetensors", "adapter_config.json", "README.md"}
+    tokenizer = {"tokenizer.json", "tokenizer_config.json"}
+    assert set(hub.files) == {"adapter.safetensors", "adapter_config.json", "README.md"} | tokenizer
     torch.testing.assert_close(logits(kronlit.load("me/adapter")), logits(kronlit.load(folder)), rtol=0, atol=0)
 
 

@@ -213,7 +213,7 @@ def test_commands_and_their_options_are_there(page, options, kronlit):
             known = option.replace("-", "_") in own if words[0] not in TRAINER_COMMANDS else is_of_fit(option, options)
             if words[0] in TRAINER_COMMANDS[1:]:
                 known = known or option in OF_ENSEMBLES
-            if words[0] in ("tune", "submit", "rows"):  # they take a fit's, too
+            if words[0] in ("tune", "submit", "rows", "memory"):  # they take a fit's, too
                 known = known or is_of_fit(option.removeprefix("search."), options)
             if words[0] == "study":
                 known = known or is_of_fit(option.removeprefix("options."), options)

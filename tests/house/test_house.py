@@ -28,7 +28,7 @@ ALLOWED = {
         *("structured", "adapters", "methods", "metrics"),
         *("config.user_error", "data.tasks", "data.prompts", "data.trained_task"),
     },
-    "training": {"", "adapters", "config", "data", "metrics", "modules"},
+    "training": {"", "adapters", "config", "data", "methods", "metrics", "modules"},
     "exchange": {"", "structured", "adapters", "methods", "data", "modules", "config", "training"},
     "slurm": {"config", "training.signals"},
     "studies": {

@@ -207,7 +207,7 @@ def test_a_tuned_study_compares_each_method_at_its_own_best(kronlit, tmp_path, s
             result = read_result(root / f"t/{method}/seed-{seed}")
             assert f"--model.lr {rate} --seed_everything {seed}" in result.command
             assert "test_after_fit" not in result.command
-    assert "| A | 80.00" in out
+    assert "| A | **80.00" in out
     # No epoch is trained twice: runs pause at a rung and go on from there.
     trained = epochs_of(root / "tune")
     assert all(epochs == sorted(set(epochs)) for epochs in trained.values())
@@ -230,7 +230,7 @@ def test_a_method_whose_points_all_fail_is_named_and_stops_no_other(kronlit, tmp
     code, out, err = kronlit("study", "--config", path, "--dir", "s")
     assert code == 1
     assert "kronlit: no point of bad on t has a score: kronlit: the loss is not finite. (s/tune/t/bad/lr=" in err
-    assert "| A | 80.00" in out
+    assert "| A | **80.00" in out
     assert "| bad | missing" in out
     assert not (tmp_path / "s/t/bad").exists()
 
