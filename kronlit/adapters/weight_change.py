@@ -98,6 +98,10 @@ class MatrixChange(WeightChange):
                 "matrix that starts otherwise (`zero_start: false`), or a number as `scale`."
             )
         self.scale: Any = nn.Parameter(torch.zeros(())) if scale == "trained" else scale
+        if scale == "auto" and self.matrix.starts_from_weight:
+            raise ValueError(
+                "`scale`='auto' reckons with a start without a weight, and this matrix starts from one: give a number."
+            )
         if scale == "auto":
             use_auto_scale(self, matrix, in_features, common_height(out_features, slices))
         self.dropout = dropout

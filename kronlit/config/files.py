@@ -1,5 +1,6 @@
 """The YAML files that the command line names, and what such a file says."""
 
+import os
 import sys
 from pathlib import Path
 from typing import Any
@@ -44,3 +45,11 @@ def read_yaml(path: str | Path, named: str = "") -> dict[str, Any]:
     if not isinstance(content, dict):
         raise UserError(f"{named or repr(str(path))} must hold keys and values, as the files in configs/ do.")
     return content
+
+
+def is_at(path: Path, file: int) -> bool:
+    """Whether an open file still has its name: its last holder may have removed it between opening and locking."""
+    try:
+        return os.path.samestat(path.stat(), os.fstat(file))
+    except FileNotFoundError:
+        return False

@@ -4,7 +4,7 @@ import json
 from pathlib import Path
 from typing import Literal
 
-from kronlit.adapters import collapse
+from kronlit.adapters import collapse, dequantise
 from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import with_one_expert, write_adapter
 from kronlit.exchange.merge import auto_class
@@ -73,9 +73,10 @@ def check_rank(format: Format, rank: int | None, error: float | None) -> None:
 
 def export_truncated(trained: Trained, output: str, rank: int | None, error: float | None) -> None:
     """Write the nearest LoRA of this rank, or of the least rank with this relative error, and print how near it is."""
+    before = trained.logits(trained.model)
+    dequantise(trained.model)
     changes = truncated_changes(trained.model, rank, error)
     adapter = to_lora(trained.model, trained.plm, changes)
-    before = trained.logits(trained.model)
     put_in(trained.model, changes)
     difference = describe_difference(before, trained.logits(trained.model), "Truncated")
     rows = [f"| {name} | {len(one.a)} | {one.error:.2e} |" for name, one in changes.items()]

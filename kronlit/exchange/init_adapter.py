@@ -40,22 +40,24 @@ class InitAdapter(Callback):
 
     def __init__(self, source: str) -> None:
         self.source = source
+        self.started = False
 
     def on_fit_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start(pl_module)
 
     def on_validation_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == "validate":  # in a fit it comes after the start
-            self._start(pl_module)
+        self._start(pl_module)
 
     def on_test_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
-        if trainer.state.fn == "test":
-            self._start(pl_module)
+        self._start(pl_module)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         self._start(pl_module)
 
     def _start(self, pl_module: LightningModule) -> None:
+        if self.started:  # what a fit has trained since is validated and tested as it is
+            return
+        self.started = True
         assert isinstance(pl_module, FrozenPLM)
         assert pl_module.model is not None
         words = pl_module.words if isinstance(pl_module, PromptClassification) else {}

@@ -76,8 +76,9 @@ def load_adapter(
     config = adapter_config(content, where, imports)
     model = plain_model(config, where) if model is None else model
     tensors = read_tensors(folder / TENSORS)
-    quantisation.apply(model)
     with all_or_nothing(model):
+        # What the adapter brings, such as a pooler that the model's files lack, is trained, so it is not quantised.
+        quantisation.apply(model, [p for name, p in model.named_parameters() if name in tensors])
         set_tensors(inject(model, config.method), config, tensors, folder)
         if config.pad_token_id is not None:
             tell_pad_token(model, config.pad_token_id)

@@ -21,7 +21,8 @@ def store_frozen(
     in half the memory. What is trained, layer norms, embeddings and a head tied to them, and weights that are
     computed from others stay as they are; those that were `loaded` in 16 bits become float32, which is exact.
 
-    With `everything`, frozen embeddings and layer norms are converted, too. Then some numbers are not what they were.
+    With `everything`, frozen embeddings and layer norms are converted, too. Then some numbers are not what they were. A
+    norm of which a part is trained, or that keeps running means, stays, as its kernels take one type alone.
     """
     embeddings = {id(module.weight) for module in model.modules() if isinstance(module, nn.Embedding)}
     added = {id(p) for module in model.modules() if isinstance(module, Addition) for p in module.added()}
@@ -30,8 +31,9 @@ def store_frozen(
         if isinstance(module, parametrize.ParametrizationList) or parametrize.is_parametrized(module):
             continue
         product = isinstance(module, (nn.Linear, nn.Conv2d, Conv1D))
+        mixed = any(p.requires_grad for p in module.parameters(False)) or any(True for _ in module.buffers(False))
         for parameter in module.parameters(recurse=False):
-            here = everything or (product and id(parameter) not in embeddings)
+            here = (everything and not mixed) or (product and id(parameter) not in embeddings)
             frozen = not parameter.requires_grad and id(parameter) not in added
             if here and frozen and is_whole(parameter):  # a quantised weight must keep its type
                 parameter.data = parameter.data.to(dtype)

@@ -83,6 +83,11 @@ class StructuredLinear(nn.Module):
             weight: computes that weight, `(out_features, in_features)`; on the meta device it has no values.
         """
 
+    @property
+    def starts_from_weight(self) -> bool:
+        """Whether `start_from` does anything, so that there is no start without a weight."""
+        return type(self).start_from is not StructuredLinear.start_from
+
     def extra_repr(self) -> str:
         return f"in_features={self.in_features}, out_features={self.out_features}"
 

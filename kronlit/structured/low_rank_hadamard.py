@@ -19,9 +19,10 @@ class LowRankHadamard(StructuredLinear):
     make it a product of two thin matrices (Khatri-Rao). It is applied so, and formed only beside a frozen weight, where
     that is cheaper.
 
-    :math:`B_1 A_1` starts as the best approximation of rank `rank1` of the weight that it changes, its singular values
-    shared equally; without a weight, both are Kaiming-uniform with :math:`a = \sqrt 5`. :math:`A_2` starts
-    Kaiming-uniform with :math:`a = 0` and :math:`B_2` as zero.
+    :math:`B_1 A_1` starts as the best approximation of rank `rank1` of the weight that it changes, as a randomised
+    singular value decomposition finds it, its singular values shared equally; without a weight, both are
+    Kaiming-uniform with :math:`a = \sqrt 5`. :math:`A_2` starts Kaiming-uniform with :math:`a = 0` and :math:`B_2` as
+    zero.
 
     Args:
         in_features: width of the input.
@@ -87,7 +88,8 @@ class LowRankHadamard(StructuredLinear):
         whole = weight()
         if whole.is_meta or self.a1.is_meta:
             return
-        u, s, v = torch.svd_lowrank(whole.to(self.a1), q=self.rank1, niter=10)
+        more = min(self.rank1 + 8, *whole.shape)  # some directions more than are kept, for exactness
+        u, s, v = (part[..., : self.rank1] for part in torch.svd_lowrank(whole.to(self.a1), q=more, niter=10))
         self.b1.copy_(u * s.sqrt())
         self.a1.copy_((v * s.sqrt()).mT)
 

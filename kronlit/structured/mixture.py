@@ -74,6 +74,8 @@ class Mixture(StructuredLinear):
         experts = self._start()
         if experts[0].tied:
             raise ValueError(f"experts whose {', '.join(experts[0].tied)} is tied cannot be mixed.")
+        if experts[0].starts_from_weight:
+            raise ValueError(f"experts that start from a weight, {type(experts[0]).__name__}, cannot be mixed.")
         if kept := [name for name, _ in experts[0].named_buffers()]:
             raise ValueError(f"experts that keep {kept[0]} beside their parameters cannot be mixed.")
         self.factors = tuple(name for name, _ in experts[0].named_parameters())

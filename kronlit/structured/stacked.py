@@ -76,6 +76,10 @@ class Stacked(StructuredLinear):
             rows = index(part, self.out_features)
             matrix.start_from(lambda rows=rows: weight()[rows])  # type: ignore[operator]
 
+    @property
+    def starts_from_weight(self) -> bool:
+        return any(matrix.starts_from_weight for _, matrix in self._parts())
+
     def reset_parameters(self) -> None:
         for _, matrix in self._parts():
             matrix.reset_parameters()  # type: ignore[operator]

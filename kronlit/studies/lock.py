@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from kronlit.config.files import is_at
 from kronlit.config.user_error import UserError
 
 
@@ -22,23 +23,25 @@ def study_lock(folder: Path, shared: bool = False) -> Iterator[int]:
     Raises:
         ValueError: if someone else holds it, or the folder cannot be written.
     """
-    try:
-        folder.mkdir(parents=True, exist_ok=True)
-        file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
-    except OSError as error:
-        raise UserError(f"`dir`={str(folder)!r} cannot be written: {error.strerror}.") from error
-    try:
+    held = False
+    while not held:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            file = os.open(folder / "lock", os.O_RDWR | os.O_CREAT, 0o644)
+        except OSError as error:
+            raise UserError(f"`dir`={str(folder)!r} cannot be written: {error.strerror}.") from error
         try:
             fcntl.flock(file, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
-            # Between opening and locking, its last holder may have removed it, and another may hold a new one.
-            if not os.path.samestat(os.stat(folder / "lock"), os.fstat(file)):
-                raise BlockingIOError
         except OSError as error:
             holder = os.read(file, 200).decode(errors="replace").strip()
+            os.close(file)
             raise UserError(
                 f"`dir`={str(folder)!r} is in use by the study of {holder or 'another process'}, or by runs that it "
                 "left: wait for them, end them, or give another `dir`."
             ) from error
+        if not (held := is_at(folder / "lock", file)):
+            os.close(file)
+    try:
         if not shared:
             os.truncate(file, 0)
             os.write(file, f"process {os.getpid()} on {socket.gethostname()}\n".encode())

@@ -21,7 +21,6 @@ from kronlit.modules.recompute import recompute_activations
 from kronlit.training.layers import layers
 from kronlit.training.live_bytes import FusedAttention, LiveBytes, make_fake
 
-
 MOST = 2**16
 """No larger batch is tried."""
 
@@ -102,8 +101,8 @@ def unloaded(module: FrozenPLM, precision: str) -> FakeTensorMode:
                 module.method.apply(model)
             if module.quantization != "none" and any(cast(Tensor, weight).requires_grad for weight in packed):
                 raise UserError(
-                    f"`model.quantization`={module.quantization!r}: a {type(module.method).__name__} trains what would be "
-                    "quantised: take a method that adds to it, such as KronA or LoRA, or leave out the quantisation."
+                    f"`model.quantization`={module.quantization!r}: {type(module.method).__name__} trains what that "
+                    "would round: take a method that adds to it, such as KronA or LoRA, or leave out the quantisation."
                 )
             if model.get_output_embeddings() is None:  # a head that no file has is drawn anew and trained
                 for parameter in group(model, "head"):

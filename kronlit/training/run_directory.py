@@ -1,15 +1,15 @@
 """The folder of a run, in which `fit --ckpt_path last` resumes."""
 
 import fcntl
-import os
 from collections.abc import Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from itertools import count
 from pathlib import Path
 
 from lightning.pytorch.loggers import Logger
 from lightning.pytorch.utilities import rank_zero_only
 
+from kronlit.config.files import is_at
 from kronlit.config.user_error import UserError
 from kronlit.training.metrics_logger import MetricsFile
 from kronlit.training.tensorboard import TensorBoard
@@ -35,19 +35,19 @@ def run_lock(folder: Path | None) -> Iterator[None]:
         yield
         return
     path = folder / "lock"
-    said = (
-        f"`ckpt_path`='last': the run in {str(folder)!r} is going on in another process; wait for it, end it, or leave "
-        "`ckpt_path` out for a run of its own."
-    )
-    with path.open("a") as file:
-        try:
-            # Not `flock`: data loader workers would inherit that lock, and might hold it longer than the run lives.
-            fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except OSError as error:
-            raise UserError(said) from error
-        # Between opening and locking, its last holder may have removed it, and another may hold one of the same name.
-        if not path.exists() or not os.path.samestat(path.stat(), os.fstat(file.fileno())):
-            raise UserError(said)
+    with ExitStack() as stack:
+        held = False
+        while not held:
+            file = stack.enter_context(path.open("a"))
+            try:
+                # Not `flock`: data loader workers would inherit that lock, and might hold it longer than the run lives.
+                fcntl.lockf(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            except OSError as error:
+                raise UserError(
+                    f"`ckpt_path`='last': the run in {str(folder)!r} is going on in another process; wait for it, end "
+                    "it, or leave `ckpt_path` out for a run of its own."
+                ) from error
+            held = is_at(path, file.fileno())
         try:
             yield
         finally:

@@ -1,8 +1,10 @@
 """Merged, exported and loaded: what a run gives away, against Transformers and PEFT by themselves."""
 
+import csv
 import json
 import os
 import re
+from pathlib import Path
 
 import pytest
 import torch
@@ -449,6 +451,21 @@ def test_fit_starts_from_an_exported_adapter_with_a_head_of_its_own(kronlit_, ru
     name = "bert.encoder.layer.0.attention.self.query.matrix.b"
     kept = torch.load("next/version_0/checkpoints/last.ckpt", weights_only=True)["state_dict"]
     assert torch.equal(kept[f"model.{name}"], state[name])
+
+
+def test_the_test_after_such_a_fit_is_of_what_it_has_trained(kronlit_, run_of, tiny_bert, tmp_path):
+    run, _ = run_of(tiny_bert, "KronA")
+    kronlit_("export", "--ckpt_path", run, "--output", tmp_path / "own", "--format", "kronlit")
+    words = ["--config", run / "config.yaml", "--run_dir", "next", "--init_adapter", tmp_path / "own"]
+    words += ["--data.splits", "mahabadi", "--trainer.max_steps", "4", "--model.lr", "0.05"]
+    code, _, err = kronlit_("fit", *words, "--test_after_fit", "true")
+    assert code == 0, err
+    after = json.loads(Path("next/version_0/summary.json").read_text())["scores"]["test/loss"]
+    code, _, err = kronlit_("test", "--ckpt_path", "next/version_0")
+    assert code == 0, err
+    with Path("next/version_0/test/metrics.csv").open() as file:
+        (alone,) = csv.DictReader(file)
+    assert float(alone["test/loss"]) == pytest.approx(after, rel=1e-6)
 
 
 # --- info and configs ---

@@ -180,9 +180,8 @@ def test_every_method_that_adds_something_is_under_test():
     tested = {type(method) for method, _ in START}
     for cls in subclasses(kronlit.Method):
         if cls not in tested and cls.__module__.startswith("kronlit."):
-            assert cls.__name__ in ("HeadOnly", "BitFit", "FullFineTuning", "Combined"), (
-                cls
-            )  # the last starts as its parts
+            # A `Combined` starts as its parts do.
+            assert cls.__name__ in ("HeadOnly", "BitFit", "FullFineTuning", "Combined"), cls
 
 
 def test_a_prompt_from_the_vocabulary_is_its_first_tokens():

@@ -279,3 +279,13 @@ def test_a_missing_package_is_named(monkeypatch):
     monkeypatch.setitem(__import__("sys").modules, "torchao.quantization", None)
     with pytest.raises(UserError, match=r"needs torchao, which is missing: pip install 'kronlit\[quantized\]'"):
         llama(KINDS["int8_torchao"])
+
+
+def test_a_norm_that_is_trained_in_part_stays_whole_below_bf16_true():
+    model = inject(bert(), kronlit.BitFit())
+    store_frozen(model, torch.bfloat16, everything=True)
+    norm = model.bert.encoder.layer[0].output.LayerNorm
+    assert (norm.weight.dtype, norm.bias.dtype) == (torch.float32, torch.float32)
+    assert model.bert.embeddings.word_embeddings.weight.dtype == torch.bfloat16
+    with torch.autocast("cpu", torch.bfloat16):
+        assert logits(model).isfinite().all()

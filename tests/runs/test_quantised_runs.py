@@ -174,6 +174,14 @@ def test_a_merge_is_the_quantised_model_with_its_adapter(kronlit, run_over, tmp_
     assert re.search(rf"Quantised again as {kind}: difference", out)
 
 
+def test_a_lora_is_made_of_a_run_over_quantised_weights(kronlit, run_over, tmp_path):
+    words = ["--ckpt_path", run_over("nf4", a_shape=[8, 6]), "--output", tmp_path / "lora", "--format", "lora"]
+    code, out, err = kronlit("export", *words, "--error", "1e-6")
+    assert code == 0, err
+    largest, reach = re.search(r"Truncated: difference .*: (\S+) at most, .* \(logits reach (\S+)\)", out).groups()
+    assert float(largest) < 1e-4 * float(reach)
+
+
 @pytest.mark.parametrize(
     ("kind", "method", "arguments"),
     [("nf4", "KronA", {"a_shape": [8, 6]}), ("int8", "LoRA", {"rank": 2}), ("int8_torchao", "HiRA", {"rank": 2})],

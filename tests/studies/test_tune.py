@@ -230,7 +230,7 @@ def test_a_method_whose_points_all_fail_is_named_and_stops_no_other(kronlit, tmp
     code, out, err = kronlit("study", "--config", path, "--dir", "s")
     assert code == 1
     assert "kronlit: no point of bad on t has a score: kronlit: the loss is not finite. (s/tune/t/bad/lr=" in err
-    assert "| A | **80.00" in out
+    assert "| A | 80.00" in out
     assert "| bad | missing" in out
     assert not (tmp_path / "s/t/bad").exists()
 

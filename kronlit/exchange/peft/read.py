@@ -88,11 +88,11 @@ def load_peft(
     model = base_model(folder, content, own, names) if model is None else model
     if list(placements(model)):
         raise UserError("the model already holds adapters: merge them first, or load it afresh.")
-    quantisation.apply(model)
     if others := own.keys() - model.state_dict().keys():
         raise UserError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
     state = {f"{name}.{part}": tensor for name, one in changes.items() for part, tensor in one.state.items()}
     with all_or_nothing(model):
+        quantisation.apply(model, [parameter for name, parameter in model.named_parameters() if name in own])
         own = match_classes(model, own, names if head_rows(own) == len(names) else (), repr(str(folder)))
         model.requires_grad_(False)
         inject(model, [Insertion((re.escape(name),), one.inserted()) for name, one in changes.items()])
