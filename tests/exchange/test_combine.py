@@ -272,7 +272,7 @@ def test_few_rows_find_the_adapter_that_they_are_of(kronlit_, config, tiny_bert,
     monkeypatch.setattr("kronlit.exchange.combine.few.few_batches", read)
     code, out, err = kronlit_("combine", "A", "B", *words)
     assert code == 0, err
-    assert sum(len(batch["labels"]) for batch in batches) == len(rows)  # the config's shares hold out none of them
+    assert sum(len(batch["input_ids"]) for batch in batches) == len(rows)  # the config's shares hold out none of them
     line = next(line for line in out.splitlines() if "readings" in line)
     found, first = (float(word.strip(".,")) for word in (line.split()[9], line.split()[-1]))
     assert found <= first
