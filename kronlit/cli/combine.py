@@ -18,7 +18,9 @@ def combine_command(words: list[str]) -> None:
         description="Write the weighted sum of adapters for one model as one adapter. They may be of any structures "
         "that merge; each is kept, and no change of a weight is formed. Heads of the same classes are averaged.",
     )
-    parser.add_argument("adapters", type=str, nargs="+", help="Their folders, or ids on the hub, kronlit's or PEFT's.")
+    parser.add_argument(
+        "adapters", type=str, nargs="+", help="Their folders, or ids on the hub, kronlit's or PEFT's; or runs."
+    )
     parser.add_argument("--output", type=str, required=True, help="The folder to write; it must not exist.")
     parser.add_argument(
         "--weights",

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any, get_args
 
 from huggingface_hub import snapshot_download
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kronlit.adapters.state import fingerprint, state_mismatch, with_current_names
@@ -74,7 +74,7 @@ def load_adapter(
     """Put the adapter of a kronlit folder into `model`, or into the model that the folder names."""
     where = str(folder / CONFIG)
     config = adapter_config(content, where, imports)
-    model = plain_model(config, where) if model is None else model
+    model = plain_model(config, where)[0] if model is None else model
     tensors = read_tensors(folder / TENSORS)
     with all_or_nothing(model):
         # What the adapter brings, such as a pooler that the model's files lack, is trained, so it is not quantised.
@@ -85,13 +85,13 @@ def load_adapter(
     return model.eval()
 
 
-def plain_model(config: AdapterConfig, where: str) -> PreTrainedModel:
-    """The model that an adapter goes on, without it; `where` names its file."""
+def plain_model(config: AdapterConfig, where: str) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+    """The model that an adapter goes on, without it, and what of it is newly drawn; `where` names its file."""
     if not config.plm:
         raise UserError(f"{where} does not say what it goes on (`plm`): give a `model`.")
     kind = model_class(config.model_class, where)
     labels = as_config(config.labels) if config.labels and "Classification" in config.model_class else {}
-    return load_model(kind, config.plm, **labels)[0]
+    return load_model(kind, config.plm, **labels)
 
 
 def set_tensors(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str, Tensor], folder: Path) -> None:

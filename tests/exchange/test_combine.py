@@ -1,17 +1,19 @@
 """`kronlit combine`: the weighted sum of adapters, against dense sums, and PEFT's `add_weighted_adapter`."""
 
 import json
+import sys
 
 import pytest
 import torch
 import yaml
 from peft import LoraConfig, PeftModel, get_peft_model
+from safetensors.torch import load_file
 from scipy.linalg import circulant
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
 
 import kronlit
 from kronlit.adapters import placements
-from kronlit.exchange.combine.few import search_weights
+from kronlit.exchange.combine.few import few_batches, search_weights
 from kronlit.structured import Circulant, WeightedSum
 
 LABELS = {"id2label": {0: "bad", 1: "good"}, "label2id": {"bad": 0, "good": 1}}
@@ -254,19 +256,23 @@ def test_ties_of_mixed_structures_acts_on_whole_changes(kronlit_, three, tiny_be
         torch.testing.assert_close(placement.matrix.to_dense().detach(), expected, rtol=1e-5, atol=1e-6)
 
 
-def test_few_rows_find_the_adapter_that_they_are_of(kronlit_, config, tiny_bert, tmp_path):
+def test_few_rows_find_the_adapter_that_they_are_of(kronlit_, config, tiny_bert, tmp_path, monkeypatch):
     """Of two adapters, the one whose head knows the word gets more weight, and the loss is no more than at first."""
     rows = [{"text": f"{word} film", "label": word} for word in ("good", "bad") for _ in range(3)]
     for name in ("few", "train"):
         (tmp_path / f"{name}.jsonl").write_text("\n".join(map(json.dumps, rows)))
     content = yaml.safe_load(config.read_text())
-    content["data"] = {"class_path": "TextFiles", "init_args": {"train": "train.jsonl", "validation": "train.jsonl"}}
+    content["data"] = {"class_path": "TextFiles", "init_args": {"train": "train.jsonl", "validation": 0.1, "test": 0.1}}
     (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
     for seed, name in ((1, "A"), (2, "B")):
         kronlit.save(moved(kronlit.inject(base(tiny_bert), kronlit.LoRA(rank=2)), seed), tmp_path / name)
     words = ("--few", "few.jsonl", "--config", "own.yaml", "--steps", "15", "--output", tmp_path / "D")
+    batches = []
+    read = lambda *given: batches.extend(few_batches(*given)) or batches  # noqa: E731
+    monkeypatch.setattr("kronlit.exchange.combine.few.few_batches", read)
     code, out, err = kronlit_("combine", "A", "B", *words)
     assert code == 0, err
+    assert sum(len(batch["input_ids"]) for batch in batches) == len(rows)  # the config's shares hold out none of them
     line = next(line for line in out.splitlines() if "readings" in line)
     found, first = (float(word.strip(".,")) for word in (line.split()[9], line.split()[-1]))
     assert found <= first
@@ -293,6 +299,89 @@ def test_the_search_finds_a_minimum_that_is_known(monkeypatch):
     assert search_weights(known, module, [], steps=100)[0][0] == pytest.approx(1.5, abs=0.01)
 
 
+TRAINED = {"BitFit": kronlit.BitFit(), "LoRA": kronlit.LoRA(rank=2), "HeadOnly": kronlit.HeadOnly()}
+TIES = ("--how", "ties", "--density", "0.5")
+
+
+@pytest.mark.parametrize(
+    ("pair", "words"),
+    [
+        (("BitFit", "LoRA"), ()),
+        (("BitFit", "BitFit"), ()),
+        (("HeadOnly", "HeadOnly"), TIES),
+        (("HeadOnly", "HeadOnly"), (*TIES, "--rank", "4")),
+    ],
+)
+def test_what_adds_no_matrix_is_a_part_of_the_sum_too(pair, words, kronlit_, tiny_bert, tmp_path):
+    """Biases move as the weights do, and a head is the mean: so it is with each adapter's merged model."""
+    states = []
+    for seed, (folder, name) in enumerate(zip("AB", pair, strict=True)):
+        model = moved(kronlit.inject(base(tiny_bert), TRAINED[name]), seed)
+        kronlit.save(model, tmp_path / folder)
+        kronlit.merge(model)
+        states.append(model.state_dict())
+    code, _, err = kronlit_("combine", "A", "B", *words, "--weights", "0.75", "0.5", "--output", "D")
+    assert code == 0, err
+    expected, (a, b) = base(tiny_bert), states
+    start = expected.state_dict()
+    total = {n: start[n] + 0.75 * (a[n] - start[n]) + 0.5 * (b[n] - start[n]) for n in start}
+    total |= {n: 0.6 * a[n] + 0.4 * b[n] for n in start if n.startswith("classifier.")}
+    expected.load_state_dict(total)
+    torch.testing.assert_close(logits(kronlit.load("D", base(tiny_bert))), logits(expected), rtol=1e-4, atol=1e-5)
+    trained = [name for name, p in kronlit.load("D").named_parameters() if p.requires_grad]
+    assert any(name.endswith("LayerNorm.bias") for name in trained) == ("BitFit" in pair)  # when training goes on
+
+
+def test_a_new_pooler_is_the_mean_as_the_head_is(kronlit_, mlm_bert, tmp_path):
+    """The pre-trained files lack one, so that each reading of them draws another."""
+    poolers = []
+    for seed, name in enumerate("AB"):
+        model = kronlit.inject(base(mlm_bert), kronlit.LoRA(rank=2))
+        model.bert.pooler.requires_grad_(True)
+        kronlit.save(moved(model, seed), tmp_path / name)
+        poolers.append(model.bert.pooler.dense.weight.detach())
+    code, _, err = kronlit_("combine", "A", "B", "--weights", "1.5", "-0.5", "--output", "D")
+    assert code == 0, err
+    found = kronlit.load("D").bert.pooler.dense.weight
+    torch.testing.assert_close(found.detach(), 0.75 * poolers[0] + 0.25 * poolers[1])
+
+
+def test_a_run_is_combined_as_its_export_is(kronlit_, run_of, tiny_bert, tmp_path):
+    glue_run, _ = run_of(tiny_bert, "SURM", structure="toeplitz")
+    assert kronlit_("export", "--ckpt_path", glue_run, "--output", "A", "--format", "kronlit")[0] == 0
+    assert kronlit_("export", "--ckpt_path", glue_run, "--output", "B", "--format", "lora")[0] == 0
+    for number, first in enumerate(("A", glue_run, glue_run.parent, *glue_run.glob("checkpoints/*"))):
+        code, _, err = kronlit_("combine", first, "B", "--weights", "0.7", "0.2", "--output", str(number))
+        assert code == 0, err
+        expected, found = (load_file(tmp_path / str(n) / "adapter.safetensors") for n in (0, number))
+        assert expected.keys() == found.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        assert len(kronlit.load(str(number)).config.id2label) == 2
+
+
+def test_the_hub_does_not_say_what_is_imported(kronlit_, tiny_bert, tmp_path, monkeypatch):
+    """A folder of one's own may name a module, and a repository of the hub may not."""
+    kronlit.save(kronlit.inject(base(tiny_bert), kronlit.LoRA()), tmp_path / "A")
+    snapshot = tmp_path / "hub/models--me--mine/snapshots/0123456789012345678901234567890123456789"
+    kronlit.save(kronlit.inject(base(tiny_bert), kronlit.LoRA()), snapshot)
+    (snapshot.parents[1] / "refs").mkdir()
+    (snapshot.parents[1] / "refs/main").write_text(snapshot.name)
+    monkeypatch.setattr("huggingface_hub.constants.HF_HUB_CACHE", str(tmp_path / "hub"))
+    assert kronlit_("combine", "A", "me/mine", "--output", "D")[0] == 0
+    (tmp_path / "imported_by_hub.py").write_text("import kronlit\nclass Own(kronlit.LoRA): pass\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    file = snapshot / "adapter_config.json"
+    content = json.loads(file.read_text())
+    content["method"]["class_path"] = "imported_by_hub.Own"
+    file.write_text(json.dumps(content))
+    code, _, err = kronlit_("combine", "A", "me/mine", "--output", "E")
+    assert code == 2
+    assert "'imported_by_hub.Own' is not kronlit's own" in err.strip().splitlines()[-1]
+    assert "imported_by_hub" not in sys.modules
+    assert kronlit_("combine", "A", snapshot, "--output", "E")[0] == 0
+    assert "imported_by_hub" in sys.modules
+
+
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
@@ -305,13 +394,17 @@ def test_the_search_finds_a_minimum_that_is_known(monkeypatch):
         (["A", "bottleneck"], "'bottleneck', which does not merge"),
         (["A", "bottleneck"], "--ensemble"),
         (["A", "nowhere"], "'nowhere' is no folder"),
-        (["A", "empty"], "`kronlit export` writes one"),
+        (["A", "empty"], "`adapters`='empty' is neither a checkpoint nor the folder of a run"),
         (["A", "B", "--how", "ties"], "give it as `density`"),
         (["A", "B", "--how", "ties", "--density", "2"], "`density`=2.0 must be a share"),
         (["A", "B", "--density", "0.5"], "`density`=0.5 is not for the plain sum"),
         (["A", "B", "--how", "ties", "--density", "0.5", "--rank", "99"], "`rank`=99 must be at most 48"),
         (["A", "B", "--few", "few.jsonl"], "give it as `config`"),
         (["A", "B", "--config", "own.yaml"], "give that too"),
+        (
+            ["A", "B", "--few", "few.jsonl", "--config", "quickstart"],
+            "data, MovieReviews, reads none",
+        ),  # a shipped name
     ],
 )
 def test_what_cannot_be_combined_is_one_line(words, reason, kronlit_, tiny_bert, refusals, tmp_path):
@@ -338,6 +431,7 @@ def refusals(tiny_bert, tmp_path):
         kronlit.save(kronlit.inject(model, method), tmp_path / name)
     (tmp_path / "empty").mkdir()
     (tmp_path / "w.yaml").write_text("[[1, 2, 3], 1]")
+    (tmp_path / "few.jsonl").touch()
 
 
 def test_the_weights_of_a_sum_are_loaded_and_not_rounded():

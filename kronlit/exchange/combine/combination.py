@@ -1,11 +1,11 @@
 """A model with the weighted sum of several adapters in it, whose weights can be set again."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kronlit.adapters import Placement
@@ -24,18 +24,21 @@ class Combination:
     r"""Several adapters in one model, :math:`\Delta W = \sum_i w_i \Delta W_i`.
 
     What they have trained of the pre-trained model moves alike, :math:`\theta_0 + \sum_i w_i (\theta_i - \theta_0)`. A
-    new head has no :math:`\theta_0`: it is the mean of the heads, weighted by :math:`|w_i|`.
+    new head, and whatever else the pre-trained files lack, has no :math:`\theta_0`: it is the mean of theirs, weighted
+    by :math:`|w_i|`.
 
     Args:
         model: the plain model, in which they are put.
         members: the adapters.
+        fresh: the parameters that the pre-trained files lack, such as a pooler.
         placed: by module what was put beside it.
         start: the model's own parameters, among those that were trained.
-        head: names of the parameters of a new head.
+        head: names of the parameters of a new head, and of those that are fresh.
     """
 
     model: PreTrainedModel
     members: list[Member]
+    fresh: Sequence[nn.Parameter] = ()
     placed: dict[str, Placement] = field(default_factory=dict)
     start: dict[str, Tensor] = field(default_factory=dict)
     head: frozenset[str] = frozenset()
@@ -43,13 +46,13 @@ class Combination:
     def __post_init__(self) -> None:
         names = {name for member in self.members for name in member.own}
         new = {id(p) for p in group(self.model, "head")} if self.model.get_output_embeddings() is None else set()
-        own = {name: p for name, p in self.model.named_parameters() if name in names}
-        self.head = frozenset(name for name, p in own.items() if id(p) in new)
+        drawn = {id(p) for p in self.fresh}
+        own = {name: p for name, p in self.model.named_parameters() if name in names or id(p) in drawn}
+        self.head = frozenset(name for name, p in own.items() if id(p) in new | drawn)
         for member in self.members:
             if missing := sorted(self.head - member.own.keys()):
-                raise UserError(
-                    f"`adapters` has {member.file.source!r}, which has no {missing[0]}: others have a head."
-                )
+                why = "others have one" if missing[0] in names else "neither do the files of its model"
+                raise UserError(f"`adapters` has {member.file.source!r}, which has no {missing[0]}, and {why}.")
         self.start = {name: p.detach().clone() for name, p in own.items()}
         for parameter in own.values():
             parameter.requires_grad_(True)

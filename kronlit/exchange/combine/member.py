@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from functools import partial
 from itertools import groupby
+from os.path import exists, isfile, join
 from pathlib import Path
 from typing import Any
 
@@ -26,19 +27,25 @@ from kronlit.exchange.adapter_folder import (
     read_json,
     read_tensors,
     with_one_expert,
+    write_adapter,
 )
 from kronlit.exchange.class_names import peft_base, peft_class_names, real_names
-from kronlit.exchange.load import load, local_folder, plain_model
-from kronlit.exchange.peft.read import base_model, read_peft
+from kronlit.exchange.load import load_adapter, local_folder, plain_model
+from kronlit.exchange.own_method import Cure
+from kronlit.exchange.peft.read import base_model, load_peft, read_peft
 from kronlit.exchange.peft.write import PREFIX
 from kronlit.exchange.peft.write import TENSORS as PEFT_TENSORS
+from kronlit.exchange.saved_run import saved_run
+from kronlit.exchange.trained import TrainedRun
 from kronlit.methods import Method, Structured
+from kronlit.modules.quantisation import Quantisation
 from kronlit.structured import Dense, StructuredLinear
 
 ENSEMBLE = (
     "What does not merge cannot be added up; an ensemble of outputs is for that: "
     "`kronlit test|predict --adapters ... --ensemble ...`."
 )
+COMBINING = Cure("leave it out", "if you trust it, download the folder and give its path")
 
 
 @dataclass(frozen=True)
@@ -50,12 +57,14 @@ class AdapterFile:
         folder: where it is.
         content: what its adapter_config.json has.
         config: the same as kronlit's own; `None` for an adapter of PEFT's.
+        trusted: whether it may name a module to import, as what is on this machine may.
     """
 
     source: str
     folder: Path
     content: dict[str, Any]
     config: AdapterConfig | None
+    trusted: bool
 
     @property
     def plm(self) -> str:
@@ -75,12 +84,19 @@ class AdapterFile:
         found = read_tensors(self.folder / file).items()
         return {re.sub(r"\.(host|base_layer)\.", ".", name.removeprefix(PREFIX)): tensor for name, tensor in found}
 
-    def plain_model(self) -> PreTrainedModel:
-        """The model that it goes on, without it."""
+    def plain_model(self) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+        """The model that it goes on, without it, and what of it is newly drawn, as its files lack it."""
         if self.config is not None:
             return plain_model(self.config, str(self.folder / CONFIG))
         _, own = read_peft(self.folder, self.content)
         return base_model(self.folder, self.content, own, self.labels)
+
+    def put_into(self, model: PreTrainedModel) -> None:
+        """Put the adapter into its plain model."""
+        if self.config is None:
+            load_peft(self.folder, self.content, model, Quantisation())
+        else:
+            load_adapter(self.folder, self.content, model, self.trusted, Quantisation())
 
 
 @dataclass(frozen=True)
@@ -100,24 +116,34 @@ class Member:
     own: dict[str, Tensor]
 
 
-def open_file(source: str) -> AdapterFile:
-    """The adapter in a folder or on the hub.
+def open_file(source: str, scratch: Path) -> AdapterFile:
+    """The adapter in a folder, of a run or on the hub.
+
+    Args:
+        source: the folder of an adapter or a run, a checkpoint, or an id on the hub.
+        scratch: a folder to write a run's adapter to.
 
     Raises:
-        ValueError: if there is none.
+        ValueError: if there is none, or one on the hub names something to import.
     """
+    here = exists(source)
     try:
-        folder = local_folder(source)
+        folder = write_of_run(source, scratch) if here and not isfile(join(source, CONFIG)) else local_folder(source)
     except UserError as error:
-        raise UserError(str(error).replace("`source`", "`adapters`")) from error
+        raise UserError(re.sub("`(source|ckpt_path)`", "`adapters`", str(error))) from error
     if not (folder / CONFIG).is_file():
-        raise UserError(
-            f"`adapters` has {source!r}, which is no adapter's folder: it has no {CONFIG}. Of a run, `kronlit export` "
-            "writes one."
-        )
-    content = read_json(folder / CONFIG)
-    config = None if "peft_type" in content else adapter_config(content, str(folder / CONFIG))
-    return AdapterFile(source, folder, content, config)
+        raise UserError(f"`adapters` has {source!r}, which is no adapter: it has no {CONFIG}.")
+    content, where = read_json(folder / CONFIG), str(folder / CONFIG)
+    config = None if "peft_type" in content else adapter_config(content, where, here, COMBINING)
+    return AdapterFile(source, folder, content, config, here)
+
+
+def write_of_run(run: str, scratch: Path) -> Path:
+    """Write the adapter of a run's best checkpoint to `scratch`, as `kronlit export` does."""
+    trained = TrainedRun(opened := saved_run(run), opened.module())
+    collapse(trained.model)
+    write_adapter(scratch, trained.model, trained.adapter_config(with_one_expert(trained.method)))
+    return scratch
 
 
 @torch.no_grad()
@@ -135,7 +161,7 @@ def read_member(file: AdapterFile, model: PreTrainedModel, first: str) -> Member
     names = file.tensors().keys()
     before = {name: p.detach().clone() for name, p in model.named_parameters() if name in names}
     try:
-        load(file.folder, model)
+        file.put_into(model)
     except UserError as error:
         raise UserError(
             f"`adapters` has {file.source!r}, which does not fit the model of {first!r}: {error}"
@@ -161,7 +187,7 @@ def read_member(file: AdapterFile, model: PreTrainedModel, first: str) -> Member
     restore(model, before)
     if plain:
         deltas = {name: each for name, each in found.items() if isinstance(each, Delta)}
-        return Member(file, plain_parts(file), deltas, own)
+        return Member(file, plain_parts(file) if deltas else (), deltas, own)
     deltas = {name: dense_delta(model.get_submodule(name), change) for name, (change, _) in dense.items()}
     return Member(file, (at_modules(partial(Dense, std=0.0), deltas),), deltas, own)
 
@@ -188,7 +214,7 @@ def plain_parts(file: AdapterFile) -> tuple[Method, ...]:
     return tuple(at_modules(changes[names[0]].make, names, changes[names[0]].scale or 1.0) for names in groups)
 
 
-def at_modules(matrix: Any, names: Sequence[str] | dict[str, Any], scale: float = 1.0) -> Method:
+def at_modules(matrix: Any, names: Sequence[str] | dict[str, Any], scale: float = 1.0) -> Structured:
     """The method that adds a matrix to each module of these names."""
     return Structured(matrix=matrix, scale=scale, sites=tuple(map(re.escape, names)))
 

@@ -1,8 +1,10 @@
 """`kronlit combine`: writes the weighted sum of several adapters as one adapter."""
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 
 import torch
 import yaml
@@ -18,7 +20,8 @@ from kronlit.exchange.combine.weights import Weights, mean, read_weights
 from kronlit.exchange.model_card import adapter_card
 from kronlit.exchange.new_folder import check_new, new_folder
 from kronlit.exchange.peft.truncated import truncate
-from kronlit.methods import Method
+from kronlit.methods import HeadOnly, Method, Structured
+from kronlit.methods.base import Group
 from kronlit.methods.combined import Combined
 from kronlit.methods.written import to_plain
 from kronlit.structured import Dense, LowRank
@@ -67,7 +70,7 @@ def combine_adapters(
     """Write the weighted sum of adapters as one adapter, and print its weights and form.
 
     Args:
-        sources: their folders, or ids on the hub.
+        sources: their folders, or ids on the hub, or runs.
         output: the folder to write.
         weights: as in `read_weights`.
         pruning: how the changes are thinned out first; by default they are not.
@@ -81,24 +84,34 @@ def combine_adapters(
     pruning.check()
     if len(sources) < 2:
         raise UserError(f"`adapters`={' '.join(sources)} must name two or more.")
-    files = [open_file(source) for source in sources]
-    check_labels(files)
-    model = files[0].plain_model()
-    model.requires_grad_(False)
-    combination = Combination(model, [read_member(file, model, files[0].source) for file in files])
+    with TemporaryDirectory() as scratch:
+        files = [open_file(source, Path(mkdtemp(dir=scratch))) for source in sources]
+        check_labels(files)
+        model, fresh = files[0].plain_model()
+        model.requires_grad_(False)
+        combination = Combination(model, [read_member(file, model, files[0].source) for file in files], fresh)
     if search is None:
         chosen = read_weights(weights, len(files), combination.layers)
-    if pruning.how == "cat":
+    trains = trained_groups(files)
+    if pruning.how == "cat" or not combination.modules:  # without a ΔW there is nothing to thin out
         combination.place_sums()
         if search is not None:
             chosen = search(combination)
         combination.set_weights(chosen)
-        method: Method = Combined(tuple(part for member in combination.members for part in member.parts))
-        form = "the sum of all structures, exactly"
+        parts = tuple(part for member in combination.members for part in member.parts)
+        method: Method = Combined(parts, trains) if parts else HeadOnly(trains)
+        form = "the sum of all structures, exactly" if parts else "the model's own parameters, as nothing was added"
     else:
-        method, form = place_pruned(combination, chosen, pruning)
+        structured, form = place_pruned(combination, chosen, pruning)
+        method = replace(structured, trains=trains)
         combination.set_own(chosen)
     write(combination, method, files, output, chosen, form)
+
+
+def trained_groups(files: Sequence[AdapterFile]) -> tuple[Group, ...]:
+    """What the adapters train of the model itself."""
+    each = [("head",) if file.config is None else file.config.method.trains for file in files]
+    return tuple(dict.fromkeys(group for groups in each for group in groups))
 
 
 def check_labels(files: Sequence[AdapterFile]) -> None:
@@ -120,7 +133,7 @@ def is_classifier(file: AdapterFile) -> bool:
     return str(file.content.get("task_type")).endswith("_CLS")
 
 
-def place_pruned(combination: Combination, weights: Weights, pruning: Pruning) -> tuple[Method, str]:
+def place_pruned(combination: Combination, weights: Weights, pruning: Pruning) -> tuple[Structured, str]:
     """Put the mixture of the thinned changes beside each module; also returns its method and its form in words."""
     generator = torch.Generator().manual_seed(pruning.seed)
     how, density = pruning.how.removesuffix("_svd"), pruning.density or 1.0

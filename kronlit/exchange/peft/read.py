@@ -85,7 +85,7 @@ def load_peft(
     """
     changes, own = read_peft(folder, content)
     names = peft_class_names(folder / TENSORS, content)
-    model = base_model(folder, content, own, names) if model is None else model
+    model = base_model(folder, content, own, names)[0] if model is None else model
     if list(placements(model)):
         raise UserError("the model already holds adapters: merge them first, or load it afresh.")
     if others := own.keys() - model.state_dict().keys():
@@ -147,8 +147,11 @@ def head_rows(own: dict[str, Tensor]) -> int | None:
 
 def base_model(
     folder: Path, content: dict[str, Any], own: dict[str, Tensor], names: tuple[str, ...]
-) -> PreTrainedModel:
-    """Load the model that a PEFT folder names, in float32, with as many classes as the trained head."""
+) -> tuple[PreTrainedModel, list[nn.Parameter]]:
+    """Load the model that a PEFT folder names, in float32, with as many classes as the trained head.
+
+    It also returns what of it is newly drawn.
+    """
     auto, plm = AUTO_CLASSES.get(str(content.get("task_type"))), peft_base(content)
     if auto is None or plm is None:
         raise UserError(
@@ -157,4 +160,4 @@ def base_model(
         )
     rows = head_rows(own) if auto.endswith("Classification") else None
     arguments = {} if rows is None else as_config(names) if len(names) == rows else {"num_labels": rows}
-    return load_model(getattr(transformers, auto), plm, **arguments)[0]
+    return load_model(getattr(transformers, auto), plm, **arguments)
