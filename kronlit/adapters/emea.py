@@ -21,6 +21,15 @@ def entropies(logits: Tensor) -> Tensor:
     return -(log_probabilities.exp() * log_probabilities).sum(-1)
 
 
+def check_layers(blend: Blend) -> None:
+    """Raise a `ValueError` if there are no layers in which adapters could have weights."""
+    if not blend.layers:
+        raise ValueError(
+            "`ensemble`='emea' finds weights by layer, and these adapters change no layer, only what lies outside of "
+            "them: take 'uniform'."
+        )
+
+
 def minimise_entropy(
     blend: Blend,
     predict: Callable[[], tuple[Tensor, Tensor]],
@@ -45,7 +54,11 @@ def minimise_entropy(
         weights_of: whether each row has its own weights, as with the paper's batches of one row, or all rows of the
             batch share them.
         over: whether H is the mean over real tokens, or over padding too, as in the paper's code.
+
+    Raises:
+        ValueError: if the adapters change no layer.
     """
+    check_layers(blend)
     each = (rows,) if weights_of == "row" else ()
     scores = torch.zeros(len(blend.layers), *each, blend.adapters)
     for _ in range(steps):

@@ -17,6 +17,7 @@ from kronlit.adapters.joint import HOLDERS, have_same_parameters
 from kronlit.adapters.linear import weight_of
 from kronlit.adapters.placement import Placement
 from kronlit.adapters.prompt import SoftPrompt
+from kronlit.adapters.quantised import QuantisedLinear
 
 Model = TypeVar("Model", bound=nn.Module)
 
@@ -146,6 +147,31 @@ def share_frozen_weights(models: Sequence[nn.Module]) -> str | None:
     return None
 
 
+def quantised_otherwise(one: nn.Module, other: nn.Module) -> str | None:
+    """What is quantised in another way in `other` than in `one`; `None` if nothing is."""
+    first = {path: module for path, module, name, _ in frozen_weights(one) if name == "weight"}
+    for path, module, name, _ in frozen_weights(other):
+        pair = module, first.get(path)
+        if name != "weight" or None in pair or not any(isinstance(each, QuantisedLinear) for each in pair):
+            continue
+        mine, theirs = form(first[path]), form(module)
+        for part in mine | theirs:
+            ours, its = mine.get(part), theirs.get(part)
+            if isinstance(ours, Tensor) and isinstance(its, Tensor):
+                if ours.dtype != its.dtype or not torch.equal(ours, its):
+                    return f"{path} has another {part}"
+            elif ours != its:
+                values = ["a tensor" if isinstance(value, Tensor) else value for value in (its, ours)]
+                return f"{path} has {part} {values[0]}, not {values[1]}"
+    return None
+
+
+def form(module: nn.Module) -> dict[str, Any]:
+    """What gives the bytes of a module's weight their values, by name."""
+    kind = {"class": type(module).__name__, "compute_dtype": getattr(module, "compute_dtype", None)}
+    return kind | dict(module.named_buffers(recurse=False))
+
+
 def several_blocker(model: nn.Module) -> str | None:
     """Why `model` cannot stand beside others in one; `None` if it can."""
     if all(parameter.requires_grad for parameter in model.parameters()):
@@ -155,6 +181,18 @@ def several_blocker(model: nn.Module) -> str | None:
             return "it moves all weights at once, and has no place of its own in a layer"
         if isinstance(module, SoftPrompt):
             return "a soft prompt makes the input longer, so that all that follows is its own"
+    return None
+
+
+def rows_blocker(model: nn.Module) -> str | None:
+    """Why the rows of a model of several adapters cannot each go through their own; `None` if they can."""
+    config: Any = getattr(model, "config", None)
+    if getattr(config, "model_type", None) not in ("deberta", "deberta-v2"):
+        return None
+    tables = r"pos_\w+|encoder\.LayerNorm" + ("|query_proj|key_proj" if getattr(config, "share_att_key", False) else "")
+    for name, module in model.named_modules():
+        if isinstance(module, Several) and re.search(rf"(^|\.)({tables})$", name):
+            return f"{name} also computes DeBERTa's table of distances, which all rows share"
     return None
 
 

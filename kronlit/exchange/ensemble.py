@@ -6,10 +6,10 @@ from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
-from kronlit.adapters.emea import Over, Shared, minimise_entropy
-from kronlit.config.user_error import UserError
+from kronlit.adapters.emea import Over, Shared, check_layers, minimise_entropy
+from kronlit.config.user_error import UserError, user_errors
 from kronlit.exchange.load_many import ManyAdapters, for_module, no_such_adapter
-from kronlit.modules import FrozenPLM
+from kronlit.modules import FrozenPLM, QuestionAnswering
 
 Kind = Literal["uniform", "emea"]
 
@@ -56,7 +56,11 @@ class Ensemble(Callback):
     def setup(self, trainer: Trainer, pl_module: LightningModule, stage: str) -> None:
         assert isinstance(pl_module, FrozenPLM)
         if pl_module.model is None:
+            pl_module.setup(stage)  # Lightning calls it after this one, which needs to know the precision
             self.many = for_module(self.adapters, pl_module)
+            if self.ensemble == "emea":
+                with user_errors():
+                    check_layers(self.many.blend)
 
     def on_predict_start(self, trainer: Trainer, pl_module: LightningModule) -> None:
         if (column := self.adapter_column) is None:
@@ -95,6 +99,8 @@ class Ensemble(Callback):
         assert isinstance(pl_module, FrozenPLM)
         rows = batch["row"].tolist()
         if self.adapter_column is not None:
+            if isinstance(pl_module, QuestionAnswering):  # the batch holds the windows of its rows
+                rows = [rows[owner] for owner in batch["owner"].tolist()]
             self.many.choose([self.chosen[loader][row] for row in rows])
         elif self.ensemble == "emea":
             owner = batch.get("owner")

@@ -3,21 +3,29 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
 from transformers import PreTrainedModel
 
 from kronlit.adapters.emea import Over, Shared, minimise_entropy
-from kronlit.adapters.several import Blend, join_several, several_blocker, share_frozen_weights
-from kronlit.config.user_error import UserError
+from kronlit.adapters.several import (
+    Blend,
+    join_several,
+    quantised_otherwise,
+    rows_blocker,
+    several_blocker,
+    share_frozen_weights,
+)
+from kronlit.config.user_error import UserError, user_errors
 from kronlit.data.trained_task import check_task
 from kronlit.exchange.adapter_folder import CONFIG
 from kronlit.exchange.class_names import class_names
 from kronlit.exchange.load import is_here, load
 from kronlit.exchange.saved_run import saved_run
 from kronlit.modules import FrozenPLM
+from kronlit.modules.backbone import store_frozen
 
 
 class ManyAdapters(nn.Module):
@@ -45,9 +53,29 @@ class ManyAdapters(nn.Module):
         Args:
             adapters: the name of each row's adapter; by default, the outputs of all adapters are mixed.
             **inputs: what the model takes.
+
+        Raises:
+            ValueError: if the batch has not as many rows as `adapters`, or as the weights found for each row.
         """
         self.choose(adapters)
+        rows, weights = self._rows(inputs), self.blend.weights
+        if adapters is not None and len(adapters) != rows:
+            raise UserError(
+                f"`adapters` names {len(adapters)} adapters, and the batch has {rows} rows: name one a row."
+            )
+        if adapters is None and weights is not None and weights.ndim == 3 and weights.shape[1] != rows:
+            raise UserError(
+                f"the batch has {rows} rows, and `minimise_entropy` found weights for each of {weights.shape[1]} "
+                "others: call it with this batch, or call `mix`."
+            )
         return self.model(**inputs)
+
+    def _rows(self, inputs: dict[str, Any]) -> int:
+        """The number of rows of a batch."""
+        main = inputs.get(self.model.main_input_name)
+        return len(
+            next((value for value in inputs.values() if isinstance(value, Tensor)), ()) if main is None else main
+        )
 
     def choose(self, adapters: Sequence[str] | None) -> None:
         """Let each row of the next batches go through the adapter of this name; `None` mixes all again."""
@@ -55,6 +83,8 @@ class ManyAdapters(nn.Module):
         for name in adapters or ():
             if name not in known:
                 raise UserError(f"`adapters`: {no_such_adapter(name, self.names)}")
+        if adapters is not None and (reason := rows_blocker(self.model)):
+            raise UserError(f"rows cannot each have an adapter of their own here: {reason}. Mix the adapters.")
         self.blend.choose(None if adapters is None else torch.tensor([known[name] for name in adapters]))
 
     def mix(self, weights: Sequence[float] | Tensor | None = None) -> None:
@@ -105,8 +135,8 @@ class ManyAdapters(nn.Module):
                 return logits, inputs["attention_mask"].bool()
             return logits[:, None], torch.ones(len(logits), 1, dtype=torch.bool, device=logits.device)
 
-        rows = len(next(iter(inputs.values())))
-        minimise_entropy(self.blend, predict, rows, steps, step_size, weights_of, over)
+        with user_errors():
+            minimise_entropy(self.blend, predict, self._rows(inputs), steps, step_size, weights_of, over)
 
 
 def load_many(sources: Sequence[str | Path] | Mapping[str, str | Path]) -> ManyAdapters:
@@ -129,8 +159,15 @@ def load_many(sources: Sequence[str | Path] | Mapping[str, str | Path]) -> ManyA
 
 
 def for_module(sources: Sequence[str], module: FrozenPLM) -> ManyAdapters:
-    """As `load_many`, for the rows that `module` reads; its model becomes the one with all adapters."""
-    many = together({name: open_adapter(source, module) for name, source in several(by_name(sources)).items()})
+    """As `load_many`, for the rows that `module` reads; its model becomes the one with all adapters.
+
+    The frozen weights are quantised and stored as those of `module`.
+    """
+    models = {}
+    for name, source in several(by_name(sources)).items():
+        models[name] = open_adapter(source, module)
+        store_frozen(models[name], module._frozen_dtype, everything=module._all_frozen)
+    many = together(models)
     module.model = many.model
     return many
 
@@ -168,9 +205,18 @@ def open_adapter(source: str | Path, module: FrozenPLM | None) -> PreTrainedMode
             run = saved_run(str(source)).module()
             if module is not None:
                 check_task(module.task, run.task)
+                if run.quantisation != module.quantisation:
+                    raise UserError(
+                        f"it was trained under {run.quantisation}, and the config has {module.quantisation}: give it "
+                        "the `model.quantization` of the run, and what goes with it."
+                    )
             assert run.model is not None
             return run.model
-        return load(source, None if module is None else module.load()[0])
+        if module is None:
+            return load(source)
+        model, drawn = module.load()
+        module.quantisation.apply(model, drawn)
+        return load(source, cast(PreTrainedModel, model.float()))  # the trained numbers are not rounded
     except ValueError as error:
         raise UserError(f"`adapters`: {str(source)!r}: {error}") from error
 
@@ -191,6 +237,10 @@ def together(models: dict[str, PreTrainedModel]) -> ManyAdapters:
             raise UserError(
                 f"`adapters`: {name!r} is of the classes {', '.join(theirs)}, and {first!r} of {', '.join(ours)}: only "
                 "adapters of the same ones, in the same order, go together."
+            )
+        if (difference := quantised_otherwise(base, model)) is not None:
+            raise UserError(
+                f"`adapters`: {name!r} is quantised otherwise than {first!r}: its {difference}. Load them alike."
             )
         if (weight := share_frozen_weights([base, model])) is not None:
             raise UserError(

@@ -4,21 +4,34 @@ import copy
 import csv
 import json
 import random
+import sys
 from functools import partial
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
 import yaml
 from torch import nn
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import (
+    AutoModelForQuestionAnswering,
+    AutoModelForSequenceClassification,
+    AutoTokenizer,
+    DebertaV2Config,
+)
 
 import kronlit
-from kronlit.adapters import Bottleneck, Delta, Insertion, SequentialAdapter, inject
+from kronlit.adapters import Bottleneck, Delta, Insertion, QuantisedLinear, SequentialAdapter, inject
 from kronlit.adapters.emea import minimise_entropy
 from kronlit.adapters.several import join_several, share_frozen_weights
+from kronlit.data import QuestionFiles
+from kronlit.exchange.ensemble import Ensemble
 from kronlit.exchange.load_many import load_many
+from kronlit.modules import QuestionAnswering
+from kronlit.modules.quantisation import Quantisation
 from kronlit.structured import LowRank
+
+opened = sys.modules[load_many.__module__]
 
 NAMES = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
 
@@ -29,9 +42,9 @@ def kronlit_(kronlit):
     return kronlit
 
 
-def adapter(plm, folder, method, labels=NAMES, seed=1):
+def adapter(plm, folder, method, labels=NAMES, seed=1, kind=AutoModelForSequenceClassification):
     """The folder of an adapter whose trained numbers are random."""
-    model = kronlit.inject(AutoModelForSequenceClassification.from_pretrained(plm, **labels), method)
+    model = kronlit.inject(kind.from_pretrained(plm, **labels), method)
     torch.manual_seed(seed)
     with torch.no_grad():
         for parameter in model.parameters():
@@ -309,3 +322,128 @@ def test_bottlenecks_mix_their_outputs_and_not_what_is_within():
     h = plain.layers[1]["map"](torch.tanh(plain.layers[0]["map"](x)))
     added = 0.3 * models[0].layers[1]["map"].body(h) + 0.7 * models[1].layers[1]["map"].body(h)
     torch.testing.assert_close(joint(x), plain.head(torch.tanh(h + added)))
+
+
+# --- what would go wrong unseen ---
+
+
+@pytest.mark.parametrize("how", [["--model.quantization", "nf4"], ["--trainer.precision", "bf16-true"]])
+def test_the_frozen_model_is_stored_as_the_config_says(run, three, tiny_bert, how, monkeypatch):
+    pytest.importorskip("bitsandbytes", reason="the extra `quantized` is not installed")
+    models = []
+    monkeypatch.setattr(Ensemble, "on_predict_end", lambda ensemble, *_: models.append(ensemble.many.model))
+    found = {}
+    for name, words in {"plain": [], "stored": how}.items():
+        code, _, err = run(
+            "predict", "--adapters", three["films"], three["books"], *words, "--predictions", f"{name}.jsonl"
+        )
+        assert code == 0, err
+        found[name] = torch.tensor([row["scores"]["yes"] for row in predictions(f"{name}.jsonl")])
+    layer = models[1].bert.encoder.layer[0]
+    if "nf4" in how:
+        assert isinstance(layer.attention.output.dense.each[0], QuantisedLinear)
+    else:
+        assert models[1].bert.embeddings.word_embeddings.weight.dtype == torch.bfloat16
+        assert models[1].classifier.each[0].weight.dtype == torch.float32  # it was trained
+    assert 0 < (found["plain"] - found["stored"]).abs().max() < 0.2
+
+
+def test_a_run_that_is_quantised_otherwise_than_the_config_is_refused(tmp_path, monkeypatch):
+    def of(kind):
+        return SimpleNamespace(quantisation=Quantisation(kind), task=None, model=object())
+
+    (tmp_path / "run").write_text("")
+    monkeypatch.setattr(opened, "saved_run", lambda source: SimpleNamespace(module=lambda: of("int8")))
+    monkeypatch.setattr(opened, "check_task", lambda *tasks: None)
+    assert opened.open_adapter(tmp_path / "run", of("int8")) is not None
+    with pytest.raises(ValueError, match=r"'int8'.*'none'"):
+        opened.open_adapter(tmp_path / "run", of("none"))
+
+
+def test_models_that_are_quantised_otherwise_do_not_go_together(three):
+    pytest.importorskip("bitsandbytes", reason="the extra `quantized` is not installed")
+    kinds = {"nf4": ("nf4", False), "double": ("nf4", True), "int8": ("int8", False)}
+
+    def model(name, kind):
+        return kronlit.load(three[name], quantization=kinds[kind][0], double_quantization=kinds[kind][1])
+
+    for kind, line in {"double": "has another absmax", "int8": "class Int8Linear, not NF4Linear"}.items():
+        with pytest.raises(ValueError, match=f"'books' is quantised otherwise than 'films': .*{line}"):
+            opened.together({"films": model("films", "nf4"), "books": model("books", kind)})
+    other = model("books", "nf4")
+    for module in other.modules():
+        if isinstance(module, QuantisedLinear):
+            module.compute_dtype = torch.bfloat16
+    with pytest.raises(ValueError, match=r"compute_dtype torch.bfloat16, not None"):
+        opened.together({"films": model("films", "nf4"), "books": other})
+    opened.together({"films": model("films", "nf4"), "books": model("books", "nf4")})
+
+
+def test_a_batch_of_other_rows_than_named_or_weighed_is_refused(three, batch):
+    many = load_many(three)
+    four = {name: value[:4] for name, value in batch.items()}
+    with pytest.raises(ValueError, match="names 2 adapters, and the batch has 4 rows"):
+        many(**four, adapters=["films", "books"])
+    many.minimise_entropy({name: value[:2] for name, value in batch.items()}, steps=1)
+    with pytest.raises(ValueError, match=r"batch has 4 rows, and .* each of 2 others"):
+        many(**four)
+    many(**four, adapters=["films"] * 4)  # the weights are not used
+    many.mix()
+    many(**four)
+
+
+@torch.no_grad()
+def test_each_window_goes_through_the_adapter_of_its_row(tiny_bert, tmp_path):
+    folders = [
+        adapter(tiny_bert, tmp_path / name, kronlit.KronA(), {}, seed, AutoModelForQuestionAnswering)
+        for seed, name in enumerate(("films", "books"))
+    ]
+    contexts = ["the cat sat on the red house " * 6, "not a film"]
+    answers = {"text": ["a"], "answer_start": [4]}
+    (tmp_path / "q.jsonl").write_text(
+        json.dumps({"id": "a", "question": "the cat", "context": contexts[1], "answers": answers}) + "\n"
+    )
+    task = QuestionFiles(str(tmp_path / "q.jsonl"), validation=str(tmp_path / "q.jsonl")).task
+    module = QuestionAnswering(str(tiny_bert), kronlit.KronA(), task, max_length=24, stride=4)
+    ensemble = Ensemble(folders, adapter_column="who")
+    ensemble.many, ensemble.chosen = opened.for_module(folders, module), [["films", "books"]]
+    encoded = module.encode({"question": ["the cat", "film"], "context": contexts})
+    rows = [{name: column[row] for name, column in encoded.items()} | {"row": row} for row in range(2)]
+    batch = module.collate(rows)
+    assert batch["owner"].tolist() == [0] * 3 + [1]  # four windows, which two rows divide
+    ensemble._prepare(None, module, batch, 0)
+    found = module.eval()(batch)
+    for window, owner in enumerate(batch["owner"].tolist()):
+        alone = kronlit.load(folders[owner])
+        inputs = {name: batch[name][window : window + 1] for name in ("input_ids", "token_type_ids", "attention_mask")}
+        real = batch["attention_mask"][window].bool()
+        torch.testing.assert_close(found[window, 0][real], alone(**inputs).start_logits[0][real], atol=1e-5, rtol=0)
+
+
+def test_emea_needs_a_layer(run, tiny_bert, tmp_path, batch):
+    folders = [adapter(tiny_bert, tmp_path / name, kronlit.HeadOnly(), seed=seed) for seed, name in enumerate("ab")]
+    many = load_many(folders)
+    assert many.layers == ()
+    with pytest.raises(ValueError, match="change no layer"):
+        many.minimise_entropy(batch)
+    code, _, err = run("predict", "--adapters", *folders, "--ensemble", "emea")
+    assert code == 2
+    assert "change no layer" in err.strip().splitlines()[-1]
+    assert run("predict", "--adapters", *folders)[0] == 0
+
+
+@pytest.mark.parametrize("shared", [True, False])
+def test_rows_of_deberta_are_not_split_where_all_share_its_table(shared, tmp_path, batch):
+    size = {"hidden_size": 24, "num_hidden_layers": 1, "num_attention_heads": 4, "intermediate_size": 32}
+    distances = {"relative_attention": True, "pos_att_type": ["c2p", "p2c"], "share_att_key": shared}
+    config = DebertaV2Config(vocab_size=30, max_position_embeddings=32, **size, **distances, **NAMES)
+    AutoModelForSequenceClassification.from_config(config).save_pretrained(tmp_path / "plm")
+    folders = [adapter(tmp_path / "plm", tmp_path / name, kronlit.KronA(), seed=seed) for seed, name in enumerate("ab")]
+    many = load_many(folders)
+    many(**batch)
+    if shared:
+        with pytest.raises(ValueError, match="query_proj also computes DeBERTa's table"):
+            many(**batch, adapters=list("abbab"))
+    else:
+        found = many(**batch, adapters=list("abbab")).logits
+        torch.testing.assert_close(found[3], kronlit.load(folders[0])(**batch).logits[3], atol=1e-5, rtol=0)
