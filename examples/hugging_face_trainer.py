@@ -34,7 +34,7 @@ def main(output: str = "hugging_face_trainer", rows: int = 960) -> None:
             output_dir=f"{output}/trainer",
             per_device_train_batch_size=16,
             num_train_epochs=1,
-            learning_rate=1e-2,
+            learning_rate=3e-3,
             save_strategy="no",  # its checkpoints would hold the frozen model, too
             report_to="none",
             seed=0,

@@ -39,7 +39,7 @@ COUNTS = {  # trained for a weight of p inputs and q outputs: the formulas of th
     "hira": lambda p, q: 32 * (p + q),
     "dora": lambda p, q: 8 * (p + q) + q,
     "oft": lambda p, q: p * 31 // 2,
-    "rslora": lambda p, q: 8 * (p + q),
+    "rslora": lambda p, q: 64 * (p + q),
     "lora_plus": lambda p, q: 8 * (p + q),
 }
 NOT_PEFT = {"moka", "kradapter", "quanta"}
@@ -57,8 +57,8 @@ def test_every_yaml_of_those_years_is_here():
 
 @pytest.fixture(scope="module")
 def small_llama(tmp_path_factory):
-    """Two layers of 64, whose values are 32 wide."""
-    return llama(tmp_path_factory.mktemp("llama64"), byte_tokenizer(), hidden_size=64)
+    """Two layers of 128, whose values are 64 wide."""
+    return llama(tmp_path_factory.mktemp("llama128"), byte_tokenizer(), hidden_size=128)
 
 
 @pytest.mark.slow
@@ -71,10 +71,12 @@ def test_a_yaml_trains_merges_and_exports_what_its_paper_counts(stem, kind, kron
         data = {"class_path": "TextFiles"}
     else:
         rows = pairs(8)
-        model, shapes, options = small_llama, [(64, 64), (64, 32)] * 2, {"class_path": "CausalLM"}
+        model, shapes, options = small_llama, [(128, 128), (128, 64)] * 2, {"class_path": "CausalLM"}
         data = {"class_path": "InstructionFiles"}
     path = write_jsonl(tmp_path / "rows.jsonl", rows)
     written = yaml.safe_load((ROOT / f"configs/methods/{stem}.yaml").read_text())["model"]["init_args"]
+    if kind == "llama":
+        written.pop("head_lr", None)  # there is no head
     config = {
         "model": options | {"init_args": {"plm": str(model), "max_length": 32} | written},
         "data": data | {"init_args": {"train": path, "validation": path, "batch_size": 4}},
