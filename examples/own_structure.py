@@ -37,7 +37,7 @@ class Diagonal(StructuredLinear):
 
 def main() -> None:
     """Check it, train a step with it, and merge."""
-    check_structure(Diagonal)
+    check_structure(Diagonal, 8, 8)
     torch.manual_seed(0)
     model = BertForSequenceClassification(BertConfig(hidden_size=64, num_hidden_layers=2, num_attention_heads=4))
     kronlit.inject(model, kronlit.Structured(matrix=Diagonal, sites=("query", "value")))
