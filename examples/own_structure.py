@@ -6,6 +6,7 @@ from transformers import BertConfig, BertForSequenceClassification
 
 import kronlit
 from kronlit.structured import StructuredLinear
+from kronlit.structured.base import compute_dtype
 from kronlit.testing import check_structure
 
 
@@ -29,7 +30,8 @@ class Diagonal(StructuredLinear):
         nn.init.zeros_(self.diagonal)
 
     def forward(self, x: Tensor) -> Tensor:
-        return x * self.diagonal
+        dtype = compute_dtype(x)  # autocast's, where that is on
+        return x.to(dtype) * self.diagonal.to(dtype)
 
     def to_dense(self) -> Tensor:
         return torch.diag(self.diagonal)
