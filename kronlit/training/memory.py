@@ -21,7 +21,7 @@ from kronlit.modules.recompute import recompute_activations
 from kronlit.training.layers import layers
 from kronlit.training.live_bytes import FusedAttention, LiveBytes, make_fake
 
-MOST = 2**16
+MOST = 2**12
 """No larger batch is tried."""
 
 
