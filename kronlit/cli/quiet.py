@@ -10,9 +10,10 @@ MEANINGLESS = {
         "TPU available: False",
         "Loading `train_dataloader` to estimate",
         "`Trainer.fit` stopped: `max_",  # as it was told to
-        "`weights_only` was not set",  # kronlit reads its checkpoints itself, and never unpickles
         "Detected KeyboardInterrupt",  # `endings` says so in its own line
     ),
+    # kronlit reads its checkpoints itself, and never unpickles
+    "lightning.pytorch.trainer.connectors.checkpoint_connector": ("`weights_only` was not set",),
     "lightning.fabric.utilities.seed": ("Seed set to",),  # config.yaml has it
     "torchao": ("Failed to load", "Skipping import of cpp extensions"),  # kernels that nothing here calls
     "torch.utils._pytree": ("is an Enum subclass",),
