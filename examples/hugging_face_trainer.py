@@ -1,4 +1,4 @@
-"""Train SURM with the Trainer of Transformers on film reviews: python examples/hugging_face_trainer.py.
+"""Train KronA with the Trainer of Transformers on film reviews: python examples/hugging_face_trainer.py.
 
 It needs the extra `demo`, accelerate, and no network.
 """
@@ -24,7 +24,7 @@ def main(output: str = "hugging_face_trainer", rows: int = 960) -> None:
     folder = resolve_path(EMBEDDED)  # or an id of the hub
     tokenizer = AutoTokenizer.from_pretrained(folder)
     model = AutoModelForSequenceClassification.from_pretrained(folder, num_labels=2)
-    kronlit.inject(model, kronlit.SURM(structure="circulant"))
+    kronlit.inject(model, kronlit.KronA())
 
     reviews = read_reviews().shuffle(seed=0).select(range(2 * rows))
     tokens = reviews.map(lambda row: tokenizer(row["text"], truncation=True, max_length=64), batched=True)
@@ -33,8 +33,8 @@ def main(output: str = "hugging_face_trainer", rows: int = 960) -> None:
         args=TrainingArguments(
             output_dir=f"{output}/trainer",
             per_device_train_batch_size=16,
-            num_train_epochs=1,
-            learning_rate=3e-3,
+            num_train_epochs=2,
+            learning_rate=1e-2,
             save_strategy="no",  # its checkpoints would hold the frozen model, too
             report_to="none",
             seed=0,
