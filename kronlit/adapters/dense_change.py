@@ -1,6 +1,7 @@
 """What a placement that merges does to its host, as dense matrices."""
 
 import copy
+from typing import cast
 
 import torch
 from torch import Tensor
@@ -32,5 +33,5 @@ def dense_change(placement: Placement) -> tuple[Tensor, Tensor | None]:
     change = matrix_of(merged).detach() - weight
     if bias is None:
         return change, None
-    own: Tensor = merged.bias.detach() - bias  # type: ignore[operator]
+    own = cast(Tensor, merged.bias).detach() - bias
     return change, own if own.any() else None

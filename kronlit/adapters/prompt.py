@@ -1,6 +1,6 @@
 """Soft prompts: Lester et al., The power of scale for parameter-efficient prompt tuning, 2021, arXiv:2104.08691."""
 
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class SoftPrompt(Placement):
         **kwargs: Any,
     ) -> Any:
         if inputs_embeds is None:
-            inputs_embeds = self.host.get_input_embeddings()(input_ids)  # type: ignore[operator]
+            inputs_embeds = cast(Any, self.host).get_input_embeddings()(input_ids)
         if attention_mask is None:
             attention_mask = torch.ones(inputs_embeds.shape[:2], dtype=torch.long, device=inputs_embeds.device)
         prompt = self.prompt.to(inputs_embeds.dtype).expand(len(inputs_embeds), -1, -1)

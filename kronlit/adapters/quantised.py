@@ -3,6 +3,7 @@
 As in QLoRA: Dettmers et al., 2023, arXiv:2305.14314, section 3. What is added beside such a module is not quantised.
 """
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from typing import Any
 
@@ -17,7 +18,7 @@ FIRST = 100
 """How many numbers of a weight stand for it in a fingerprint."""
 
 
-class QuantisedLinear(nn.Linear):
+class QuantisedLinear(nn.Linear, ABC):
     """A frozen linear module with a quantised weight.
 
     A product forms the weight, and forms it again in the backward pass, so that one whole weight is in memory at once.
@@ -42,9 +43,9 @@ class QuantisedLinear(nn.Linear):
         self.start = first_numbers(whole.weight)
         self.train(whole.training)
 
+    @abstractmethod
     def dequantised(self, dtype: torch.dtype) -> Tensor:
         """The weight, `(out_features, in_features)`."""
-        raise NotImplementedError
 
     def product(self, x: Tensor) -> Tensor:
         """The output without the bias."""

@@ -1,6 +1,7 @@
 """Weights that are computed from what they were: torch's parametrisations, which can be made ordinary weights again."""
 
 from collections.abc import Mapping
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -27,7 +28,7 @@ def bake_in(model: nn.Module) -> None:
     computed = [
         (module, name, parametrisations)
         for module in holders
-        for name, parametrisations in dict(module.parametrizations.items()).items()  # type: ignore[union-attr, operator]
+        for name, parametrisations in list(cast(Any, module.parametrizations).items())
         if isinstance(parametrisations[0], Reparametrisation)
     ]
     originals = {id(parametrisations.original): parametrisations for _, _, parametrisations in computed}

@@ -1,5 +1,6 @@
 """Changes of a weight by a structured matrix, which can be merged into it."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from typing import Any, Literal
 
@@ -24,7 +25,7 @@ def is_zero(matrix: StructuredLinear) -> bool:
     return not dense.is_meta and not dense.any()
 
 
-class WeightChange(Placement):
+class WeightChange(Placement, ABC):
     """A placement that changes nothing but its host's weight. It can be merged.
 
     A subclass says in `change` what is added to the weight, and computes in `forward` what the changed weight gives.
@@ -35,9 +36,9 @@ class WeightChange(Placement):
         out_features: width of the host's output.
     """
 
+    @abstractmethod
     def change(self, weight: Tensor) -> Tensor:
         """What is added to the host's weight, given as `(out_features, in_features)`, which may be an older value."""
-        raise NotImplementedError
 
     @property
     def parts(self) -> dict[str, slice | Tensor]:

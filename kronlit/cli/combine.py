@@ -1,10 +1,11 @@
 """`kronlit combine`: one adapter of several. Its help needs no torch."""
 
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from kronlit.config.mistakes import one_line
 from kronlit.config.parser import Parser
 from kronlit.config.user_error import UserError
+from kronlit.exchange.combine.how import How
 
 if TYPE_CHECKING:
     from kronlit.exchange.combine.combination import Combination
@@ -32,17 +33,7 @@ def combine_command(words: list[str]) -> None:
     )
     parser.add_argument(
         "--how",
-        type=Literal[
-            "cat",
-            "ties",
-            "dare_ties",
-            "dare_linear",
-            "magnitude_prune",
-            "ties_svd",
-            "dare_ties_svd",
-            "dare_linear_svd",
-            "magnitude_prune_svd",
-        ],
+        type=How,
         default="cat",
         help="cat: the sum itself. The others are named as PEFT's `combination_type`, and thin the changes out first: "
         "of LoRAs of one rank each factor by itself; with _svd, and of other structures, the whole ΔW, which is then "

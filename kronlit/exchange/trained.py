@@ -1,10 +1,11 @@
 """What was trained, opened again from a run's checkpoint or from an adapter's folder, to be merged or exported."""
 
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Protocol
 
-from transformers import AutoImageProcessor, AutoTokenizer, PreTrainedModel
+from transformers import AutoImageProcessor, PreTrainedModel
 
 from kronlit.adapters import parameter_counts
 from kronlit.adapters.calls import made_up_row
@@ -18,7 +19,7 @@ from kronlit.exchange.probe import Logits, Rows, logits, probe
 from kronlit.exchange.saved_run import SavedRun, saved_run
 from kronlit.methods import Method
 from kronlit.modules import CausalLM, FrozenPLM, ImageClassification, PromptClassification
-from kronlit.modules.plm import at_revision, resolve_path
+from kronlit.modules.plm import from_pretrained, load_tokenizer
 from kronlit.modules.text import TextModule
 
 
@@ -192,11 +193,10 @@ class TrainedAdapter:
         return adapter_card(self.plm, self.method, self.labels, library, opening, more)
 
     def save_reader(self, folder: Path) -> None:
-        name, revision = at_revision(self.plm)
-        for auto in (AutoTokenizer, AutoImageProcessor):
+        for read in (load_tokenizer, partial(from_pretrained, AutoImageProcessor)):
             try:
-                reader = auto.from_pretrained(resolve_path(name), **({"revision": revision} if revision else {}))
-            except Exception:  # it reads something else, or its files lack it: the folder is a model all the same
+                reader = read(self.plm)
+            except ValueError:  # it reads something else, or its files lack it: the folder is a model all the same
                 continue
             reader.save_pretrained(folder)
             return

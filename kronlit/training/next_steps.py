@@ -7,7 +7,7 @@ from pathlib import Path
 from lightning.pytorch.callbacks import ModelCheckpoint
 from torch import nn
 
-from kronlit.adapters import placements
+from kronlit.adapters import Placement, QuantisedLinear, WeightChange, placements
 from kronlit.data.base import TaskData
 
 
@@ -26,13 +26,19 @@ def after_fit(folder: Path, best: ModelCheckpoint, model: nn.Module | None, data
         f"kronlit predict --ckpt_path {run}" + (" --data.predict_file FILE" if own else ""): "its predictions",
         f"kronlit export --ckpt_path {run} --output adapter": "what was trained, as a small folder",
     }
-    if model is not None and all(placement.merge_blocker is None for _, placement in placements(model)):
+    if model is not None and all(merges(placement) for _, placement in placements(model)):
         commands |= {f"kronlit merge --ckpt_path {run} --output merged": "a plain Transformers folder"}
     kept = f"best checkpoint: {Path(best.best_model_path).name}" if best.best_model_path else ""
     if kept and best.best_model_score is not None:
         kept += f" · {best.monitor} {float(best.best_model_score):.3f}"
     lines = [f"run directory: {folder}", *([kept] if kept else []), "next:"]
     return "\n".join([*lines, *(f"  {word}  # {why}" for word, why in commands.items())])
+
+
+def merges(placement: Placement) -> bool:
+    """Whether `kronlit merge` folds this into the weight; a quantised one it dequantises first."""
+    quantised = isinstance(placement.host, QuantisedLinear) and isinstance(placement, WeightChange)
+    return quantised or placement.merge_blocker is None
 
 
 def go_on(folder: Path) -> str:

@@ -388,6 +388,8 @@ def test_the_hub_does_not_say_what_is_imported(kronlit_, tiny_bert, tmp_path, mo
         (["A"], "must name two or more"),
         (["A", "B", "--weights", "0.5"], "has 1 number for 2 adapters"),
         (["A", "B", "--weights", "0.5", "half"], "'half', which is no finite number"),
+        (["A", "B", "--weights", "huge.json"], "which is no finite number"),
+        (["A", "B", "--weights", "day.yaml"], "which is no finite number"),
         (["A", "B", "--weights", "w.yaml"], "has a list of 3 numbers, and the model has 2 layers"),
         (["A", "other"], "they are others"),
         (["A", "labels"], "heads of other labels cannot be averaged"),
@@ -431,6 +433,8 @@ def refusals(tiny_bert, tmp_path):
         kronlit.save(kronlit.inject(model, method), tmp_path / name)
     (tmp_path / "empty").mkdir()
     (tmp_path / "w.yaml").write_text("[[1, 2, 3], 1]")
+    (tmp_path / "huge.json").write_text(f"[{10**400}, 1]")  # larger than any float
+    (tmp_path / "day.yaml").write_text("[2026-11-27, 1]")
     (tmp_path / "few.jsonl").touch()
 
 

@@ -4,6 +4,7 @@ import json
 import re
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
@@ -11,18 +12,20 @@ import yaml
 from fixtures.chat import SITES, byte_tokenizer, llama, pairs, write_jsonl
 from fixtures.runs import environment
 from lightning import Trainer, seed_everything
+from lightning.pytorch.callbacks import ModelCheckpoint
 from safetensors.torch import load_file
 from torch import nn
 from transformers import AutoModelForCausalLM
 
 import kronlit as package
-from kronlit import BitFit, KronA, LoRA
+from kronlit import BitFit, Houlsby, KronA, LoRA
 from kronlit.adapters import QuantisedLinear, placements
 from kronlit.adapters.state import adapter_state
 from kronlit.data import InstructionFiles
 from kronlit.exchange.saved_run import model_from_config, saved_run
 from kronlit.modules import CausalLM
 from kronlit.modules.quantisation import Quantisation
+from kronlit.training.next_steps import after_fit
 from kronlit.training.true_bfloat16 import TrueBFloat16
 
 pytest.importorskip("bitsandbytes", reason="the extra `quantized` is not installed")
@@ -172,6 +175,16 @@ def test_a_merge_is_the_quantised_model_with_its_adapter(kronlit, run_over, tmp_
     found = re.search(rf"Against the model over {kind}: difference .*: (\S+) at most, .* \(logits reach (\S+)\)", out)
     assert float(found[1]) < float(found[2]) * (1e-5 if dtype == "float32" else 0.05)
     assert re.search(rf"Quantised again as {kind}: difference", out)
+
+
+def test_what_comes_next_of_a_quantised_run_is_a_merge_too(tmp_path, plm):
+    module, data = built(plm, tmp_path, quantization="nf4")
+    module.configure_model()
+    best = ModelCheckpoint(monitor="val/loss")
+    assert "kronlit merge --ckpt_path here" in after_fit(Path("here"), best, module.model, data)
+    module, data = built(plm, tmp_path, Houlsby(sites=(r".*\.o_proj",)), quantization="nf4")
+    module.configure_model()
+    assert "kronlit merge" not in after_fit(Path("here"), best, module.model, data)
 
 
 def test_a_lora_is_made_of_a_run_over_quantised_weights(kronlit, run_over, tmp_path):

@@ -1,5 +1,6 @@
 """Weights from a few labelled rows: Huang et al., LoraHub, 2023, arXiv:2307.13269, section 3."""
 
+import math
 from collections.abc import Callable, Iterator, Sequence
 from itertools import chain
 from types import SimpleNamespace
@@ -67,7 +68,7 @@ def search_weights(
         size = sum(abs(float(value)) for value in values) / adapters
         return mean_loss(module, batches) + penalty * size
 
-    best = least(loss, adapters)
+    best = Lowest(loss, adapters)
     options = {"maxfev": steps, "initial_tr_radius": 0.5}
     found = minimize(best, [1 / adapters] * adapters, method="COBYQA", bounds=Bounds(-REACH, REACH), options=options)
     losses = f"loss with its penalty {best.value:.4f}, with equal weights {best.start:.4f}"
@@ -75,19 +76,19 @@ def search_weights(
     return [[value] * layers for value in best.at]
 
 
-class least:  # noqa: N801
-    """A function that remembers where it was least."""
+class Lowest:
+    """A function that remembers its lowest value, where that was, and its first value."""
 
     def __init__(self, of: Callable[[Sequence[float]], float], size: int) -> None:
         self.of = of
         self.at: list[float] = [1 / size] * size
-        self.value = self.start = float("nan")
+        self.value, self.start = math.inf, math.nan
 
     def __call__(self, values: Sequence[float]) -> float:
         found = self.of(values)
-        if self.value != self.value:
+        if math.isnan(self.start):
             self.start = found
-        if not found >= self.value:
+        if found < self.value:
             self.at, self.value = [float(value) for value in values], found
         return found
 

@@ -6,22 +6,9 @@ changes themselves.
 
 import math
 from collections.abc import Sequence
-from typing import Literal
 
 import torch
 from torch import Tensor
-
-How = Literal[
-    "cat",
-    "ties",
-    "dare_ties",
-    "dare_linear",
-    "magnitude_prune",
-    "ties_svd",
-    "dare_ties_svd",
-    "dare_linear_svd",
-    "magnitude_prune_svd",
-]
 
 
 def mix(

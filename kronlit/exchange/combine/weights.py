@@ -59,11 +59,11 @@ def from_file(path: str, adapters: int, layers: int) -> Weights:
 def number(value: object, where: str) -> float:
     """`value` as a finite number."""
     try:
-        found = math.nan if isinstance(value, bool) else float(value)  # type: ignore[arg-type]
-    except (TypeError, ValueError):
+        found = float(value) if isinstance(value, str | int | float) and not isinstance(value, bool) else math.nan
+    except (ValueError, OverflowError):  # no number, or one that no float is as large as
         found = math.nan
     if not math.isfinite(found):
-        raise UserError(f"{where} has {value!r}, which is no finite number.")
+        raise UserError(f"{where} has {value!r:.40}, which is no finite number.")
     return found
 
 

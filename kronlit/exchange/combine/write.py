@@ -14,8 +14,9 @@ from kronlit.adapters.sites import layer_of
 from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import config_of, write_adapter
 from kronlit.exchange.combine.combination import Combination
+from kronlit.exchange.combine.how import How
 from kronlit.exchange.combine.member import AdapterFile, at_modules, delta_of, open_file, read_member
-from kronlit.exchange.combine.pruned import How, mix, mix_factors
+from kronlit.exchange.combine.pruned import mix, mix_factors
 from kronlit.exchange.combine.weights import Weights, mean, read_weights
 from kronlit.exchange.model_card import adapter_card
 from kronlit.exchange.new_folder import check_new, new_folder
