@@ -49,7 +49,7 @@ KINDS = {
 OF_MODEL = ("lr", "warmup", "weight_decay", "max_length", "max_new_tokens", "generate", "gradient_checkpointing")
 OF_DATA = (
     *("train", "validation", "test", "columns", "label", "labels", "span", "metrics", "task", "splits", "path"),
-    *("shots", "batch_size"),
+    *("k", "batch_size"),
 )
 TRAINER = {
     "max_epochs": (3, "how often the training rows are gone through"),
