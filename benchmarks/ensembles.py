@@ -7,8 +7,10 @@ Opinions of five domains, positive or negative: film reviews of IMDB (the packag
 longer half; sentences of Rotten Tomatoes (the same), the shorter and the longer half; and phrases of news
 (`mpqa_pool_train.jsonl` in LM-BFF's pools). Adapters of one method are trained on four of them and tested on the
 fifth, `--target`. Each one's learning rate is that of the grid with the best accuracy on validation rows of its own
-domain, with the first seed. Everything is drawn by seed: the head, the order of rows, and which rows; the four of a
-seed start from one head. Test rows are the same for all.
+domain, with the first seed. Few-shot weights, one for each adapter, are those with the least cross-entropy on `--few`
+labelled rows of the fifth domain, found without gradients (as LoraHub, Huang et al. 2023, arXiv:2307.13269, but they
+sum to 1, as weights of outputs must). Everything is drawn by seed: the head, the order of rows, and which rows; the
+four of a seed start from one head. Test rows are the same for all.
 
 p is of a two-sided sign-flip test over test rows, of which each is its mean over the seeds.
 """
@@ -24,6 +26,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from scipy.optimize import Bounds, minimize
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification
 
@@ -108,6 +111,19 @@ class Study:
             told += [best == label for best, (_, label) in zip(logits.argmax(-1).tolist(), part, strict=True)]
         return torch.tensor(told, dtype=torch.float64)
 
+    def fit_weights(self, many: Any, rows: Rows) -> None:
+        """Mix the adapters by the weights, summing to 1, that have the least cross-entropy on `rows`."""
+        batch, labels = self.batch(rows), torch.tensor([label for _, label in rows])
+
+        def loss(logits: Any) -> float:
+            many.mix(torch.tensor(logits, dtype=torch.float32).softmax(-1))
+            with torch.no_grad():
+                return F.cross_entropy(many(**batch).logits, labels).item()
+
+        count = len(many.names)
+        found = minimize(loss, [0.0] * count, method="COBYQA", bounds=Bounds(-5, 5), options={"maxfev": 40})
+        many.mix(torch.tensor(found.x, dtype=torch.float32).softmax(-1))
+
 
 def p_value(difference: torch.Tensor, flips: int = 10_000) -> float:
     """Of a two-sided sign-flip test of whether the mean of `difference` is 0."""
@@ -122,11 +138,12 @@ def main() -> None:
     parser.add_argument("--pools", required=True, help="the folder with mpqa_pool_train.jsonl")
     parser.add_argument("--target", default="rotten_tomatoes_long")
     parser.add_argument("--method", default="Pfeiffer")
-    parser.add_argument("--lr", type=float, nargs="+", default=[3e-4, 1e-3, 3e-3])
+    parser.add_argument("--lr", type=float, nargs="+", default=[1e-3, 3e-3, 1e-2, 3e-2])
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--train", type=int, default=600)
     parser.add_argument("--validation", type=int, default=200)
     parser.add_argument("--test", type=int, default=400)
+    parser.add_argument("--few", type=int, default=32)
     parser.add_argument("--epochs", type=int, default=3)
     parser.add_argument("--batch_size", type=int, default=16)
     parser.add_argument("--length", type=int, default=64)
@@ -137,7 +154,8 @@ def main() -> None:
     start, study, rows = time.perf_counter(), Study(options), domains(options.pools)
     if options.target not in rows:
         raise SystemExit(f"`--target` {options.target!r} is none of {', '.join(rows)}.")
-    test = rows.pop(options.target)[: options.test]
+    target = rows.pop(options.target)
+    test, few = target[: options.test], target[options.test :]
     held = {name: each[: options.validation] for name, each in rows.items()}
     rest = {name: each[options.validation :] for name, each in rows.items()}
 
@@ -159,6 +177,8 @@ def main() -> None:
         results["one: mean of the four"] = torch.stack(list(results.values())).mean(0)
         results["uniform"] = study.right(many, test, steps=0)
         results |= {f"EMEA, {steps} step(s)": study.right(many, test, steps=steps) for steps in (1, 10)}
+        study.fit_weights(many, random.Random(seed).sample(few, options.few))
+        results[f"few-shot weights, {options.few} rows"] = study.right(many, test)
         for name, right in results.items():
             found.setdefault(name, []).append(right)
 
