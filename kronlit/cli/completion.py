@@ -40,8 +40,8 @@ _kronlit() {
     esac
   fi
   COMPREPLY=($(compgen -W "$words" -- "$now"))
-  [ "${now#-}" = "$now" ] && [ "$COMP_CWORD" != 1 ] && {
-    local files; mapfile -t files < <(compgen -f -- "$now"); COMPREPLY+=("${files[@]}"); }
+  [ "${now#-}" = "$now" ] && [ "$COMP_CWORD" != 1 ] && {  # no mapfile, which zsh and the bash of macOS lack
+    local file; while IFS= read -r file; do COMPREPLY+=("$file"); done < <(compgen -f -- "$now"); }
 }
 complete -o filenames -F _kronlit kronlit
 """
