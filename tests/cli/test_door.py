@@ -161,7 +161,8 @@ def test_the_script_of_completion_completes(kronlit, tmp_path):
     def completed(*words):
         typed = " ".join(f"'{word}'" for word in words)
         # Without mapfile, which zsh and the bash of macOS lack.
-        code = f"enable -n mapfile; source ./script; COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _kronlit; echo ${{COMPREPLY[@]}}"
+        line = f"COMP_WORDS=({typed}); COMP_CWORD={len(words) - 1}; _kronlit; echo ${{COMPREPLY[@]}}"
+        code = f"enable -n mapfile; source ./script; {line}"
         return subprocess.run(["bash", "-c", code], capture_output=True, text=True, check=True).stdout.split()
 
     assert completed("kronlit", "mer") == ["merge"]
