@@ -1,5 +1,6 @@
 """Tiny models and data, built here: no test reaches a network."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -11,6 +12,11 @@ import pytest
 import torch
 
 pytest_plugins = [f"fixtures.{name}" for name in ("models", "data", "prompts", "runs", "chat")]
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the libraries, which stay: it walked their million objects again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)
