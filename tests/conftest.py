@@ -11,7 +11,12 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 
+gc.disable()  # until what the fixtures need is imported
 pytest_plugins = [f"fixtures.{name}" for name in ("models", "data", "prompts", "runs", "chat")]
+
+
+def pytest_sessionstart():
+    gc.enable()
 
 
 def pytest_collection_finish():
