@@ -1,5 +1,6 @@
 """Tiny models and data, built here: no test reaches a network."""
 
+import gc
 import os
 
 os.environ.setdefault("HF_HUB_OFFLINE", "1")
@@ -10,7 +11,17 @@ if "PYTEST_XDIST_WORKER" in os.environ:
 import pytest
 import torch
 
+gc.disable()  # until what the fixtures need is imported
 pytest_plugins = [f"fixtures.{name}" for name in ("models", "data", "prompts", "runs", "chat")]
+
+
+def pytest_sessionstart():
+    gc.enable()
+
+
+def pytest_collection_finish():
+    """Spare the garbage collector the libraries, which stay: it walked their million objects again and again."""
+    gc.freeze()
 
 
 @pytest.fixture(autouse=True)

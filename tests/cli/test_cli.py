@@ -224,15 +224,13 @@ def test_every_method_is_tried_with_two_processes():
     assert set(CLASSES) == {method.__name__ for method in own} - {"Combined"}  # it trains the structures of others
 
 
-SLOWLY = [(name, "ddp", 1) for name in CLASSES if name != "KronA"]
-SLOWLY += [(name, "ddp_sharded", 1) for name in ("KronA", "Compacter", "AdaMix", "IntrinsicSAID", "SURM")]
-SLOWLY += [("KronA", "ddp", 3), ("KronA", "ddp_sharded", 3)]
+DDP = [(name, "ddp", 1) for name in CLASSES]
+DDP += [(name, "ddp_sharded", 1) for name in ("KronA", "Compacter", "AdaMix", "IntrinsicSAID", "SURM")]
+DDP += [("KronA", "ddp", 3), ("KronA", "ddp_sharded", 3)]
 
 
-@pytest.mark.parametrize(
-    ("method", "strategy", "accumulated"),
-    [("KronA", "ddp", 1), *(pytest.param(*case, marks=pytest.mark.slow) for case in SLOWLY)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("method", "strategy", "accumulated"), DDP)
 def test_two_processes_score_and_train_as_one(kronlit, config, tmp_path, request, glue, method, strategy, accumulated):
     # 23 rows of validation, 5 a batch: uneven over two processes. The batches of 8 are 4 and 4.
     def fit(name, *arguments):

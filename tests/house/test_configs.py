@@ -55,7 +55,19 @@ def command(path):
     return [str(ROOT / word) if word.startswith("configs/") else word for word in shlex.split(line[1:])]
 
 
-@every
+KRONA = [f"krona_{task}" for task in ("cola", "mrpc", "sst2", "qnli", "qqp")]
+"""KronA on the tasks beside one of two classes, one of three and one of scores."""
+
+
+@pytest.mark.parametrize(
+    "path",
+    [
+        pytest.param(
+            path, id=str(path.relative_to(ROOT / "configs")), marks=[pytest.mark.matrix] * (path.stem in KRONA)
+        )
+        for path in CONFIGS
+    ],
+)
 def test_the_command_in_its_header_runs_on_a_tiny_model(path, monkeypatch, request):
     words = command(path)
     assert str(path) in words

@@ -83,11 +83,17 @@ def header(name):
     return [line for line in STUDIES[name].read_text().splitlines() if line.startswith("#")]
 
 
+EXPANDED = {}
+"""What `commands` found, by study: a command is expanded once for all tests."""
+
+
 @pytest.fixture
 def commands(printed):
     """By task, method and seed, the words of a study's runs, from the command in its header."""
 
     def expand(name):
+        if name in EXPANDED:
+            return EXPANDED[name]
         line = next(line for line in header(name) if line.startswith("# kronlit study --config"))
         words = shlex.split(line[1:])
         assert words[3] == f"configs/studies/{name}.yaml"
@@ -99,6 +105,7 @@ def commands(printed):
             task, *method, seed = folder.parts[folder.parts[0] == "tune" :]
             found[task, "/".join(method), int(seed.removeprefix("seed-"))] = one
         assert len(found) == len(lines)
+        EXPANDED[name] = found
         return found
 
     return expand

@@ -126,7 +126,7 @@ def merges(name):
     return not any(blockers) if blockers else None
 
 
-MERGEABLE = ["IntrinsicSAID", *(name for name in NAMES if merges(name))]
+MERGEABLE = [*(name for name in NAMES if merges(name)), "IntrinsicSAID"]
 ADAPTERS = [name for name in NAMES if merges(name) is False and name != "BitFit"]
 
 
@@ -245,8 +245,9 @@ def test_only_what_is_added_and_what_the_method_names_gets_a_gradient(architectu
     trained = {name for name, p in model.named_parameters() if p.grad is not None}
     groups = METHODS[method]().trains
     body = {id(p) for p in (model.vision_model if architecture == "clip" else model.base_model).parameters()}
+    those = set(added(model))
     for name, parameter in model.named_parameters():
-        new = name in added(model)
+        new = name in those
         norm = re.search(r"norm|\.ln_", name.lower()) is not None
         own = ("layer_norm" in groups and norm) or ("head" in groups and id(parameter) not in body)
         assert parameter.requires_grad == (new or own), name

@@ -1,7 +1,7 @@
 """Sites are found in every architecture, by how its modules are named."""
 
 import re
-from functools import partial
+from functools import cache, partial
 from itertools import product
 from pathlib import Path
 
@@ -51,9 +51,16 @@ def has(model):
     return found
 
 
+@cache
+def sites_of(architecture):
+    """The sites of the architecture, and the names of the modules at each."""
+    model = build(architecture)
+    return {site: matches(model, site) for site in has(model)}
+
+
 def method_for(architecture, name):
     """The method at its default sites, or where the architecture lacks some of these, at the ones that it has."""
-    own, there = METHODS[name]().sites, has(build(architecture))
+    own, there = METHODS[name]().sites, sites_of(architecture)
     instead = [site for site in ("ffn_input", "ffn_output") if site in there]
     return METHODS[name](sites=tuple(site for site in own if site in there) or tuple(instead))
 
@@ -84,7 +91,8 @@ def crossed():
 @crossed()
 def test_a_method_trains_merges_and_goes_on_in_every_architecture(architecture, name):
     method = method_for(architecture, name)
-    plain = run(build(architecture))
+    model = build(architecture)
+    names, plain = set(model.state_dict()), run(model)
     model = disturb(kronlit.inject(build(architecture), method))
     adapted = run(model)
     assert (adapted - plain).abs().max() > 1e-3
@@ -106,10 +114,10 @@ def test_a_method_trains_merges_and_goes_on_in_every_architecture(architecture, 
         else:
             kronlit.merge(model)
             torch.testing.assert_close(run(model), adapted, rtol=1e-4, atol=1e-4)
-            assert set(model.state_dict()) == set(build(architecture).state_dict())
+            assert set(model.state_dict()) == names
 
 
-@pytest.mark.parametrize("architecture", [name for name in CONFIGS if "ffn" in has(build(name))])
+@pytest.mark.parametrize("architecture", [name for name in CONFIGS if "ffn" in sites_of(name)])
 def test_beside_a_feed_forward_network_is_what_reads_its_input(architecture):
     model, seen = build(architecture), {}
     plain = run(model)
@@ -179,9 +187,8 @@ def test_weights_of_attention_that_are_no_modules_are_refused_plainly():
 
 @pytest.mark.parametrize("architecture", [*CONFIGS, *WELL_KNOWN])
 def test_each_layer_has_as_many_queries_as_keys_values_and_outputs(architecture):
-    model = build(architecture)
-    there = has(model)
-    counts = {site: len(matches(model, site)) for site in there if not site.startswith(("ffn", "self"))}
+    there = sites_of(architecture)
+    counts = {site: len(names) for site, names in there.items() if not site.startswith(("ffn", "self"))}
     assert len(set(counts.values())) == (0 if architecture in WITHOUT_ATTENTION else 1)
     assert ("ffn_input" in there) == (architecture not in EXPERTS)
 
@@ -257,11 +264,10 @@ COLUMNS = (("query", "key", "value"), ("attention_output",), ("ffn_input",), ("f
 
 def row(architecture):
     """A row of the table: the last part of the names of the modules at each site, several in one cell."""
-    model = build(architecture)
-    there = has(model)
+    there = sites_of(architecture)
     cells = []
     for group in COLUMNS:
-        names = [name for site in group if site in there for name in matches(model, site)]
+        names = [name for site in group if site in there for name in there[site]]
         cells.append(" ".join(f"`{end}`" for end in dict.fromkeys(name.split(".")[-1] for name in names)) or "none")
     return f"| {architecture.split()[0]} | " + " | ".join(cells) + " |"
 

@@ -2,7 +2,8 @@
 
 import dataclasses
 import math
-from functools import partial
+import statistics
+from functools import cache, lru_cache, partial
 from typing import get_args
 
 import peft
@@ -127,28 +128,41 @@ def mean_square_step(layer, trained, lr=LR):
     return ((layer(identity).detach() - before) / lr).square().mean().item()
 
 
+@cache
 def of_lora(in_features, out_features):
-    """The same for PEFT's LoRA."""
-    model = nn.Sequential(nn.Linear(in_features, out_features))
-    model = peft.get_peft_model(model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=["0"], lora_dropout=0.0))
-    return mean_square_step(model.base_model.model[0], [p for p in model.parameters() if p.requires_grad])
+    """The root mean square over the starts of PEFT's LoRA, once for each size: of 64 starts it is known to 0.2 %."""
+    torch.manual_seed(0)
+    squares = []
+    for _ in range(min(64, most_draws(in_features, out_features))):
+        model = nn.Sequential(nn.Linear(in_features, out_features))
+        model = peft.get_peft_model(model, peft.LoraConfig(r=8, lora_alpha=16, target_modules=["0"], lora_dropout=0.0))
+        squares.append(mean_square_step(model.base_model.model[0], [p for p in model.parameters() if p.requires_grad]))
+    return root_mean(squares)
 
 
 def root_mean(values):
     return math.sqrt(sum(values) / len(values))
 
 
+def most_draws(in_features, out_features):
+    return min(256, max(8, 2**22 // (in_features * out_features)))
+
+
+def is_known(squares):
+    """Whether the standard error of the mean is below 1.5 %: a seventh of what the tests let pass."""
+    return len(squares) >= 16 and statistics.stdev(squares) < 0.015 * statistics.fmean(squares) * len(squares) ** 0.5
+
+
 @pytest.mark.parametrize(("in_features", "out_features"), SIZES)
 @pytest.mark.parametrize("matrix", MATRICES.values(), ids=MATRICES)
 def test_the_first_step_is_that_of_lora(matrix, in_features, out_features):
+    lora = of_lora(in_features, out_features)
     torch.manual_seed(1)
-    draws = min(256, max(8, 2**22 // (in_features * out_features)))  # those of a ToeplitzProduct differ by 40 %
     moved = []
-    for _ in range(draws):
+    while len(moved) < most_draws(in_features, out_features) and not is_known(moved):
         host = nn.Linear(in_features, out_features).requires_grad_(False)
         delta = Delta(host, in_features, out_features, matrix, "auto")
         moved.append(mean_square_step(delta, [p for p in delta.added() if p.requires_grad]))
-    lora = root_mean([of_lora(in_features, out_features) for _ in range(max(8, draws // 4))])
     assert root_mean(moved) == pytest.approx(lora, rel=0.05)
 
 
@@ -165,7 +179,7 @@ def test_each_slice_of_a_stack_moves_as_far(matrix):
         for name, part in slices.items():
             moved[name].append(step[:, part].square().mean().item())
         assert not step[:, 64:128].any()
-    lora = root_mean([of_lora(64, 64) for _ in range(64)])
+    lora = of_lora(64, 64)
     assert [root_mean(each) for each in moved.values()] == pytest.approx([lora, lora], rel=0.05)
 
 
@@ -182,7 +196,7 @@ def test_the_branches_of_krona_b_move_as_far_together(branches):
         host = nn.Linear(64, 64).requires_grad_(False)
         adapter = ParallelAdapter(host, 64, 64, body, "auto")
         moved.append(mean_square_step(adapter, [p for p in adapter.added() if p.ndim > 1]))
-    assert root_mean(moved) == pytest.approx(root_mean([of_lora(64, 64) for _ in range(24)]), rel=0.05)
+    assert root_mean(moved) == pytest.approx(of_lora(64, 64), rel=0.05)
 
 
 @pytest.mark.parametrize("rank", [1, 8, 32])
@@ -203,7 +217,15 @@ METHODS = {
 both = pytest.mark.parametrize("method", METHODS.values(), ids=METHODS)
 
 
+@pytest.fixture
+def few_starts(monkeypatch):
+    """Scales of few starts and a cache of their own, where what a scale is does not matter."""
+    monkeypatch.setattr(first_step, "MOST", first_step.FEWEST)
+    monkeypatch.setattr(first_step, "cached_rms", lru_cache(first_step.cached_rms.__wrapped__))
+
+
 @both
+@pytest.mark.usefixtures("few_starts")
 def test_random_numbers_are_neither_used_nor_moved(method, request):
     def injected(method, seed):
         first_step.cached_rms.cache_clear()
@@ -221,6 +243,7 @@ def test_random_numbers_are_neither_used_nor_moved(method, request):
 
 
 @both
+@pytest.mark.usefixtures("few_starts")
 def test_the_number_in_a_file_counts(method, request, tmp_path, monkeypatch):
     def model():
         return AutoModel.from_pretrained(request.getfixturevalue("tiny_bert"))
@@ -256,6 +279,7 @@ def test_a_single_start_does_not_decide(a_shape, monkeypatch):
 
 
 @both
+@pytest.mark.usefixtures("few_starts")
 def test_it_is_computed_once_for_all_sites(method, request, monkeypatch):
     found, real = [], first_step.first_step_rms
     monkeypatch.setattr(first_step, "first_step_rms", lambda *words: found.append(words) or real(*words))

@@ -1,8 +1,9 @@
 """How every parameter starts: the papers' distributions, on a layer of their width."""
 
+import copy
 import math
 import re
-from functools import partial
+from functools import cache, partial
 
 import pytest
 import torch
@@ -144,7 +145,12 @@ START = [
 
 
 def build(method):
-    if isinstance(method, PromptTuning):
+    return copy.deepcopy(plain(isinstance(method, PromptTuning)))
+
+
+@cache
+def plain(is_t5):
+    if is_t5:
         return T5ForConditionalGeneration(T5Config(d_model=768, num_layers=1, vocab_size=99, decoder_start_token_id=0))
     return BertModel(BertConfig(num_hidden_layers=6, vocab_size=9, intermediate_size=96))  # narrow where nothing starts
 

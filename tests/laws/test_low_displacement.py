@@ -202,7 +202,7 @@ def test_runs_of_tokens_give_what_all_at_once_give(matrix, monkeypatch):
 
 
 @every
-@pytest.mark.parametrize("fft", [True, False], ids=["FFT", "dense"])
+@pytest.mark.parametrize("fft", [True, pytest.param(False, marks=pytest.mark.matrix)], ids=["FFT", "dense"])
 def test_it_compiles_into_one_graph(matrix, fft):
     w, x = random_(matrix(9, 9)), torch.randn(4, 5, 9, requires_grad=True)
     w.dense_below = 0 if fft else 100

@@ -193,9 +193,17 @@ def test_a_method_over_quantised_modules_does_what_it_does_over_their_values(nam
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
 
 
-@every
+OF_A_LANGUAGE_MODEL = [KronA(a_shape=(8, 6)), LoRA(rank=2), Houlsby(reduction_factor=4)]
+OF_A_LANGUAGE_MODEL += [METHODS["HiRA"](), METHODS["DoRA"]()]
+
+
 @pytest.mark.parametrize(
-    "method", [KronA(a_shape=(8, 6)), LoRA(rank=2), Houlsby(reduction_factor=4), METHODS["HiRA"](), METHODS["DoRA"]()]
+    ("how", "method"),
+    [  # each method over one kind, and each kind below one method; all others are of the matrix
+        pytest.param(how, method, marks=[] if kind == "nf4" or number == 0 else pytest.mark.matrix)
+        for kind, how in KINDS.items()
+        for number, method in enumerate(OF_A_LANGUAGE_MODEL)
+    ],
 )
 def test_an_adapter_of_a_language_model_learns_over_each_kind(how, method):
     model = inject(llama(how), method).train()

@@ -130,6 +130,7 @@ def test_forward_is_multiplication_by_the_dense_matrix(matrix, leading):
 
 
 @every
+@pytest.mark.matrix  # `check_structure` holds all these matrices to it by default, in test_testing.py
 def test_gradients_are_those_of_finite_differences(matrix):
     w = random_(matrix(8, 12)).double()
     x = torch.randn(2, 3, 8, dtype=torch.float64, requires_grad=True)

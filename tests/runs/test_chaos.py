@@ -30,10 +30,8 @@ CHOICES = (
 """Choices of training none of which is the default."""
 
 
-@pytest.mark.parametrize(
-    ("kills", "choices"),
-    [(4, ()), pytest.param(12, CHOICES, marks=pytest.mark.slow), pytest.param(50, (), marks=pytest.mark.slow)],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize(("kills", "choices"), [(4, ()), (12, CHOICES), (50, ())])
 def test_a_training_that_is_killed_at_random_moments_ends_as_an_undisturbed_one(config, tmp_path, kills, choices):
     always = ["--config", config, "--data.batch_size", "8", "--trainer.log_every_n_steps", "1", "--model.lr", "0.01"]
     always += ["--trainer.val_check_interval", "0.5", "--trainer.enable_progress_bar", "false", *choices]

@@ -65,10 +65,10 @@ ACCUMULATING = ["--trainer.accumulate_grad_batches", "4"]
         (("epochs", 1), OVER_EPOCHS),
         (("epochs", 1), SELDOM_SAVED),
         (("steps", 4), []),
-        (("steps", 4), NEVER),
-        (("steps", 8), OVER_EPOCHS),
+        pytest.param(("steps", 4), NEVER, marks=pytest.mark.matrix),
+        pytest.param(("steps", 8), OVER_EPOCHS, marks=pytest.mark.matrix),
         (("time", 4), []),
-        (("time", 8), NEVER),
+        pytest.param(("time", 8), NEVER, marks=pytest.mark.matrix),
         (("time", 9), TWICE),
         (("time", 4), WITHOUT),
         (("time", 7), ACCUMULATING),  # among accumulated gradients

@@ -178,7 +178,9 @@ def test_a_damaged_last_checkpoint_is_named_and_the_best_goes_on(kronlit, config
 
 # Its event files are TensorBoard's, which a thread of its own writes.
 @pytest.mark.filterwarnings("error::pytest.PytestUnhandledThreadExceptionWarning")
-@pytest.mark.parametrize("left", [0, 5_000, 20_000, 30_000])
+@pytest.mark.parametrize(
+    "left", [0, 20_000, *(pytest.param(left, marks=pytest.mark.matrix) for left in (5_000, 30_000))]
+)
 def test_a_full_disk_is_said_and_leaves_the_last_checkpoint_whole(kronlit, config, small_disk, tmp_path, left):
     def fit(folder, epochs):
         words = ["--ckpt_path", "last", "--run_dir", folder, "--trainer.max_epochs", epochs]

@@ -63,9 +63,21 @@ def test_it_learns_what_can_be_learned(kind, request, tmp_path, glue):
     assert sum(loss for *_, loss in last) < 0.85 * sum(loss for *_, loss in first)
 
 
-@kinds
+WHOLE_EPOCHS = [{"every_n_train_steps": 11}, {"every_n_epochs": 1}]
+
+
 @pytest.mark.parametrize(
-    "every", [{"every_n_train_steps": 4}, {"every_n_train_steps": 11}, {"every_n_epochs": 1}], ids=str
+    ("kind", "every"),
+    [
+        *((kind, {"every_n_train_steps": 4}) for kind in (SequenceClassification, TextToText, CausalLM)),
+        *((SequenceClassification, every) for every in WHOLE_EPOCHS),
+        *(
+            pytest.param(kind, every, marks=pytest.mark.matrix)
+            for kind in (TextToText, CausalLM)
+            for every in WHOLE_EPOCHS
+        ),
+    ],
+    ids=lambda value: value.__name__ if isinstance(value, type) else str(value),
 )
 def test_a_resumed_run_is_the_run_that_was_interrupted(kind, every, request, tmp_path, glue):
     def fit(folder, ckpt_path=None, **options):

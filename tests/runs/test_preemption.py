@@ -35,14 +35,14 @@ OVER_EPOCHS = ["--trainer.check_val_every_n_epoch", "null", "--trainer.val_check
     ("stop", "more"),
     [
         (0, []),
-        (0, [*NO_VALIDATION, "--data.batch_size", "64"]),
+        pytest.param(0, [*NO_VALIDATION, "--data.batch_size", "64"], marks=pytest.mark.matrix),
         (5, []),
         (3, EVERY_BATCH),
-        (0, ACCUMULATING),
+        pytest.param(0, ACCUMULATING, marks=pytest.mark.matrix),
         (4, ACCUMULATING),
         (5, NO_VALIDATION),
         (3, OVER_EPOCHS),
-        (0, [*NEVER, "--data.batch_size", "64"]),
+        pytest.param(0, [*NEVER, "--data.batch_size", "64"], marks=pytest.mark.matrix),
         (5, NEVER),
     ],
 )
@@ -71,7 +71,15 @@ def test_a_run_that_is_asked_to_stop_goes_on_exactly(kronlit, config, tmp_path, 
     assert all(torch.equal(weights(again)[name], value) for name, value in weights(whole).items())
 
 
-@pytest.mark.parametrize("more", [[], ["--trainer.val_check_interval", "2"], ACCUMULATING, NO_VALIDATION, NEVER])
+@pytest.mark.parametrize(
+    "more",
+    [
+        [],
+        ["--trainer.val_check_interval", "2"],
+        NEVER,
+        *(pytest.param(more, marks=pytest.mark.matrix) for more in (ACCUMULATING, NO_VALIDATION)),
+    ],
+)
 def test_a_run_that_pauses_after_epochs_goes_on_exactly(kronlit, config, tmp_path, more):
     always = ["--config", config, "--data.batch_size", "8", "--trainer.log_every_n_steps", "1", *more]
     always += ["--trainer.max_epochs", "4", "--model.lr", "0.01", "--model.warmup", "0.1"]
