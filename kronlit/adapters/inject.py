@@ -187,6 +187,11 @@ def check_merge(model: nn.Module, tied: Collection[str] = ()) -> None:
         ValueError: if folding a placement would change its outputs.
     """
     for name, placement in placements(model):
+        if placement.below:
+            raise TypeError(
+                f"{name} cannot be merged: a frozen {type(placement).__name__} is below what was trained there or "
+                "elsewhere, and a merged model has no place for the two. Keep the adapter checkpoint."
+            )
         # `obstacle` is an earlier name: a placement of one's own that forbids merging under it must not be merged.
         blocker = getattr(placement, "obstacle", None) or placement.merge_blocker
         if reason := blocker or (untie_blocker(model) if name in tied else None):

@@ -33,6 +33,8 @@ class Placement(Addition):
     host at once, and each model's through its own additions; else each model's rows go through its own placement."""
     site = ""
     """The name of the site that it stands at."""
+    below = False
+    """Whether it is frozen with its host, for what is trained to stand on (`kronlit.adapters.below`)."""
 
     def __init__(self, host: nn.Module, in_features: int, out_features: int) -> None:
         super().__init__()
@@ -156,7 +158,7 @@ class ParallelAdapter(Placement):
     ) -> None:
         super().__init__(host, in_features, out_features)
         check_scale("scale", scale, "auto")
-        self._is_half = sum(map(is_linear, host.modules())) == 1
+        self.is_half = sum(map(is_linear, host.modules())) == 1
         self.body = body(in_features, out_features)
         self.scale: Any = scale
         if scale == "auto":
@@ -173,7 +175,7 @@ class ParallelAdapter(Placement):
         )
 
     def forward(self, x: Tensor, *residual: Tensor) -> Tensor:
-        if residual and self._is_half:
+        if residual and self.is_half:
             return self.host(x, self._beside(*residual, *residual))
         return self._beside(self.host(x, *residual), x)
 

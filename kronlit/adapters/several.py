@@ -40,6 +40,10 @@ class Blend:
         self.rows: Tensor | None = None
         self._places: dict[int, list[Tensor]] = {}
 
+    def layer_of(self, name: str | None) -> int | None:
+        """The number of the layer of this name, which is a new one if it is not known."""
+        return None if name is None else self.layers.setdefault(name, len(self.layers))
+
     def mix(self, outputs: Sequence[Tensor], layer: int | None) -> Tensor:
         """The weighted sum of what the adapters give at one place. Outside of all layers it is their mean."""
         stacked = torch.stack(tuple(outputs))  # (adapters, rows, ...)
@@ -205,6 +209,12 @@ def join_several(models: Sequence[Model]) -> tuple[Model, Blend]:
     return cast(Model, join(models, blend, "")), blend
 
 
+def layer_name(name: str) -> str | None:
+    """The name of the layer that a module of this name is in; `None` outside of all layers."""
+    layer = re.match(r"(?:.*?\.)?\d+(?=\.)", name)
+    return layer and layer[0]
+
+
 def join(modules: Sequence[nn.Module], blend: Blend, name: str) -> nn.Module:
     """One module for those that several models have under one name: that of all, or `Several`."""
     first = modules[0]
@@ -213,8 +223,7 @@ def join(modules: Sequence[nn.Module], blend: Blend, name: str) -> nn.Module:
     kinds = {(type(module), tuple(module._modules)) for module in modules}
     whole = len(kinds) > 1 or isinstance(first, Placement) or any(isinstance(c, HOLDERS) for c in first.children())
     if whole or not have_same_parameters(module.parameters(recurse=False) for module in modules):
-        layer = re.match(r"(?:.*?\.)?\d+(?=\.)", name)
-        return Several(modules, blend, layer and blend.layers.setdefault(layer[0], len(blend.layers)))
+        return Several(modules, blend, blend.layer_of(layer_name(name)))
     copied = copy.copy(first)  # not a deep copy: what is shared stays shared
     copied._modules = {}
     for child, module in first._modules.items():

@@ -53,10 +53,13 @@ def run_of_config(paths: Iterable[Any], run_dir: str | None, words: Sequence[str
 
 
 def relocate_files(config: Namespace, folder: Path) -> None:
-    """Make paths in `model` and `data` absolute if they are relative to another folder, where the run was started."""
+    """Make paths in `model`, `data` and `below` absolute if they are relative to the folder where the run started."""
     start = start_folder(folder, read_yaml(folder / "config.yaml"))
+    if start is None:
+        return
+    config.below = relocate_paths(config.below, start, "below")
     for key in ("model", "data"):
-        if start is not None and key in config:
+        if key in config:
             for name, value in list(config[key].items()):
                 config[key][name] = relocate_paths(value, start, name.split(".")[-1])
 

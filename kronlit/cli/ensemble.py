@@ -30,7 +30,8 @@ def add_ensemble_options(parser: LightningArgumentParser) -> None:
         type=str,
         nargs="+",
         help="Two or more adapters in place of a checkpoint, side by side in one frozen model: folders of `kronlit "
-        "export`, `kronlit.save` or PEFT, or of runs. Each is named by its folder, or as NAME=FOLDER.",
+        "export`, `kronlit.save` or PEFT, or of runs. Each is named by its folder, or as NAME=FOLDER. With the "
+        "checkpoint of a run that stands on an adapter (`below`), they, or one, stand in place of that one.",
     )
     parser.add_argument(
         "--ensemble",
@@ -73,13 +74,14 @@ def ensemble_of(config: Namespace, subcommand: str, ckpt_path: str | None) -> En
             if config[name] != default:
                 raise UserError(f"`{name}`={config[name]!r} is for several adapters: name them as `adapters`.")
         return None
-    if ckpt_path is not None:
+    stacked = config.below is not None and (ckpt_path is not None or bool(config.init_adapter))
+    if ckpt_path is not None and not stacked:
         raise UserError("`adapters` stand in place of a checkpoint: leave out `ckpt_path`, or name its run among them.")
     if config.adapter_column is not None and subcommand != "predict":
         raise UserError(f"`adapter_column` is for `predict`, not for `{subcommand}`.")
-    if config.init_adapter:
+    if config.init_adapter and not stacked:
         raise UserError("`init_adapter` and `adapters` both say what is added: name all of them as `adapters`.")
-    return Ensemble(config.adapters, **{name: config[name] for name in DEFAULTS})
+    return Ensemble(config.adapters, **{name: config[name] for name in DEFAULTS}, stacked=stacked)
 
 
 def checkpoint_of(ensemble: Ensemble | None) -> str | None:

@@ -16,6 +16,7 @@ from lightning.pytorch.strategies import StrategyRegistry
 from lightning.pytorch.utilities import rank_zero_only
 from lightning.pytorch.utilities.exceptions import SIGTERMException
 
+from kronlit.cli.below import below_of, stand_on
 from kronlit.cli.earlier_run import MovedRun, relocate_files, run_of_checkpoint, run_of_config
 from kronlit.cli.ensemble import add_ensemble_options, checkpoint_of, ensemble_of
 from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
@@ -110,6 +111,7 @@ class CLI(LightningCLI):
             raise UserError("`model.task` is taken from `data`: leave it out.")
         path = str(best_of_run(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
         self.ckpt_path = find_checkpoint(path, self.run_dir, str(self.subcommand), run)
+        config.below = below_of(config, self.ckpt_path)
         self.ensemble = ensemble_of(config, str(self.subcommand), self.ckpt_path)
         self._follow_checkpoint(config.data)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
@@ -119,8 +121,7 @@ class CLI(LightningCLI):
         if self.pause is not None and self.pause < 1:
             raise UserError(f"`stop_after_epochs`={self.pause} must be at least 1.")
         config.ckpt_path = config.stop_after_epochs = None  # the saved config is to repeat the run from its beginning
-        with_nothing = self.ckpt_path is None and self.ensemble is None and not config.init_adapter
-        if self.subcommand != "fit" and with_nothing:
+        if self.subcommand != "fit" and not (self.ckpt_path or self.ensemble or config.init_adapter):
             rank_zero_only(print)(
                 "no --ckpt_path: this is the model as it comes, with nothing trained.", file=sys.stderr
             )
@@ -139,6 +140,7 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
+        stand_on(self.model, self.config[self.subcommand].below)
         if self.ckpt_path:
             self._check_checkpoint()
 
@@ -197,16 +199,14 @@ class CLI(LightningCLI):
         if self.subcommand == "predict":
             path = config.predictions or (self.log_dir or self.run_dir) / "predictions.jsonl"
             callbacks.append(PredictionWriter(Path(path), self.log_dir))
-        if config.init_adapter and self.ckpt_path is None:
-            callbacks.append(InitAdapter(config.init_adapter))
+        callbacks += [InitAdapter(config.init_adapter)] if config.init_adapter and self.ckpt_path is None else []
         if self.subcommand != "fit":
             callbacks.append(self.ensemble or MergedPrediction())  # after what is merged is there
             config.trainer.inference_mode &= self.ensemble is None  # emea takes gradients
-        callbacks += [MovedRun()] if self.goes_on else []
-        callbacks += [EndTogether(), *([UpdateRatio()] if self.subcommand == "fit" else [])]
+        callbacks += [*([MovedRun()] if self.goes_on else []), EndTogether()]
+        callbacks += [UpdateRatio()] if self.subcommand == "fit" else []
         callbacks += [CompiledLayers()] if config.compile_layers and self.subcommand == "fit" else []
-        if config.scored_rows and self.log_dir is not None:
-            callbacks.append(ScoredRows(self.log_dir))
+        callbacks += [ScoredRows(self.log_dir)] if config.scored_rows and self.log_dir is not None else []
         return callbacks
 
     def _run_folder(self, trainer: Any) -> Path:

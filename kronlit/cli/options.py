@@ -8,6 +8,7 @@ from lightning.pytorch.callbacks import ModelCheckpoint
 from lightning.pytorch.cli import LightningArgumentParser
 from lightning.pytorch.loggers import Logger
 
+from kronlit.cli.below import add_below_option
 from kronlit.config.explain import explain_error
 from kronlit.config.inner_options import as_yaml, with_backslashes
 from kronlit.config.mistakes import fail
@@ -95,6 +96,7 @@ def add_options(parser: LightningArgumentParser) -> None:
         help="Start from an adapter that `kronlit export`, `kronlit combine` or PEFT (LoRA, LoKr, C3A) wrote: a folder "
         "or a hub id. Ignored if there is a checkpoint to start from.",
     )
+    add_below_option(parser)
     parser.add_argument(
         "--scored_rows",
         type=bool,

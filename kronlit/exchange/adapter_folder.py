@@ -23,6 +23,8 @@ from kronlit.methods.written import to_plain
 from kronlit.structured import Mixture, StructuredLinear
 
 CONFIG, TENSORS = "adapter_config.json", "adapter.safetensors"
+BELOW = "below"
+"""The folder, in an adapter's, of the frozen adapter that it stands on; a model has that one's files by this name."""
 
 
 @dataclass(frozen=True)
@@ -55,13 +57,17 @@ class AdapterConfig:
 
 
 def write_adapter(folder: Path, model: PreTrainedModel, config: AdapterConfig) -> None:
-    """Write the trained state of `model`, and `config`."""
+    """Write the trained state of `model`, `config`, and the files of the adapter that is below, if there is one."""
     state = {name: tensor.detach().contiguous().clone() for name, tensor in adapter_state(model).items()}
     save_file(state, folder / TENSORS)
     with user_errors():
         method = to_plain(config.method)
     content = {"format": "kronlit"} | vars(config) | {"method": method}
     (folder / CONFIG).write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+    if below := vars(model).get(BELOW):
+        (folder / BELOW).mkdir()
+        for file, written in below.items():
+            (folder / BELOW / file).write_bytes(written)
 
 
 def read_tensors(path: Path) -> dict[str, Tensor]:

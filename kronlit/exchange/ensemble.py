@@ -8,7 +8,7 @@ from torch import Tensor
 
 from kronlit.adapters.emea import Over, Shared, check_layers, minimise_entropy
 from kronlit.config.user_error import UserError, user_errors
-from kronlit.exchange.load_many import ManyAdapters, for_module, no_such_adapter
+from kronlit.exchange.load_many import ManyAdapters, below_module, for_module, no_such_adapter
 from kronlit.modules import FrozenPLM, QuestionAnswering
 
 Kind = Literal["uniform", "emea"]
@@ -26,6 +26,7 @@ class Ensemble(Callback):
         weights_of: whether emea finds weights for each row, or shared ones for each batch.
         entropy_over: whether the entropy is a mean over real tokens, or over padding too.
         adapter_column: the column of `predict_file` that names each row's adapter; nothing is mixed then.
+        stacked: whether the adapters stand below what the module trains.
     """
 
     many: ManyAdapters
@@ -39,6 +40,7 @@ class Ensemble(Callback):
         weights_of: Shared = "row",
         entropy_over: Over = "tokens",
         adapter_column: str | None = None,
+        stacked: bool = False,
     ) -> None:
         if steps < 0:
             raise UserError(f"`steps`={steps} must be at least 0; 0 is the uniform ensemble.")
@@ -50,6 +52,7 @@ class Ensemble(Callback):
         self.ensemble = ensemble
         self.options = (steps, step_size, weights_of, entropy_over)
         self.adapter_column = adapter_column
+        self.stacked = stacked
         self.chosen: list[list[str]] = []
         self.shares: list[Tensor] = []
 
@@ -57,7 +60,7 @@ class Ensemble(Callback):
         assert isinstance(pl_module, FrozenPLM)
         if pl_module.model is None:
             pl_module.setup(stage)  # Lightning calls it after this one, which needs to know the precision
-            self.many = for_module(self.adapters, pl_module)
+            self.many = (below_module if self.stacked else for_module)(self.adapters, pl_module)
             if self.ensemble == "emea":
                 with user_errors():
                     check_layers(self.many.blend)

@@ -12,11 +12,11 @@ from transformers import PreTrainedModel
 
 from kronlit.adapters import Placement, placements
 from kronlit.adapters.auto_scale import AUTO_SCALE
-from kronlit.adapters.state import adapter_state, with_current_names
+from kronlit.adapters.state import adapter_state, fingerprint_below, with_current_names
 from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import CONFIG, TENSORS, adapter_config, read_json, read_tensors
 from kronlit.exchange.class_names import class_names, output_layer, peft_class_names, real_names, rows_by_name
-from kronlit.exchange.load import is_here, local_folder
+from kronlit.exchange.load import carries, is_here, local_folder
 from kronlit.exchange.own_method import Cure
 from kronlit.exchange.peft.change import PeftChange
 from kronlit.exchange.peft.read import read_peft
@@ -95,6 +95,8 @@ def init_adapter(
         raise UserError(str(error).replace("`source`", "`init_adapter`")) from error
     if not (folder / CONFIG).is_file():
         raise UserError(f"`init_adapter`={source!r} is no adapter's folder: it has no {CONFIG}, as `export` writes it.")
+    if carries(folder) and fingerprint_below(model) == "none":
+        raise UserError(f"`init_adapter`={source!r} stands on an adapter: name that one, or another, as `below`.")
     content = read_json(folder / CONFIG)
     if "peft_type" in content:
         state = read_peft_state(model, folder, content)

@@ -1,6 +1,7 @@
 """`kronlit.load`: puts an adapter from a folder or the hub into a Transformers model."""
 
 import os
+from contextlib import nullcontext
 from pathlib import Path
 from typing import Any, get_args
 
@@ -12,6 +13,7 @@ from kronlit.adapters.state import fingerprint, state_mismatch, with_current_nam
 from kronlit.adapters.transaction import all_or_nothing
 from kronlit.config.user_error import UserError
 from kronlit.exchange.adapter_folder import (
+    BELOW,
     CONFIG,
     TENSORS,
     AdapterConfig,
@@ -20,7 +22,9 @@ from kronlit.exchange.adapter_folder import (
     read_json,
     read_tensors,
 )
+from kronlit.exchange.below import BelowAdapter
 from kronlit.exchange.class_names import as_config, match_classes
+from kronlit.exchange.own_method import Cure
 from kronlit.exchange.peft.read import load_peft
 from kronlit.methods import inject
 from kronlit.methods.written import describe_method
@@ -79,7 +83,9 @@ def load_adapter(
     with all_or_nothing(model):
         # What the adapter brings, such as a pooler that the model's files lack, is trained, so it is not quantised.
         quantisation.apply(model, [p for name, p in model.named_parameters() if name in tensors])
-        set_tensors(inject(model, config.method), config, tensors, folder)
+        with BelowAdapter(f"{folder}/{BELOW}", folder / BELOW, imports)(model) if carries(folder) else nullcontext():
+            inject(model, config.method)
+        set_tensors(model, config, tensors, folder)
         if config.pad_token_id is not None:
             tell_pad_token(model, config.pad_token_id)
     return model.eval()
@@ -116,6 +122,31 @@ def set_tensors(model: PreTrainedModel, config: AdapterConfig, tensors: dict[str
     model.load_state_dict(match_classes(model, state, config.labels, repr(str(folder))), strict=False)
 
 
+def carries(folder: Path) -> bool:
+    """Whether an adapter's folder carries the frozen adapter that it stands on."""
+    return (folder / BELOW).is_dir()
+
+
+def carried(source: str) -> str | None:
+    """The folder of the frozen adapter that an adapter's folder carries, if it is here and does."""
+    return str(Path(source) / BELOW) if is_here(source) and carries(Path(source)) else None
+
+
+def open_below(source: str) -> BelowAdapter:
+    """The frozen adapter in a folder or on the hub, to stand on.
+
+    Raises:
+        ValueError: if there is none.
+    """
+    try:
+        folder = local_folder(source)
+        if not (folder / CONFIG).is_file():
+            raise UserError(f"`source`={source!r} is no adapter's folder: it has no {CONFIG}, as `export` writes it.")
+    except UserError as error:
+        raise UserError(str(error).replace("`source`", "`below`")) from error
+    return BelowAdapter(source, folder, is_here(source), Cure("take another", "download the folder and give its path"))
+
+
 def local_folder(source: str | Path) -> Path:
     """The local folder of `source`, downloaded from the hub if necessary.
 
@@ -125,7 +156,7 @@ def local_folder(source: str | Path) -> Path:
     if is_here(source):
         return Path(source)
     try:
-        return Path(snapshot_download(str(source), allow_patterns=["adapter_config.json", "*.safetensors"]))
+        return Path(snapshot_download(str(source), allow_patterns=["*adapter_config.json", "*.safetensors"]))
     except (OSError, ValueError) as error:
         reason = " ".join(str(error).split())
         raise UserError(

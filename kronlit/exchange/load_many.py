@@ -3,6 +3,7 @@
 import difflib
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from tempfile import TemporaryDirectory, mkdtemp
 from typing import Any, cast
 
 import torch
@@ -21,7 +22,9 @@ from kronlit.adapters.several import (
 from kronlit.config.user_error import UserError, user_errors
 from kronlit.data.trained_task import check_task
 from kronlit.exchange.adapter_folder import CONFIG
+from kronlit.exchange.below import BelowAdapter, SeveralBelow
 from kronlit.exchange.class_names import class_names
+from kronlit.exchange.combine.member import open_file
 from kronlit.exchange.load import is_here, load
 from kronlit.exchange.saved_run import saved_run
 from kronlit.modules import FrozenPLM
@@ -170,6 +173,17 @@ def for_module(sources: Sequence[str], module: FrozenPLM) -> ManyAdapters:
     many = together(models)
     module.model = many.model
     return many
+
+
+def below_module(sources: Sequence[str], module: FrozenPLM) -> ManyAdapters:
+    """One or more adapters below what `module` trains, whose model is then made."""
+    named, blend = by_name(sources), Blend(len(sources))
+    with TemporaryDirectory() as scratch:
+        files = [open_file(source, Path(mkdtemp(dir=scratch))) for source in named.values()]
+        module.below = SeveralBelow([BelowAdapter(one.source, one.folder, one.trusted) for one in files], blend)
+        module.configure_model()
+    assert module.model is not None
+    return ManyAdapters(list(named), module.model, blend)
 
 
 def several(named: dict[str, Any]) -> dict[str, Any]:

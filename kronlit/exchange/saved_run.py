@@ -15,6 +15,7 @@ from kronlit.config.user_error import UserError
 from kronlit.data import TaskData
 from kronlit.data.tasks import Task
 from kronlit.data.trained_task import task_of
+from kronlit.exchange.load import open_below
 from kronlit.methods import Method
 from kronlit.modules import FrozenPLM
 from kronlit.training.checkpoint import AtomicCheckpoint
@@ -65,7 +66,8 @@ def saved_run(ckpt_path: str) -> SavedRun:
         raise UserError(f"`ckpt_path`={ckpt_path!r} is not in a run's folder: {str(folder)!r} has no config.yaml.")
     config = read_yaml(folder / "config.yaml")
     if (start := start_folder(folder, config)) is not None:
-        config |= {key: relocate_paths(config[key], start) for key in ("model", "data") if key in config}
+        named = {key: config[key] for key in ("model", "data", "below") if key in config}
+        config |= relocate_paths(named, start)
     return SavedRun(checkpoint, config, read_summary(folder / "summary.json"))
 
 
@@ -116,7 +118,9 @@ def relocate_paths(value: Any, start: Path, name: str = "") -> Any:
     """
     if isinstance(value, str):
         # Not `Path.exists`, which before Python 3.12 raises for a text that is too long for a file name.
-        may_be_file = name in ("plm", "path") or name.endswith(("_file", "_path")) or "/" in value or "." in value
+        may_be_file = (
+            name in ("plm", "path", "below") or name.endswith(("_file", "_path")) or "/" in value or "." in value
+        )
         return str(start / value) if may_be_file and not exists(value) and exists(start / value) else value
     if isinstance(value, dict):
         return {key: relocate_paths(each, start, key) for key, each in value.items()}
@@ -134,6 +138,8 @@ def model_from_config(config: dict[str, Any], task: Task | None = None) -> Froze
         ValueError: if a key is missing, or its class cannot be made.
     """
     module = module_from_config(config, task)
+    if below := config.get("below"):
+        module.below = open_below(below)
     module.configure_model()
     return module
 

@@ -1,4 +1,7 @@
-"""Stores the frozen weights in the precision that they are used in."""
+"""Stores the frozen weights in the precision that they are used in, and says what is below what is trained."""
+
+from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import nn
@@ -8,6 +11,10 @@ from transformers.pytorch_utils import Conv1D
 from kronlit.adapters.addition import Addition
 from kronlit.adapters.linear import is_whole
 
+Below = Callable[[nn.Module], AbstractContextManager[object]]
+"""What is called with the plain model; when its context ends, a frozen adapter is below whatever was added within."""
+nothing_below: Below = nullcontext
+"""Nothing."""
 AUTOCAST = {"bf16-mixed": torch.bfloat16, "16-mixed": torch.float16, "bf16-true": torch.bfloat16}
 """For each precision of a trainer below 32 bits, the dtype that autocast casts the weights of products to."""
 

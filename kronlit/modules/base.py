@@ -19,7 +19,7 @@ from kronlit.data.tasks import Task
 from kronlit.methods import Method
 from kronlit.methods.base import group
 from kronlit.metrics.classification import TaskMetrics
-from kronlit.modules.backbone import AUTOCAST, store_frozen
+from kronlit.modules.backbone import AUTOCAST, Below, nothing_below, store_frozen
 from kronlit.modules.batch import Batch, TrainingPass
 from kronlit.modules.consistency import symmetric_divergence, two_passes
 from kronlit.modules.finite import check_loss, check_weights
@@ -58,6 +58,8 @@ class FrozenPLM(Optimized, ABC):
 
     joint_pass: TrainingPass | None = None
     """What computes the training passes in place of `training_pass`, such as together with those of other runs."""
+    below: Below = nothing_below
+    """Puts a frozen adapter into the model, for what is trained to stand on."""
 
     def __init__(
         self,
@@ -150,7 +152,7 @@ class FrozenPLM(Optimized, ABC):
         self.model, self._fresh = self.load()
         self.quantisation.apply(self.model, self._fresh)
         loaded = self.model.dtype
-        with user_errors():
+        with user_errors(), self.below(self.model):
             self.method.apply(self.model)
         for parameter in self._fresh:  # a frozen random layer would differ after each loading, so these must be trained
             parameter.requires_grad_(True)
@@ -245,9 +247,8 @@ class FrozenPLM(Optimized, ABC):
         metrics.update(batch["row"], prediction, batch["label"], loss, batch.get("group"))
 
     def on_validation_epoch_end(self) -> None:
-        names = ("val", *(f"val_{name}" for name in self.task.validation))
-        for name, metrics in zip(names, self.val_metrics, strict=True):
-            self._report(name, metrics)
+        for name, metrics in zip(("", *self.task.validation), self.val_metrics, strict=True):
+            self._report(f"val_{name}" if name else "val", metrics)
 
     def on_test_epoch_end(self) -> None:
         self._report("test", self.test_metrics)
@@ -296,5 +297,4 @@ class FrozenPLM(Optimized, ABC):
             check_order(self, checkpoint)
         self._steps_before = checkpoint.get("kronlit", {}).get("settings", {}).get("steps")
         self._random_states = checkpoint.get("random_states")
-        if "router" in checkpoint:
-            self.routing.generator.set_state(checkpoint["router"].cpu())
+        self.routing.restore(checkpoint.get("router"))

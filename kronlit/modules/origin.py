@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 from torch import Tensor, nn
 
-from kronlit.adapters.state import state_mismatch
+from kronlit.adapters.state import fingerprint_below, state_mismatch
 from kronlit.config.user_error import UserError
 from kronlit.data.trained_task import check_task, number_columns, task_of, task_record
 from kronlit.methods.written import describe_method
@@ -14,11 +14,12 @@ if TYPE_CHECKING:
 
 
 def origin(module: "FrozenPLM", fingerprint: str) -> dict[str, Any]:
-    """The method, the frozen model (not its path), the task, and how the task's rows are read."""
-    plm = f"a model with fingerprint {fingerprint}"
+    """The method, the frozen model (not its path), what is below, the task, and how the task's rows are read."""
+    assert module.model is not None
     return {
         "method": describe_method(module.method),
-        "plm": plm,
+        "plm": f"a model with fingerprint {fingerprint}",
+        "below": fingerprint_below(module.model),
         "task": task_record(module.task),
         "reads": reads(module),
     }
@@ -47,6 +48,12 @@ def check_origin(ours: dict[str, Any], checkpoint: dict[str, Any]) -> None:
         theirs = checkpoint.get("kronlit", {}).get(name, ours[name])
         if theirs != ours[name]:
             raise UserError(f"the checkpoint was trained with `model.{name}`={theirs}, not {ours[name]}.")
+    below = checkpoint.get("kronlit", {}).get("below", "none")
+    if ours["below"] not in (None, below):  # several in its place are mixed, which says that they are others
+        raise UserError(
+            f"the checkpoint was trained on an adapter `below` with fingerprint {below}, not {ours['below']}. To test "
+            "or predict with others in its place, name them as `adapters`."
+        )
 
 
 def check_adapter_state(model: nn.Module, state: dict[str, Tensor]) -> None:

@@ -28,6 +28,11 @@ class Routing:
         for mixture in self._mixtures:
             mixture.generator, mixture.evaluation_generator = self.generator, evaluation
 
+    def restore(self, state: torch.Tensor | None) -> None:
+        """Go on with the draws in training from a state of the generator, if there is one."""
+        if state is not None:
+            self.generator.set_state(state.cpu())
+
     @property
     def draws(self) -> bool:
         """Whether two passes of a batch may go through different experts."""

@@ -38,7 +38,7 @@ def after_fit(folder: Path, best: ModelCheckpoint, model: nn.Module | None, data
 def merges(placement: Placement) -> bool:
     """Whether `kronlit merge` folds this into the weight; a quantised one it dequantises first."""
     quantised = isinstance(placement.host, QuantisedLinear) and isinstance(placement, WeightChange)
-    return quantised or placement.merge_blocker is None
+    return not placement.below and (quantised or placement.merge_blocker is None)
 
 
 def go_on(folder: Path) -> str:

@@ -76,32 +76,44 @@ def read_peft(folder: Path, content: dict[str, Any]) -> tuple[dict[str, PeftChan
 
 @torch.no_grad()
 def load_peft(
-    folder: Path, content: dict[str, Any], model: PreTrainedModel | None, quantisation: Quantisation
+    folder: Path,
+    content: dict[str, Any],
+    model: PreTrainedModel | None,
+    quantisation: Quantisation,
+    own: bool = True,
 ) -> PreTrainedModel:
     """Put the adapter of a PEFT folder into `model`, or into the model that the folder names.
+
+    Args:
+        folder: the folder.
+        content: the content of its adapter_config.json.
+        model: the model; by default the one that the folder names.
+        quantisation: how its frozen linear modules are stored.
+        own: whether parameters of the model's own that the folder has, such as a head, are set, too.
 
     Raises:
         ValueError: if the folder cannot be read, or does not fit the model.
     """
-    changes, own = read_peft(folder, content)
+    changes, saved = read_peft(folder, content)
     names = peft_class_names(folder / TENSORS, content)
-    model = base_model(folder, content, own, names)[0] if model is None else model
+    model = base_model(folder, content, saved, names)[0] if model is None else model
+    saved = saved if own else {}
     if list(placements(model)):
         raise UserError("the model already holds adapters: merge them first, or load it afresh.")
-    if others := own.keys() - model.state_dict().keys():
+    if others := saved.keys() - model.state_dict().keys():
         raise UserError(f"{str(folder)!r} has {min(others)}, and a {type(model).__name__} has not.")
     state = {f"{name}.{part}": tensor for name, one in changes.items() for part, tensor in one.state.items()}
     with all_or_nothing(model):
-        quantisation.apply(model, [parameter for name, parameter in model.named_parameters() if name in own])
-        own = match_classes(model, own, names if head_rows(own) == len(names) else (), repr(str(folder)))
+        quantisation.apply(model, [parameter for name, parameter in model.named_parameters() if name in saved])
+        saved = match_classes(model, saved, names if head_rows(saved) == len(names) else (), repr(str(folder)))
         model.requires_grad_(False)
         inject(model, [Insertion((re.escape(name),), one.inserted()) for name, one in changes.items()])
-        in_place = {wrapped_name(name, changes): tensor for name, tensor in own.items()}
+        in_place = {wrapped_name(name, changes): tensor for name, tensor in saved.items()}
         check_shapes(model, in_place | state, folder)
         untie_if_different(model, in_place, folder)
         model.load_state_dict(in_place | state, strict=False)
     for name, parameter in model.named_parameters():
-        parameter.requires_grad_(name in state or name in own)
+        parameter.requires_grad_(name in state or name in saved)
     vars(model)[INJECTED] = PEFT
     return model.eval()
 

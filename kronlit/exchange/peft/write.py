@@ -107,6 +107,8 @@ def changes_of(model: nn.Module) -> dict[str, Change]:
     """
     changes = {}
     for name, placement in placements(model):
+        if placement.below:
+            raise UserError(f"PEFT cannot say that a frozen adapter is below, as at {name}.")
         matrix = getattr(placement, "matrix", None)
         if not (isinstance(placement, WeightChange) and isinstance(matrix, StructuredLinear)):
             raise UserError(f"PEFT has no adapter like the {type(placement).__name__} at {name}.")
