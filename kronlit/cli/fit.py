@@ -19,7 +19,7 @@ from lightning.pytorch.utilities.exceptions import SIGTERMException
 from kronlit.cli.below import below_of, stand_on
 from kronlit.cli.earlier_run import MovedRun, relocate_files, run_of_checkpoint, run_of_config
 from kronlit.cli.ensemble import add_ensemble_options, checkpoint_of, ensemble_of
-from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options
+from kronlit.cli.options import CKPT_PATH, TRAINER_DEFAULTS, OneLineParser, add_options, named_command
 from kronlit.cli.preflight import check_method
 from kronlit.cli.quiet import quieten
 from kronlit.cli.trainer_errors import quiet_on_a_full_disk, trainer_errors
@@ -67,6 +67,8 @@ StrategyRegistry.register("ddp_sharded", ShardedFrozenDDP, description=ShardedFr
 class CLI(LightningCLI):
     """The commands `fit`, `validate`, `test` and `predict`. Each run writes a folder of its own."""
 
+    subcommands = staticmethod(named_command)
+
     def add_arguments_to_parser(self, parser: LightningArgumentParser) -> None:
         add_options(parser)
 
@@ -84,8 +86,8 @@ class CLI(LightningCLI):
     def parse_arguments(self, parser: LightningArgumentParser, args: Any) -> None:
         words = sys.argv[1:]
         self.run_alone = run_of_checkpoint(words)
-        own = ["--config", str(self.run_alone / "config.yaml")] if self.run_alone else []
-        self.config = parser.parse_args([*words[:1], *own, *words[1:]])
+        words[1:1] = ["--config", str(self.run_alone / "config.yaml")] if self.run_alone else []
+        self.config = parser.parse_args(words)
         config = self.config[self.config.subcommand]
         seed = config.seed_everything
         if not 0 <= seed < 2**32:
@@ -251,9 +253,7 @@ class CLI(LightningCLI):
         if self.config_init.fit.test_after_fit and self.log_dir is not None:
             best = self.config_init.fit.best_checkpoint.best_model_path
             if not best:
-                rank_zero_only(print)(
-                    "no validation was run, so there is no best checkpoint: testing the last weights."
-                )
+                rank_zero_only(print)("no best checkpoint, as no validation was run: testing the last weights.")
             self.trainer.test(self.model, datamodule=self.datamodule, ckpt_path=best or None)
         if self.log_dir is not None:
             seconds = time.perf_counter() - self.started

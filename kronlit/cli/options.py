@@ -1,11 +1,12 @@
 """The options that kronlit adds to `fit`, `validate`, `test` and `predict`, and the parser that reports wrong ones."""
 
 import re
+import sys
 from typing import Any, NoReturn
 
 from lightning.pytorch import Callback
 from lightning.pytorch.callbacks import ModelCheckpoint
-from lightning.pytorch.cli import LightningArgumentParser
+from lightning.pytorch.cli import LightningArgumentParser, LightningCLI
 from lightning.pytorch.loggers import Logger
 
 from kronlit.cli.below import add_below_option
@@ -62,6 +63,12 @@ class OneLineParser(Parser, LightningArgumentParser):
             check_precision_name(found[1])
         outer = {"trainer.callbacks": Callback, "trainer.logger": Logger}
         fail(explain_error(message, self, self.bases | (outer if "arguments are required" in message else {})))
+
+
+def named_command() -> dict[str, set[str]]:
+    """Of Lightning's commands the one on the command line, since the parser of each takes a while to build."""
+    commands = LightningCLI.subcommands()
+    return {name: skipped for name, skipped in commands.items() if name == sys.argv[1]}
 
 
 def add_options(parser: LightningArgumentParser) -> None:
