@@ -2,12 +2,16 @@ r"""A training step of every method, in time and in saved activations, over the 
 
     python benchmarks/step_time.py --plm T5_FOLDER --rounds 9
     python benchmarks/step_time.py --plm T5_FOLDER --methods KronA LoRA --batch_size 16 --length 128 --bf16
+    python benchmarks/step_time.py --plm DECODER_FOLDER --methods KronA LoRA 'PEFT LoRA r1' 'PEFT LoKr' \
+        --batch_size 8 --length 256 --rounds 15
     python benchmarks/step_time.py --plm BERT_FOLDER --over 'one expert' \
         --methods 'one expert' 'one expert, a doubled batch' AdaMix 'AdaMix, two passes'
 
-A step is forward, backward and AdamW on one made-up batch. The floor trains nothing but back-propagates through all
-layers. Rounds are interleaved: each takes one step of every method, and a ratio is taken within its round. Weights that
-no method changes are shared, so all methods fit in memory together.
+A step is forward, backward and AdamW on one made-up batch. An encoder has a classifier, a decoder has its own head and
+a loss on every token. The floor trains nothing but back-propagates through all layers. Rounds are interleaved: each
+takes one step of every method, in turn from another one on, and a ratio is taken within its round. Weights that no
+method changes are shared, so all methods fit in memory together. On one thread the time is that of the processor, so
+that what else runs there is not counted.
 
 For a classifier, a method's name may be followed by the passes of its consistency: `, two passes`, as `kronlit.modules`
 has them where experts are drawn, or `, a doubled batch`, one pass of twice the rows, as elsewhere.
@@ -17,42 +21,50 @@ import argparse
 import copy
 import statistics
 import time
+from collections import deque
 from collections.abc import Callable, Mapping
 
 import peft
 import torch
 from torch import nn
 from torch.nn import functional as F
-from transformers import AutoConfig, AutoModelForSeq2SeqLM, AutoModelForSequenceClassification
+from transformers import (
+    AutoConfig,
+    AutoModelForCausalLM,
+    AutoModelForSeq2SeqLM,
+    AutoModelForSequenceClassification,
+    PretrainedConfig,
+)
 
 import kronlit
-from kronlit.methods.base import is_norm
+from kronlit.methods.base import Group, is_norm
 from kronlit.modules.consistency import symmetric_divergence
 from kronlit.modules.plm import resolve_path
 
 FLOOR = "frozen floor"
-NORMS = ("layer_norm",)
 IF_NAMED = ("IntrinsicSAID", "one expert", "AdaMix")
 """Methods that are measured only where they are named."""
+PROJECTIONS = ["q", "v", "query", "value", "q_proj", "v_proj"]
 
 
-def methods(width: int) -> dict[str, kronlit.Method]:
-    """The methods as the papers set them on T5, layer norms trained where they are."""
+def methods(width: int, decoder: bool) -> dict[str, kronlit.Method]:
+    """The methods as the papers set them on T5, layer norms trained where they are; on a decoder they are not."""
+    norms: tuple[Group, ...] = () if decoder else ("layer_norm",)
     return {
-        "KronA": kronlit.KronA(trains=NORMS),
-        "KronAB": kronlit.KronAB(trains=NORMS),
-        "KronABRes": kronlit.KronABRes(trains=NORMS),
-        "LoRA": kronlit.LoRA(rank=1, trains=NORMS),
-        "PA": kronlit.PA(trains=NORMS),
-        "Houlsby": kronlit.Houlsby(trains=NORMS),
-        "Pfeiffer": kronlit.Pfeiffer(trains=NORMS),
-        "AdapterDrop": kronlit.AdapterDrop(trains=NORMS),
-        "LowRankAdapter": kronlit.LowRankAdapter(trains=NORMS),
-        "PHMAdapter": kronlit.PHMAdapter(phm_dim=4 if width % 12 else 12, trains=NORMS),
-        "Compacter": kronlit.Compacter(trains=NORMS),
-        "CompacterPP": kronlit.CompacterPP(trains=NORMS),
-        "SURM": kronlit.SURM(trains=NORMS),
-        "SURMAdapter": kronlit.SURMAdapter(trains=NORMS),
+        "KronA": kronlit.KronA(trains=norms),
+        "KronAB": kronlit.KronAB(trains=norms),
+        "KronABRes": kronlit.KronABRes(trains=norms),
+        "LoRA": kronlit.LoRA(rank=1, trains=norms),
+        "PA": kronlit.PA(trains=norms),
+        "Houlsby": kronlit.Houlsby(trains=norms),
+        "Pfeiffer": kronlit.Pfeiffer(trains=norms),
+        "AdapterDrop": kronlit.AdapterDrop(trains=norms),
+        "LowRankAdapter": kronlit.LowRankAdapter(trains=norms),
+        "PHMAdapter": kronlit.PHMAdapter(phm_dim=4 if width % 12 else 12, trains=norms),
+        "Compacter": kronlit.Compacter(trains=norms),
+        "CompacterPP": kronlit.CompacterPP(trains=norms),
+        "SURM": kronlit.SURM(trains=norms),
+        "SURMAdapter": kronlit.SURMAdapter(trains=norms),
         "PromptTuning": kronlit.PromptTuning(),
         "BitFit": kronlit.BitFit(),
         "FullFineTuning": kronlit.FullFineTuning(),
@@ -65,8 +77,9 @@ def methods(width: int) -> dict[str, kronlit.Method]:
 def rivals() -> dict[str, peft.PeftConfig]:
     """PEFT on the same projections."""
     return {
-        "PEFT LoRA r1": peft.LoraConfig(r=1, target_modules=["q", "v", "query", "value"]),
-        "PEFT LoKr": peft.LoKrConfig(r=16, alpha=16, target_modules=["q", "v", "query", "value"]),
+        "PEFT LoRA r1": peft.LoraConfig(r=1, target_modules=PROJECTIONS),
+        "PEFT LoRA r8": peft.LoraConfig(r=8, target_modules=PROJECTIONS),
+        "PEFT LoKr": peft.LoKrConfig(r=16, alpha=16, target_modules=PROJECTIONS),
     }
 
 
@@ -84,9 +97,8 @@ def main() -> None:
     device = "cuda" if torch.cuda.is_available() else "cpu"
     plm = resolve_path(options.plm)
     config = AutoConfig.from_pretrained(plm)
-    auto = AutoModelForSeq2SeqLM if config.is_encoder_decoder else AutoModelForSequenceClassification
-    plain = auto.from_pretrained(plm, dtype=torch.float32).to(device)
-    known = methods(config.hidden_size)
+    plain = auto_class(config).from_pretrained(plm, dtype=torch.float32).to(device)
+    known = methods(config.hidden_size, is_decoder(config))
     others = rivals()
     names = options.methods or [name for name in (*known, *others) if name not in IF_NAMED]
     if options.over not in (FLOOR, *names):
@@ -114,6 +126,18 @@ def main() -> None:
         print(f"| {name} | {1000 * statistics.median(values):.0f} | {over:.3f} x | {saved:.1f} | {trained:,} |")
 
 
+def is_decoder(config: PretrainedConfig) -> bool:
+    """Whether the folder holds a causal language model."""
+    return any("CausalLM" in name or "LMHead" in name for name in config.architectures or ())
+
+
+def auto_class(config: PretrainedConfig) -> type:
+    """What loads the model for its job."""
+    if config.is_encoder_decoder:
+        return AutoModelForSeq2SeqLM
+    return AutoModelForCausalLM if is_decoder(config) else AutoModelForSequenceClassification
+
+
 def shared(plain: nn.Module) -> nn.Module:
     """A copy of `plain` with its own modules and layer norms, and with the other weights of `plain` itself."""
     norms = {id(p) for module in plain.modules() if is_norm(module) for p in module.parameters(recurse=False)}
@@ -128,13 +152,15 @@ def floor(model: nn.Module) -> nn.Module:
 
 
 def interleaved(steps: Mapping[str, Callable[[], float]], rounds: int) -> dict[str, list[float]]:
-    """The seconds of each step in each round, after a first one that warms up."""
+    """The seconds of each step in each round, after a first one that warms up; each round begins one step later."""
     seconds: dict[str, list[float]] = {name: [] for name in steps}
+    order = deque(steps)
     for number in range(rounds + 1):
-        for name, step in steps.items():
-            taken = step()
+        for name in order:
+            taken = steps[name]()
             if number:
                 seconds[name].append(taken)
+        order.rotate(-1)
     return seconds
 
 
@@ -167,9 +193,13 @@ class Step:
         generator = torch.Generator().manual_seed(0)
         ids = torch.randint(3, 1000, (options.batch_size, options.length), generator=generator).to(device)
         labels = torch.full((options.batch_size, 2), 1, device=device)
-        if not model.config.is_encoder_decoder:
+        if is_decoder(model.config):
+            labels = ids
+        elif not model.config.is_encoder_decoder:
             labels = labels[:, 0]
         self.batch = {"input_ids": ids, "attention_mask": torch.ones_like(ids), "labels": labels}
+        if is_decoder(model.config):
+            self.batch["use_cache"] = False
         trained = [p for p in model.parameters() if p.requires_grad]
         self.optimizer = torch.optim.AdamW(trained, lr=1e-6) if trained else None
         self.bf16 = options.bf16
@@ -181,14 +211,12 @@ class Step:
 
     def __call__(self) -> float:
         """Seconds of one step."""
-        synchronise()
-        start = time.perf_counter()
+        start = now()
         self.loss().backward()
         if self.optimizer is not None:
             self.optimizer.step()
             self.optimizer.zero_grad()
-        synchronise()
-        return time.perf_counter() - start
+        return now() - start
 
     def saved_activations(self) -> int:
         """Bytes that forward keeps for backward, parameters not counted."""
@@ -206,6 +234,13 @@ class Step:
         total = sum(kept.values())
         del loss
         return total
+
+
+def now() -> float:
+    """Seconds: of the processor where that alone computes, on one thread; else of the clock."""
+    synchronise()
+    one_thread = torch.get_num_threads() == 1 and not torch.cuda.is_available()
+    return time.process_time() if one_thread else time.perf_counter()
 
 
 def synchronise() -> None:

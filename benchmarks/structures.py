@@ -15,8 +15,8 @@ both, and LyCORIS's LoKr in bypass mode where it is installed (`pip install lyco
 
 `fft` is forward and backward of the matrix alone: the time of the dense step, with the matrix formed anew, over that
 of the FFT; above 1 the FFT is faster. `cache` is the time of the step when so many numbers are transformed at a time.
-These are the measurements behind `dense_below` of the structures and behind `DENSE_TOKENS` and `CACHED` (by `cache`)
-of `kronlit.structured.convolution`.
+These are the measurements behind `dense_below` of the structures, `DENSE_TOKENS` of `kronlit.structured.convolution`
+and, by `cache`, `CACHED` of `kronlit.structured.pieces`.
 
 Tokens are made up and rounds interleaved. A ratio is taken within its round; what is shown is the median.
 """
@@ -24,18 +24,18 @@ Tokens are made up and rounds interleaved. A ratio is taken within its round; wh
 import argparse
 import importlib.util
 import statistics
-import time
 from collections.abc import Callable
 from functools import partial
 
 import peft
 import torch
-from step_time import FLOOR, Step, floor, interleaved, shared, synchronise
+from step_time import FLOOR, Step, floor, interleaved, now, shared
 from torch import nn
 from transformers import BertConfig, BertForSequenceClassification
 
 import kronlit
 import kronlit.structured.convolution as convolution
+import kronlit.structured.pieces as pieces
 from kronlit import SURM, Structured
 from kronlit.adapters import Delta
 from kronlit.structured import (
@@ -281,20 +281,18 @@ def alone(name: str, width: int, tokens: int, bf16: bool, dense_below: int) -> C
 
 
 def with_cache(size: int, step: Callable[[], float]) -> float:
-    convolution.CACHED = size
+    pieces.CACHED = size
     return step()
 
 
 def one_pass(module: nn.Module, x: torch.Tensor, dy: torch.Tensor, bf16: bool) -> float:
     """Seconds of forward and backward, to the input and to what is trained."""
     wanted = [x, *(p for p in module.parameters() if p.requires_grad)]
-    synchronise()
-    start = time.perf_counter()
+    start = now()
     with torch.autocast(DEVICE, torch.bfloat16, enabled=bf16):
         y = module(x)
     torch.autograd.grad(y, wanted, dy.to(y.dtype))
-    synchronise()
-    return time.perf_counter() - start
+    return now() - start
 
 
 def milliseconds(values: list[float]) -> float:

@@ -10,7 +10,7 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from kronlit.structured.base import FusedUpdate, StructuredLinear, compute_dtype
-from kronlit.structured.convolution import join_pieces, split_pieces
+from kronlit.structured.pieces import join_pieces, split_pieces
 
 
 class BlockCirculant(StructuredLinear):

@@ -5,7 +5,6 @@ elementwise products of spectra. A shorter input is padded with zeros.
 """
 
 import math
-from collections.abc import Iterable
 from functools import partial
 from typing import Any
 
@@ -15,12 +14,10 @@ from torch.autograd.function import once_differentiable
 from torch.nn import functional as F
 
 from kronlit.structured.base import FusedUpdate
+from kronlit.structured.pieces import join_pieces, split_pieces
 
 # These constants, and `dense_below` of each structure, were measured by benchmarks/structures.py: forward and
 # backward in float32, on one thread of a shared AMD EPYC. They were not measured on a GPU, where they apply as well.
-
-CACHED = 1 << 18
-"""How many numbers a CPU transforms at a time, so that intermediate results stay in its cache."""
 
 DENSE_TOKENS = 2
 """From this many tokens per unit of width, forming a chain's dense matrix pays."""
@@ -154,21 +151,6 @@ def twist(x: Tensor) -> Tensor:
 def alternating(x: Tensor) -> Tensor:
     """1, -1, 1, … along the last dimension of `x`."""
     return 1 - 2 * (torch.arange(x.shape[-1], dtype=x.dtype, device=x.device) % 2)
-
-
-def split_pieces(width: int, *tokens: Tensor) -> Iterable[tuple[Tensor, ...]]:
-    """Split `tokens`, `(t, ...)` each, into groups of rows that fit the cache; each row has `width` numbers."""
-    if len(tokens[0]) == 0:
-        return []
-    if tokens[0].device.type != "cpu" or torch.compiler.is_compiling():
-        return [tokens]
-    rows = max(1, CACHED // width)
-    return zip(*(each.split(rows) for each in tokens), strict=True)
-
-
-def join_pieces(pieces: list[Tensor], x: Tensor, width: int) -> Tensor:
-    """Join the results of `split_pieces` in the shape of `x`, with a new width. There may be no rows at all."""
-    return torch.cat([x.new_empty(0, width), *pieces]).reshape(*x.shape[:-1], width)
 
 
 def convolution_summand(h: Tensor, skew: bool) -> FusedUpdate:

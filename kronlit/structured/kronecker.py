@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from torch.autograd.function import once_differentiable
 
 from kronlit.structured.base import FusedUpdate, StructuredLinear, compute_dtype
+from kronlit.structured.pieces import join_pieces, split_pieces
 
 
 class Kronecker(StructuredLinear):
@@ -148,9 +149,11 @@ class KroneckerProduct(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, a: Tensor, b: Tensor) -> Tensor:
         ctx.save_for_backward(x, a, b)
-        x3 = x.reshape(-1, a.shape[1], b.shape[1])  # (t, a2, b2)
-        y = multiply_left(a, x3 @ b.mT) if applies_b_first(a, b) else multiply_left(a, x3) @ b.mT  # (t, a1, b1)
-        return y.reshape(*x.shape[:-1], a.shape[0] * b.shape[0])
+        y = []
+        for (x3,) in split_pieces(x.shape[-1], tokens(x, a, b, 1)):  # (t, a2, b2)
+            piece = multiply_left(a, x3 @ b.mT) if applies_b_first(a, b) else multiply_left(a, x3) @ b.mT
+            y.append(piece.flatten(1))  # (t, a1 b1)
+        return join_pieces(y, x, a.shape[0] * b.shape[0])
 
     @staticmethod
     @once_differentiable
@@ -161,19 +164,25 @@ class KroneckerProduct(torch.autograd.Function):
 
 def pullback(x: Tensor, a: Tensor, b: Tensor, dy: Tensor, of_x: bool) -> tuple[Tensor | None, Tensor, Tensor]:
     """The gradients of `x` (if `of_x`), `a` and `b` from `dy`, the gradient of `y = (A ⊗ B) x`."""
-    x3 = x.reshape(-1, a.shape[1], b.shape[1])
-    dy3 = dy.reshape(-1, a.shape[0], b.shape[0])
-    if applies_b_first(a, b):
-        h, dh = x3 @ b.mT, multiply_left(a.mT, dy3)  # (t, a2, b1), the intermediate and its gradient
-        da = contract_tokens(dy3, h)
-        db = torch.tensordot(dh, x3, dims=([0, 1], [0, 1]))
-        dx = dh @ b if of_x else None
-    else:
-        h, dh = multiply_left(a, x3), dy3 @ b  # (t, a1, b2)
-        da = contract_tokens(dh, x3)
-        db = torch.tensordot(dy3, h, dims=([0, 1], [0, 1]))
-        dx = multiply_left(a.mT, dh) if of_x else None
-    return None if dx is None else dx.reshape(x.shape), da, db
+    of_a, of_b = (torch.zeros_like(factor, dtype=torch.promote_types(factor.dtype, torch.float32)) for factor in (a, b))
+    dx = []
+    for x3, dy3 in split_pieces(x.shape[-1] + dy.shape[-1], tokens(x, a, b, 1), tokens(dy, a, b, 0)):
+        if applies_b_first(a, b):
+            h, dh = x3 @ b.mT, multiply_left(a.mT, dy3)  # (t, a2, b1), the intermediate and its gradient
+            of_a += contract_tokens(dy3, h)
+            of_b += dh.flatten(0, 1).mT @ x3.flatten(0, 1)
+        else:
+            h, dh = multiply_left(a, x3), dy3 @ b  # (t, a1, b2)
+            of_a += contract_tokens(dh, x3)
+            of_b += dy3.flatten(0, 1).mT @ h.flatten(0, 1)
+        if of_x:
+            dx.append((dh @ b if applies_b_first(a, b) else multiply_left(a.mT, dh)).flatten(1))
+    return join_pieces(dx, x, x.shape[-1]) if of_x else None, of_a.to(a.dtype), of_b.to(b.dtype)
+
+
+def tokens(x: Tensor, a: Tensor, b: Tensor, side: int) -> Tensor:
+    """Each token of `x` as a matrix: as wide as the factors on `side` 1, as high as they are on side 0."""
+    return x.reshape(-1, a.shape[side], b.shape[side])
 
 
 def factor_gradients(x: Tensor, dy: Tensor, a: Tensor, b: Tensor) -> tuple[Tensor, Tensor]:

@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from kronlit.structured import convolution
+from kronlit.structured import pieces
 from kronlit.structured.convolution import Convolution, ConvolutionChain, correlation
 
 
@@ -21,7 +21,7 @@ def numbers(*shape):
 @pytest.fixture(params=[1, 2, 3, 7], ids=lambda rows: f"{rows} at once")
 def at_once(request, monkeypatch):
     """How many of seven tokens are transformed at a time."""
-    return lambda width: monkeypatch.setattr(convolution, "CACHED", request.param * width)
+    return lambda width: monkeypatch.setattr(pieces, "CACHED", request.param * width)
 
 
 @pytest.mark.parametrize("skew", [False, True])

@@ -12,7 +12,7 @@ from torch import nn
 from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils.flop_counter import FlopCounterMode
 
-import kronlit.structured.convolution as convolution
+import kronlit.structured.pieces as pieces
 from kronlit.adapters import Delta
 from kronlit.structured import LDR, Circulant, SkewCirculant, SymmetricToeplitz, Toeplitz, ToeplitzProduct
 from kronlit.structured.convolution import fast_length
@@ -194,7 +194,7 @@ def test_runs_of_tokens_give_what_all_at_once_give(matrix, monkeypatch):
     w.dense_below = 0
     results = []
     for cached in (1, 60, 10**6):
-        monkeypatch.setattr(convolution, "CACHED", cached)
+        monkeypatch.setattr(pieces, "CACHED", cached)
         y = w(x)
         results.append((y, *torch.autograd.grad(y.square().sum(), (x, *w.parameters()))))
     for result in results[1:]:

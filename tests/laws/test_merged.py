@@ -10,9 +10,9 @@ from torch.nn import functional as F
 
 from kronlit.adapters import Delta
 from kronlit.adapters.merged import MergedProduct
-from kronlit.structured import Circulant, Kronecker, LowRank, SkewCirculant, SymmetricToeplitz, Toeplitz
+from kronlit.structured import Circulant, Kronecker, LowRank, SkewCirculant, SymmetricToeplitz, Toeplitz, pieces
 from kronlit.structured.base import FusedUpdate
-from kronlit.structured.kronecker import add_kronecker, factor_gradients
+from kronlit.structured.kronecker import KroneckerProduct, add_kronecker, factor_gradients
 
 SHAPES = [((4, 2), (3, 6)), ((2, 6), (6, 2)), ((1, 12), (12, 1)), ((12, 1), (1, 12))]  # of A, of B; both orders
 
@@ -44,6 +44,18 @@ def test_it_is_the_sum_of_both_matrices(shapes, tokens):
     dy = torch.randn_like(expected)
     oracle = torch.autograd.grad(expected, [x, bias, a, b], dy)
     torch.testing.assert_close(torch.autograd.grad(found, [x, bias, a, b], dy), oracle)
+
+
+@pytest.mark.parametrize("rows", [1, 2, 7])
+@pytest.mark.parametrize("shapes", SHAPES)
+def test_gradients_of_kronecker_factors_are_sums_over_pieces_of_tokens(shapes, rows, monkeypatch):
+    x, _, _, a, b = (tensor.requires_grad_() for tensor in drawn(*shapes, (7,)))
+    dy = torch.randn(7, shapes[0][0] * shapes[1][0], dtype=torch.float64)
+    oracle = torch.autograd.grad(F.linear(x, torch.kron(a, b)), (x, a, b), dy)
+    monkeypatch.setattr(pieces, "CACHED", rows * (x.shape[-1] + dy.shape[-1]))
+    found = torch.autograd.grad(KroneckerProduct.apply(x, a, b), (x, a, b), dy)
+    torch.testing.assert_close(found, oracle)
+    torch.testing.assert_close(factor_gradients(x.detach(), dy, a.detach(), b.detach()), oracle[1:])
 
 
 @pytest.mark.parametrize("trained", ["a", "b", "bias", "x"])
@@ -136,10 +148,10 @@ def test_two_steps_of_training_are_those_of_the_plain_way():
     merged = placed()
     plain = copy.deepcopy(merged)
     x, goal = torch.randn(30, 24), torch.randn(30, 12)
-    for delta, pieces in ((merged, [x]), (plain, x.split(5))):  # the plain way is that of few tokens
+    for delta, batches in ((merged, [x]), (plain, x.split(5))):  # the plain way is that of few tokens
         optimizer = torch.optim.SGD(delta.matrix.parameters(), lr=0.1)
         for _ in range(2):
-            F.mse_loss(torch.cat([delta(piece) for piece in pieces]), goal).backward()
+            F.mse_loss(torch.cat([delta(piece) for piece in batches]), goal).backward()
             optimizer.step()
             optimizer.zero_grad()
     torch.testing.assert_close(merged.matrix.to_dense(), plain.matrix.to_dense(), rtol=1e-4, atol=1e-5)
