@@ -179,11 +179,11 @@ def test_metrics_of_rows_need_neither_torch_nor_scipy():
 
 
 def test_the_help_lists_the_commands_that_there_are():
-    from kronlit.cli.fit import CLI
+    from lightning.pytorch.cli import LightningCLI
 
     own = {"study", "merge", "export", "combine", "submission", "info", "configs", "tune", "submit", "generate", "rows"}
     own |= {"methods", "models", "init", "completion", "memory"}
-    assert set(COMMANDS) == {*CLI.subcommands(), *own}
+    assert set(COMMANDS) == {*LightningCLI.subcommands(), *own}
 
 
 def test_no_file_has_outgrown_one_idea():
