@@ -53,7 +53,7 @@ SIZES = {
     "mnist_vit": (7 * 3, ["digits 5 to 9"], 3),
     "e2e_small": (4, ["e2e"], 1),
 }
-SEARCHES = {name: 0 for name in ("quickstart", "film_reviews", "appointments", "glue_flan_t5_small", "glue_minilm")}
+SEARCHES = dict.fromkeys(("quickstart", "film_reviews", "appointments", "glue_flan_t5_small", "glue_minilm"), 0)
 SEARCHES |= {"sixteen_shot": 13}
 """The studies that search a rate first, and the seed of that."""
 FIRST_SEED = {"adamix_glue": 0, "lm_bff_16_shot": 13, **SEARCHES}
