@@ -10,7 +10,8 @@ fifth, `--target`. Each one's learning rate is that of the grid with the best ac
 domain, with the first seed. Few-shot weights, one for each adapter, are those with the least cross-entropy on `--few`
 labelled rows of the fifth domain, found without gradients (as LoraHub, Huang et al. 2023, arXiv:2307.13269, but they
 sum to 1, as weights of outputs must). Everything is drawn by seed: the head, the order of rows, and which rows; the
-four of a seed start from one head. Test rows are the same for all.
+four of a seed start from one head. Test rows are the same for all. EMEA's weights are of one row, or of the 32 rows of a
+batch: with two classes and one prediction a row, the first only make the model surer of its uniform answer.
 
 p is of a two-sided sign-flip test over test rows, of which each is its mean over the seeds.
 """
@@ -22,6 +23,7 @@ import json
 import random
 import tempfile
 import time
+from itertools import product
 from pathlib import Path
 from typing import Any
 
@@ -98,14 +100,17 @@ class Study:
                 schedule.step()
         return model.eval()
 
-    def right(self, model: Any, rows: Rows, steps: int | None = None, name: str | None = None) -> torch.Tensor:
+    def right(
+        self, model: Any, rows: Rows, steps: int | None = None, name: str | None = None, weights_of: str = "row"
+    ) -> torch.Tensor:
         """Whether each row is told right, `(rows,)`; by EMEA with so many steps, or by the adapter of that name."""
         told = []
         for first in range(0, len(rows), 32):
             part = rows[first : first + 32]
             batch = self.batch(part)
             if steps is not None:
-                model.minimise_entropy(batch, steps=steps, step_size=self.options.step_size)
+                size = self.options.step_size
+                model.minimise_entropy(batch, steps=steps, step_size=size, weights_of=weights_of)
             with torch.no_grad():
                 logits = model(**batch, **({} if name is None else {"adapters": [name] * len(part)})).logits
             told += [best == label for best, (_, label) in zip(logits.argmax(-1).tolist(), part, strict=True)]
@@ -176,7 +181,9 @@ def main() -> None:
         results = {f"one: {name}": study.right(many, test, name=name) for name in rows}
         results["one: mean of the four"] = torch.stack(list(results.values())).mean(0)
         results["uniform"] = study.right(many, test, steps=0)
-        results |= {f"EMEA, {steps} step(s)": study.right(many, test, steps=steps) for steps in (1, 10)}
+        for weights_of, steps in product(("row", "batch"), (1, 10)):
+            name = f"EMEA, {steps} step(s), weights of a {weights_of}"
+            results[name] = study.right(many, test, steps=steps, weights_of=weights_of)
         study.fit_weights(many, random.Random(seed).sample(few, options.few))
         results[f"few-shot weights, {options.few} rows"] = study.right(many, test)
         for name, right in results.items():
