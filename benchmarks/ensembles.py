@@ -10,8 +10,8 @@ fifth, `--target`. Each one's learning rate is that of the grid with the best ac
 domain, with the first seed. Few-shot weights, one for each adapter, are those with the least cross-entropy on `--few`
 labelled rows of the fifth domain, found without gradients (as LoraHub, Huang et al. 2023, arXiv:2307.13269, but they
 sum to 1, as weights of outputs must). Everything is drawn by seed: the head, the order of rows, and which rows; the
-four of a seed start from one head. Test rows are the same for all. EMEA's weights are of one row, or of the 32 rows of a
-batch: with two classes and one prediction a row, the first only make the model surer of its uniform answer.
+four of a seed start from one head. Test rows are the same for all. EMEA's weights are of one row, or of the 32 rows of
+a batch: with two classes and one prediction a row, the first only make the model surer of its uniform answer.
 
 p is of a two-sided sign-flip test over test rows, of which each is its mean over the seeds.
 """
