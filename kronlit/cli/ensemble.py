@@ -14,6 +14,7 @@ from kronlit.training.checkpoint_lookup import best_of_run
 
 DEFAULTS = {
     "ensemble": "uniform",
+    "weights": ["uniform"],
     "steps": 10,
     "step_size": 10.0,
     "weights_of": "row",
@@ -39,6 +40,14 @@ def add_ensemble_options(parser: LightningArgumentParser) -> None:
         default="uniform",
         help="Mix the outputs of the `adapters` with equal weights, or with emea: weights by layer that minimise the "
         "entropy of the predictions, found for the rows at hand without their labels.",
+    )
+    parser.add_argument(
+        "--weights",
+        type=str,
+        nargs="+",
+        default=["uniform"],
+        help="Mix with these in place of equal weights: a number for each of the `adapters`, 1 in all; or a .yaml or "
+        ".json file with, for each, a number or one a layer.",
     )
     parser.add_argument("--steps", type=int, default=10, help="Steps of emea for each batch; 0 mixes uniformly.")
     parser.add_argument("--step_size", type=float, default=10.0, help="Size of such a step.")

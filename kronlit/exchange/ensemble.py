@@ -1,17 +1,21 @@
 """Tests and predicts with several adapters: an ensemble of them, or each for the rows that name it."""
 
+from collections.abc import Sequence
 from typing import Any, Literal, cast
 
+import torch
 from lightning.pytorch import Callback, LightningModule, Trainer
 from lightning.pytorch.utilities import rank_zero_only
 from torch import Tensor
 
 from kronlit.adapters.emea import Over, Shared, check_layers, minimise_entropy
 from kronlit.config.user_error import UserError, user_errors
+from kronlit.exchange.combine.weights import read_weights
 from kronlit.exchange.load_many import ManyAdapters, below_module, for_module, no_such_adapter
 from kronlit.modules import FrozenPLM, QuestionAnswering
 
 Kind = Literal["uniform", "emea"]
+EQUAL = ["uniform"]
 
 
 class Ensemble(Callback):
@@ -21,6 +25,7 @@ class Ensemble(Callback):
         adapters: their folders, hub ids or runs, each with `name=` before it if need be.
         ensemble: uniform mixes their outputs with equal weights; emea with those that minimise the entropy of the
             predictions, without a label.
+        weights: what uniform mixes with in place of equal weights, as `read_weights` takes them; they sum to 1.
         steps: the number of emea's steps for each batch.
         step_size: the size of such a step.
         weights_of: whether emea finds weights for each row, or shared ones for each batch.
@@ -35,6 +40,7 @@ class Ensemble(Callback):
         self,
         adapters: list[str],
         ensemble: Kind = "uniform",
+        weights: Sequence[str] = EQUAL,
         steps: int = 10,
         step_size: float = 10.0,
         weights_of: Shared = "row",
@@ -48,7 +54,12 @@ class Ensemble(Callback):
             raise UserError(f"`step_size`={step_size} must be a number above 0.")
         if adapter_column is not None and ensemble != "uniform":
             raise UserError(f"`adapter_column` gives each row one adapter, and `ensemble`={ensemble!r} mixes all.")
+        if list(weights) != EQUAL and (adapter_column is not None or ensemble != "uniform"):
+            raise UserError(
+                "`weights` mix the adapters: leave them out with `adapter_column`, and with emea, which finds its own."
+            )
         self.adapters = adapters
+        self.weights = weights
         self.ensemble = ensemble
         self.options = (steps, step_size, weights_of, entropy_over)
         self.adapter_column = adapter_column
@@ -61,6 +72,9 @@ class Ensemble(Callback):
         if pl_module.model is None:
             pl_module.setup(stage)  # Lightning calls it after this one, which needs to know the precision
             self.many = (below_module if self.stacked else for_module)(self.adapters, pl_module)
+            if list(self.weights) != EQUAL:
+                weights = read_weights(self.weights, len(self.many.names), len(self.many.layers))
+                self.many.mix(torch.tensor(weights).mT)
             if self.ensemble == "emea":
                 with user_errors():
                     check_layers(self.many.blend)

@@ -241,6 +241,25 @@ def test_steps_of_zero_predict_as_the_uniform_ensemble_and_ten_do_not(run, three
     assert entropy["ten"] < entropy["u"]
 
 
+def test_weights_are_given_by_number_or_by_layer(run, three, tmp_path):
+    (tmp_path / "layers.json").write_text("[[0.2, 0.9], [0.8, 0.1], 0]")  # each adapter's in both layers
+    many = load_many(three)
+    tokenizer = AutoTokenizer.from_pretrained(many.model.config.name_or_path)
+    for words, weights in {
+        ("0.1", "0.7", "0.2"): [0.1, 0.7, 0.2],
+        ("layers.json",): [[0.2, 0.8, 0], [0.9, 0.1, 0]],
+    }.items():
+        code, _, err = run(
+            "predict", "--adapters", *three.values(), "--weights", *words, "--predictions", f"{words[0]}.jsonl"
+        )
+        assert code == 0, err
+        many.mix(weights)
+        for row in predictions(f"{words[0]}.jsonl"):
+            with torch.no_grad():
+                p = many(**tokenizer(row["text"], return_tensors="pt")).logits.softmax(-1)[0, 1].item()
+            assert row["scores"]["yes"] == pytest.approx(p, abs=1e-5)
+
+
 def test_labels_change_the_score_and_nothing_else(run, three):
     found = []
     for name in ("rows", "turned"):
@@ -284,6 +303,10 @@ def test_mistakes_are_one_line(run, three, tiny_bert, tmp_path):
         ("--adapters", films, foreign): "was trained on",
         ("--ensemble", "emea"): "name them as `adapters`",
         ("--adapters", films, books, "--steps", "-1"): "`steps`=-1 must be at least 0",
+        ("--adapters", films, books, "--weights", "1"): "`weights`=1 has 1 number for 2 adapters",
+        ("--adapters", films, books, "--weights", "1", "1"): "must sum to 1",
+        ("--adapters", films, books, "--weights", "1", "0", "--ensemble", "emea"): "emea, which finds its own",
+        ("--weights", "1", "0"): "name them as `adapters`",
         tuple(named): "row 1: 'film' is none of films, books; did you mean 'films'?",
     }.items():
         code, _, err = run("predict", *words)
