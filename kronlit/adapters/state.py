@@ -2,6 +2,7 @@
 
 import hashlib
 import re
+from collections import Counter
 
 from torch import Tensor, nn
 
@@ -76,8 +77,10 @@ def with_current_names(model: nn.Module, state: dict[str, Tensor]) -> dict[str, 
             name = re.sub(older, newer, name)
         return name
 
-    own = {canonical(name): name for name in adapter_state(model)}
-    return {own.get(canonical(name), name): tensor for name, tensor in state.items()}
+    known = adapter_state(model)
+    times = Counter(map(canonical, known))  # a structure may have names that differ only by what is left out
+    own = {canonical(name): name for name in known if times[canonical(name)] == 1}
+    return {name if name in known else own.get(canonical(name), name): tensor for name, tensor in state.items()}
 
 
 def state_mismatch(model: nn.Module, state: dict[str, Tensor]) -> str:

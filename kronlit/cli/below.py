@@ -18,9 +18,9 @@ def add_below_option(parser: LightningArgumentParser) -> None:
     )
 
 
-def below_of(config: Namespace, ckpt_path: str | None) -> str | None:
-    """What is below: what the config says, or else what the adapter in `init_adapter` carries."""
-    if config.below is None and config.init_adapter and ckpt_path is None:
+def below_of(config: Namespace) -> str | None:
+    """What is below: what the config says, or else what the adapter in `init_adapter` carries, on resuming as well."""
+    if config.below is None and config.init_adapter:
         return carried(config.init_adapter)
     return config.below
 

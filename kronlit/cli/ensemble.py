@@ -84,6 +84,11 @@ def ensemble_of(config: Namespace, subcommand: str, ckpt_path: str | None) -> En
                 raise UserError(f"`{name}`={config[name]!r} is for several adapters: name them as `adapters`.")
         return None
     stacked = config.below is not None and (ckpt_path is not None or bool(config.init_adapter))
+    if config.below is not None and not stacked:
+        raise UserError(
+            "`below` and `adapters` both say what stands below: leave out `below`, or name the run or the adapter that "
+            "is on top of them as `ckpt_path` or `init_adapter`."
+        )
     if ckpt_path is not None and not stacked:
         raise UserError("`adapters` stand in place of a checkpoint: leave out `ckpt_path`, or name its run among them.")
     if config.adapter_column is not None and subcommand != "predict":

@@ -113,7 +113,7 @@ class CLI(LightningCLI):
             raise UserError("`model.task` is taken from `data`: leave it out.")
         path = str(best_of_run(Path(config.ckpt_path))) if self.run_alone else config.ckpt_path
         self.ckpt_path = find_checkpoint(path, self.run_dir, str(self.subcommand), run)
-        config.below = below_of(config, self.ckpt_path)
+        config.below = below_of(config)
         self.ensemble = ensemble_of(config, str(self.subcommand), self.ckpt_path)
         self._follow_checkpoint(config.data)
         self.goes_on = self.ckpt_path if (self.subcommand, config.ckpt_path) == ("fit", "last") else None
@@ -142,7 +142,7 @@ class CLI(LightningCLI):
 
     def instantiate_classes(self) -> None:
         super().instantiate_classes()
-        stand_on(self.model, self.config[self.subcommand].below)
+        stand_on(self.model, None if self.ensemble else self.config[self.subcommand].below)
         if self.ckpt_path:
             self._check_checkpoint()
 

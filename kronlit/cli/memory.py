@@ -73,6 +73,8 @@ def tell(config: dict[str, Any], card: int | None, kernels: str | None) -> str:
     from kronlit.training.memory import MOST, on_each, step_memory, unloaded
     from kronlit.training.strategies import WORK, check_precision_name
 
+    if config.get("below"):
+        raise UserError(f"`below`={config['below']!r} is not counted by `kronlit memory`: leave it out.")
     trainer = config["trainer"]
     strategy, devices = trainer["strategy"], trainer["devices"]
     precision = str(trainer["precision"] or "32-true")

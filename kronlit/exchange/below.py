@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 from kronlit.adapters import Placement, collapse, placements
 from kronlit.adapters.addition import Addition, holds_additions
 from kronlit.adapters.below import put_below, take_out
+from kronlit.adapters.quantised import QuantisedLinear, first_numbers
 from kronlit.adapters.several import Blend
 from kronlit.adapters.state import adapter_state, fingerprint, with_current_names
 from kronlit.adapters.transaction import INJECTED
@@ -167,12 +168,9 @@ def check_model(model: PreTrainedModel, config: AdapterConfig, trained: set[str]
         other, _ = load_model(model_class(config.model_class, "adapter_config.json"), config.plm)
         ours, theirs = (dict(one.base_model.named_parameters()) for one in (model, other))
         names = [name for name in ours.keys() & theirs.keys() if ".pooler." not in f".{name}"]
-        if names and all(same(ours[name], theirs[name]) for name in names):
+        before = {id(one.weight): one.start for one in model.modules() if isinstance(one, QuantisedLinear)}
+        firsts = {name: before.get(id(ours[name]), first_numbers(ours[name])) for name in names}
+        if names and all(torch.equal(firsts[name], first_numbers(theirs[name])) for name in names):
             return
         fault = f"the weights of its {config.model_class} are not those of this {type(model).__name__}"
     raise UserError(f"it was trained on {config.plm!r}: {fault}. Only adapters of one pre-trained model go together.")
-
-
-def same(one: nn.Parameter, other: nn.Parameter) -> bool:
-    """Whether two parameters have the same values, up to the type that they are stored in."""
-    return one.shape == other.shape and torch.equal(one.float(), other.float())

@@ -51,8 +51,8 @@ def check_origin(ours: dict[str, Any], checkpoint: dict[str, Any]) -> None:
     below = checkpoint.get("kronlit", {}).get("below", "none")
     if ours["below"] not in (None, below):  # several in its place are mixed, which says that they are others
         raise UserError(
-            f"the checkpoint was trained on an adapter `below` with fingerprint {below}, not {ours['below']}. To test "
-            "or predict with others in its place, name them as `adapters`."
+            f"the checkpoint was trained on an adapter `below` with fingerprint {below}, not {ours['below']}. "
+            "Give that one as `below`; to test or predict with others in its place, name them as `adapters`."
         )
 
 

@@ -18,6 +18,7 @@ import kronlit
 from kronlit.adapters import Bottleneck, Delta, Insertion, SequentialAdapter, inject
 from kronlit.adapters.below import put_below, take_out
 from kronlit.adapters.several import Blend
+from kronlit.adapters.state import adapter_state, with_current_names
 from kronlit.exchange.adapter_folder import read_tensors
 from kronlit.exchange.below import SeveralBelow
 from kronlit.exchange.export import export_run
@@ -258,7 +259,19 @@ def test_fit_resume_export_load_and_test_with_others_below(run, languages, tiny_
     ok("predict", "--config", "own.yaml", "--init_adapter", "up", "--predictions", "export.jsonl")
     torch.testing.assert_close(predictions("export.jsonl"), expected(en), atol=1e-5, rtol=0)
 
-    # EMEA over the lower ones
+    # goes on from an adapter that carries what is below it, as a queued job does
+    more = ["fit", "--config", "own.yaml", "--init_adapter", "up", "--run_dir", "runs/more"]
+    ok(*more)
+    ok(*more, "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    both = ["--below", en, "--adapters", *languages]
+    assert "both say what stands below" in refused("predict", "--config", "own.yaml", *both)
+    assert "is not counted" in refused("memory", "--config", "own.yaml", "--below", en)
+
+    # EMEA over the lower ones; the one that they replace need not be there
+    shutil.move(en, "elsewhere")
+    ok("predict", "--ckpt_path", task, "--adapters", other, "--predictions", "other-again.jsonl")
+    torch.testing.assert_close(predictions("other-again.jsonl"), predictions("other.jsonl"))
+    shutil.move("elsewhere", en)
     words = ["predict", "--ckpt_path", task, "--adapters", *languages]
     ok(*words, "--predictions", "uniform.jsonl")
     for steps in ("0", "10"):
@@ -326,3 +339,19 @@ def test_mistakes_are_one_line(tiny_bert, tmp_path, languages):
     for file in ("adapter_config.json", "adapter.safetensors"):
         shutil.copy(Path(languages[0]) / file, tmp_path / "two")
     refused(tmp_path / "two", "on another adapter itself")
+
+
+def test_names_that_differ_only_by_what_is_left_out_stay_apart():
+    class Two(nn.Module):
+        def __init__(self, in_features, out_features):
+            super().__init__()
+            self.each = nn.ModuleList(nn.Linear(in_features, out_features) for _ in range(2))
+
+        def forward(self, x):
+            return self.each[0](x) + self.each[1](x)
+
+    model = nn.ModuleDict({"map": nn.Linear(4, 4)}).requires_grad_(False)
+    inject(model, [Insertion(("map",), partial(SequentialAdapter, body=Two))])
+    state = adapter_state(model)
+    assert len(state) == 4
+    assert with_current_names(model, state).keys() == state.keys()

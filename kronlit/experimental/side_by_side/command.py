@@ -86,4 +86,4 @@ def loss_settings(config: Any) -> str:
     }  # each has its own optimizer
     data = config.data.as_dict()
     task = data["init_args"].get("task"), data["class_path"]
-    return repr((model["class_path"], arguments, task, config.trainer.precision, config.compile_layers))
+    return repr((model["class_path"], arguments, task, config.trainer.precision, config.compile_layers, config.below))
