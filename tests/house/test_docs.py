@@ -181,7 +181,16 @@ OF_FIT = {
     "test_after_fit",
     "stop_after_epochs",
 }
-OF_FIT |= {"compile_layers", "init_adapter", "scored_rows", "predictions", "ckpt_path", "slurm", "print_config"}
+OF_FIT |= {
+    "compile_layers",
+    "init_adapter",
+    "below",
+    "scored_rows",
+    "predictions",
+    "ckpt_path",
+    "slurm",
+    "print_config",
+}
 OF_ENSEMBLES = set(inspect.signature(Ensemble).parameters)  # of the other commands of the trainer
 
 
