@@ -141,7 +141,9 @@ def open_below(source: str) -> BelowAdapter:
     try:
         folder = local_folder(source)
         if not (folder / CONFIG).is_file():
-            raise UserError(f"`source`={source!r} is no adapter's folder: it has no {CONFIG}, as `export` writes it.")
+            raise UserError(
+                f"`source`={source!r} is no adapter's folder: it has no {CONFIG}. `kronlit export` writes one of a run."
+            )
     except UserError as error:
         raise UserError(str(error).replace("`source`", "`below`")) from error
     return BelowAdapter(source, folder, is_here(source), Cure("take another", "download the folder and give its path"))

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 from functools import partial
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 from torch import Tensor, nn
@@ -34,7 +34,7 @@ class PromptTuning(Method):
             raise ValueError(
                 f"PromptTuning is for sequence-to-sequence models such as T5, not for {type(model).__name__}."
             )
-        prompt = self._start(model.get_input_embeddings().weight)  # type: ignore[operator]
+        prompt = self._start(cast(Any, model).get_input_embeddings().weight)
         super().apply(model)
         insert(
             model,

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 CACHED = 1 << 18
-"""How many numbers a CPU computes with at a time. Measured by benchmarks/structures.py on one thread of an AMD EPYC."""
+"""How many numbers a CPU computes with at a time. Measured for convolutions by benchmarks/structures.py, on one thread
+of an AMD EPYC; Kronecker factors take the same number, unmeasured."""
 
 
 def split_pieces(width: int, *tokens: Tensor) -> Iterable[tuple[Tensor, ...]]:

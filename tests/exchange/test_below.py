@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 import torch
 import yaml
+from fixtures.adapters import NAMES, Toy, adapter
 from torch import nn
 from torch.nn import functional as F
 from transformers import AutoModelForSequenceClassification, AutoModelForTokenClassification, AutoTokenizer
@@ -24,27 +25,14 @@ from kronlit.exchange.below import SeveralBelow
 from kronlit.exchange.export import export_run
 from kronlit.exchange.init_adapter import init_adapter
 from kronlit.exchange.load import open_below
+from kronlit.modules.quantisation import Quantisation
 from kronlit.structured import Dense, Kronecker
-
-NAMES = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
 
 
 @pytest.fixture
 def kronlit_(kronlit):
     """The command line, beside the package of that name."""
     return kronlit
-
-
-def adapter(plm, folder, method, labels=NAMES, seed=1, kind=AutoModelForSequenceClassification):
-    """The folder of an adapter whose trained numbers are random."""
-    model = kronlit.inject(kind.from_pretrained(plm, ignore_mismatched_sizes=True, **labels), method)
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    kronlit.save(model, folder)
-    return str(folder)
 
 
 def bottleneck(**kwargs):
@@ -63,20 +51,6 @@ def languages(tiny_bert, tmp_path):
 @pytest.fixture
 def batch():
     return {"input_ids": torch.randint(4, 24, (5, 12), generator=torch.Generator().manual_seed(1))}
-
-
-class Toy(nn.Module):
-    """Two layers and a head."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.ModuleDict({"map": nn.Linear(6, 6)}) for _ in range(2))
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, x):
-        for layer in self.layers:
-            x = torch.tanh(layer["map"](x))
-        return self.head(x)
 
 
 SITES = (r"layers\.\d+\.map",)
@@ -216,17 +190,8 @@ def test_fit_resume_export_load_and_test_with_others_below(run, languages, tiny_
     assert "host.body" not in out  # the lower one is not trained
     assert "kronlit merge" not in out
     task = "runs/task/version_0"
-    resume = [
-        "fit",
-        "--config",
-        "own.yaml",
-        "--run_dir",
-        "runs/task",
-        "--ckpt_path",
-        "last",
-        "--trainer.max_epochs",
-        "2",
-    ]
+    again = ["--ckpt_path", "last", "--trainer.max_epochs", "2"]
+    resume = ["fit", "--config", "own.yaml", "--run_dir", "runs/task", *again]
     assert "below" in refused(*resume, "--below", other)
     assert "below" in refused(*resume)
     ok(*resume, "--below", en)
@@ -262,7 +227,7 @@ def test_fit_resume_export_load_and_test_with_others_below(run, languages, tiny_
     # goes on from an adapter that carries what is below it, as a queued job does
     more = ["fit", "--config", "own.yaml", "--init_adapter", "up", "--run_dir", "runs/more"]
     ok(*more)
-    ok(*more, "--ckpt_path", "last", "--trainer.max_epochs", "2")
+    ok(*more, *again)
     both = ["--below", en, "--adapters", *languages]
     assert "both say what stands below" in refused("predict", "--config", "own.yaml", *both)
     assert "is not counted" in refused("memory", "--config", "own.yaml", "--below", en)
@@ -314,6 +279,27 @@ def test_what_is_below_may_be_of_another_job_or_kind(lower, tiny_bert, tmp_path,
         kronlit.inject(again, method)
     init_adapter(again, method, str(tmp_path / "up"))
     torch.testing.assert_close(again(**batch).logits, logits)
+
+
+def test_a_lower_one_of_another_job_knows_its_model_when_that_is_quantised(tiny_bert, tmp_path):
+    below = adapter(tiny_bert, tmp_path / "l", bottleneck(), kind=AutoModelForTokenClassification)
+
+    def quantised(change=0.0):
+        model = AutoModelForSequenceClassification.from_pretrained(tiny_bert, **NAMES)
+        with torch.no_grad():
+            model.bert.encoder.layer[0].attention.self.query.weight[0, 0] += change
+        Quantisation("int8").apply(model, list(model.classifier.parameters()))
+        return model
+
+    model = quantised()
+    with open_below(below)(model):
+        kronlit.inject(model, bottleneck())
+    other = quantised(1.0)
+    with (
+        pytest.raises(ValueError, match="are not those of this BertForSequenceClassification"),
+        open_below(below)(other),
+    ):
+        kronlit.inject(other, bottleneck())
 
 
 def test_mistakes_are_one_line(tiny_bert, tmp_path, languages):

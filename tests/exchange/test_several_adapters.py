@@ -12,6 +12,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 import yaml
+from fixtures.adapters import NAMES, Toy, adapter
 from torch import nn
 from transformers import (
     AutoModelForQuestionAnswering,
@@ -33,25 +34,11 @@ from kronlit.structured import LowRank
 
 opened = sys.modules[load_many.__module__]
 
-NAMES = {"id2label": {0: "no", 1: "yes"}, "label2id": {"no": 0, "yes": 1}}
-
 
 @pytest.fixture
 def kronlit_(kronlit):
     """The command line, beside the package of that name."""
     return kronlit
-
-
-def adapter(plm, folder, method, labels=NAMES, seed=1, kind=AutoModelForSequenceClassification):
-    """The folder of an adapter whose trained numbers are random."""
-    model = kronlit.inject(kind.from_pretrained(plm, **labels), method)
-    torch.manual_seed(seed)
-    with torch.no_grad():
-        for parameter in model.parameters():
-            if parameter.requires_grad:
-                parameter.add_(torch.randn_like(parameter) * 0.3)
-    kronlit.save(model, folder)
-    return str(folder)
 
 
 @pytest.fixture
@@ -118,20 +105,6 @@ def test_a_weight_of_one_is_that_adapter_under_the_mean_of_the_heads(three, batc
         part.weight.copy_(sum(one.weight for one in each) / 3)
         part.bias.copy_(sum(one.bias for one in each) / 3)
     torch.testing.assert_close(many(**batch).logits, alone(**batch).logits, atol=1e-5, rtol=0)
-
-
-class Toy(nn.Module):
-    """Two layers and a head."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = nn.ModuleList(nn.ModuleDict({"map": nn.Linear(6, 6)}) for _ in range(2))
-        self.head = nn.Linear(6, 3)
-
-    def forward(self, x):
-        for layer in self.layers:
-            x = torch.tanh(layer["map"](x))
-        return self.head(x)
 
 
 @pytest.mark.parametrize("weights_of", ["batch", "row"])

@@ -12,6 +12,7 @@ import sys
 import pytest
 import torch
 import yaml
+from fixtures.adapters import adapter
 from fixtures.methods import CLASSES, options
 from fixtures.runs import ROOT, environment, fit_words
 from transformers import AutoModelForCausalLM, AutoModelForSequenceClassification
@@ -22,6 +23,7 @@ from kronlit.data.tasks import GLUE_TASKS
 from kronlit.experimental.side_by_side.command import side_by_side_command
 from kronlit.experimental.side_by_side.passes import Group, Pass
 from kronlit.experimental.side_by_side.turns import Surroundings, Turns
+from kronlit.methods import LoRA
 from kronlit.modules import SequenceClassification
 from kronlit.studies.plan import group_runs, plan
 from kronlit.studies.process import RunProcess
@@ -171,6 +173,17 @@ def test_what_cannot_be_computed_together_trains_by_itself(config, tiny_t5, kron
         assert ("trains by itself" in log) == bool(said)
         assert said in log
         assert_alike(tmp_path / f"together-{method}", tmp_path / f"alone-{method}")
+
+
+def test_runs_on_different_adapters_below_train_apart(config, tiny_bert, tmp_path):
+    kind = ["--config", str(config), *options("KronA"), "--trainer.max_steps", "1"]
+    commands = []
+    for alpha in (1, 64):
+        below = adapter(tiny_bert, tmp_path / f"below-{alpha}", LoRA(alpha=alpha))
+        commands.append(fit_words([*kind, "--below", below], tmp_path / f"run-{alpha}", *RUNS[0]))
+    codes, logs = together(commands, tmp_path)
+    assert codes == [0, 0], logs
+    assert ["is not set as that of the runs beside it" in log for log in logs] == [False, True]
 
 
 @pytest.mark.parametrize(
