@@ -146,7 +146,10 @@ class OneLineProgress(ProgressBar):
         whole = int(total) if math.isfinite(total) else None
         count = f"{done}" if whole is None else f"{done}/{whole}"
         self.bar.start()
-        self.bar.update(self.line, description=what, completed=done, total=whole, count=count, more=" · ".join(parts))
+        # Drawn by itself ten times a second, which a short epoch may miss: its first and last state are drawn at once.
+        now = what != self.bar.tasks[0].description or done == whole
+        more = " · ".join(parts)
+        self.bar.update(self.line, description=what, completed=done, total=whole, count=count, more=more, refresh=now)
 
 
 def epoch_of(trainer: Trainer) -> str:
